@@ -1,0 +1,324 @@
+"""The machine: the protocol, the policy's pilot and the records of one migration, without any I/O.
+
+Drive it like this: `receive` what happened, with the time; carry out what `orders` gives; call
+`receive_time` at `next_deadline_ns`. Time is integer nanoseconds on any clock that does not go backwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .pilot import Pilot, Steering
+from .policy import Abilities, Objectives, Policy, Reason
+from .protocol import DEFAULT_WAITS, SECOND_NS, Step, Waits, step
+from .report import CompletedReport, OngoingReport, StageTime
+from .resolve import DestinationClass, SourceClass, verdict
+from .signals import Command, Signal
+from .states import STAGES, Fact, Guest, Owner, Phase, State
+from .statistics import Ledger, Statistics
+from .timeline import Mark, itemise
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A command of the protocol, for the driver."""
+
+    command: Command
+    setup: Steering | None = None
+    """With `Command.ARM`: capabilities and first parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tune:
+    """Knobs to set on the source; of no consequence for the protocol."""
+
+    steering: Steering
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """A signal, with the words that came along."""
+
+    signal: Signal
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """An answer of ``query-migrate`` on the source."""
+
+    statistics: Statistics
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A moment of the outage, wall-clock seconds."""
+
+    mark: Mark
+    wall_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """Things for the report, and what the pair can do."""
+
+    facts: Mapping[str, Any]
+    abilities: Abilities | None = None
+    paused_before: bool = False
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What an inspection of both sides found."""
+
+    source: SourceClass
+    destination: DestinationClass
+
+
+Event = Happened | Sampled | Marked | Learnt | Inspected
+
+BAD_NEWS = frozenset(
+    signal
+    for signal in Signal
+    if signal.value.endswith(("-refused", "-unknown", "-lost", "-ended", "-failed", "-cancelled"))
+    or signal in (Signal.CANCEL, Signal.DEADLINE, Signal.STALLED, Signal.GIVEN_UP)
+)
+"""Signals whose words explain a bad end."""
+
+STEERED_PHASES = frozenset({Phase.PRECOPY})
+
+
+@dataclass(slots=True)
+class Machine:
+    """One migration.
+
+    Attributes:
+        policy: steers pre-copy.
+        objectives: what the user wants.
+        waits: how long each wait of the protocol may take.
+        stall_ns: how long nothing may be sent before the migration is ended; QEMU itself never gives up.
+    """
+
+    policy: Policy
+    objectives: Objectives = field(default_factory=Objectives)
+    waits: Waits = DEFAULT_WAITS
+    stall_ns: int = 30 * SECOND_NS
+    state: State = field(default_factory=State)
+    ledger: Ledger = field(default_factory=Ledger)
+    last_step: Step | None = None
+    _pilot: Pilot = field(init=False)
+    _orders: list[Order | Tune] = field(default_factory=list[Order | Tune])
+    _started_ns: int | None = None
+    _ended_ns: int | None = None
+    _now_ns: int = 0
+    _stage_since: tuple[int, int] | None = None
+    _stage_ns: dict[int, int] = field(default_factory=dict[int, int])
+    _marks: dict[Mark, float] = field(default_factory=dict[Mark, float])
+    _facts: dict[str, Any] = field(default_factory=dict[str, Any])
+    _notes: list[str] = field(default_factory=list[str])
+    _why: str = ""
+    _because: str = ""
+    _decisions: int = 0
+
+    def __post_init__(self) -> None:
+        self._pilot = Pilot(self.policy, self.objectives)
+
+    # ---- what goes in
+
+    def receive(self, event: Event, now_ns: int) -> None:
+        """Take one event. Never raises for anything that a QEMU may do."""
+        self._now_ns = max(self._now_ns, now_ns)
+        match event:
+            case Happened(signal, detail):
+                self._signal(signal, detail)
+            case Sampled(statistics):
+                self._sample(statistics)
+            case Marked(mark, wall_s):
+                self._marks[mark] = wall_s
+            case Inspected(source, destination):
+                found = f"the source is {source.value}, the destination {destination.value}"
+                self._signal(verdict(source, destination, self.state.facts), found)
+            case Learnt():
+                self._learn(event)
+
+    def receive_time(self, now_ns: int) -> None:
+        """Tell the time; everything that is due by then happens."""
+        self._now_ns = max(self._now_ns, now_ns)
+        deadline_ns = self.state.deadline_ns
+        if deadline_ns is not None and self._now_ns >= deadline_ns:
+            waited = f"waited too long in {self.phase.value}"
+            self.state = replace(self.state, deadline_ns=None)
+            self._signal(Signal.DEADLINE, waited)
+        if self.phase in STEERED_PHASES:
+            if self.state.deadline_ns is None and self._stalled():
+                self._signal(Signal.STALLED, f"nothing was sent for {self.stall_ns / 1e9:g} s")
+                return
+            reason = self._pilot.due(self._now_ns)
+            if reason is not None:
+                self._steer(reason)
+
+    # ---- what comes out
+
+    def orders(self) -> list[Order | Tune]:
+        """What is to be carried out, in order; asking empties the list."""
+        given, self._orders = self._orders, []
+        return given
+
+    def next_deadline_ns(self) -> int | None:
+        """When `receive_time` must be called at the latest; ``None``: only events matter."""
+        times = [self.state.deadline_ns]
+        if self.phase in STEERED_PHASES:
+            times.append(self._pilot.next_ns())
+            if self.state.deadline_ns is None and self.ledger.last is not None:
+                times.append(max(self.ledger.moved_ns + self.stall_ns, self._now_ns + SECOND_NS // 10))
+        return min((t for t in times if t is not None), default=None)
+
+    @property
+    def phase(self) -> Phase:
+        """Where the migration stands."""
+        return self.state.phase
+
+    @property
+    def owner(self) -> Owner:
+        """Who may run the guest."""
+        return self.state.owner
+
+    def progress(self) -> OngoingReport:
+        """A glance at it, whatever the phase."""
+        last = self.ledger.last
+        stage = self.phase.stage
+        ended = self.ledger.iterations
+        return OngoingReport(
+            phase=self.phase.value,
+            stage=stage,
+            stage_name=STAGES[stage] if stage else self.phase.value,
+            owner=self.owner.value,
+            elapsed_s=self._elapsed_ns() / 1e9,
+            iteration=last.iteration if last else 0,
+            remaining_bytes=last.remaining_bytes if last else 0,
+            transferred_bytes=last.transferred_bytes if last else 0,
+            total_bytes=last.total_bytes if last else 0,
+            bandwidth_bytes_per_s=self.ledger.sent_bandwidth_bytes_per_s,
+            dirty_bytes_per_s=ended[-1].dirty_bytes_per_s if ended else 0.0,
+            throttle=last.throttle if last else 0.0,
+            knobs=self._pilot.knobs,
+            because=self._because,
+        )
+
+    def report(self) -> CompletedReport | None:
+        """The finished report; ``None`` while the migration goes on."""
+        if not self.phase.is_end:
+            return None
+        last = self.ledger.last
+        downtime = itemise(
+            self._marks,
+            left_bytes=last.remaining_bytes if last else 0,
+            bandwidth_bytes_per_s=last.bandwidth_bytes_per_s if last else 0.0,
+        )
+        stages = tuple(
+            StageTime(stage=stage, name=STAGES[stage], seconds=ns / 1e9)
+            for stage, ns in sorted(self._stage_ns.items())
+        )
+        return CompletedReport(
+            outcome=self.phase.value,
+            owner=self.owner.value,
+            guest=(self.state.guest or Guest.UNCONFIRMED).value,
+            why=self._why or "moved",
+            total_s=self._elapsed_ns() / 1e9,
+            stages=stages,
+            downtime=downtime if self.phase is Phase.COMPLETED else None,
+            iterations=self.ledger.iterations,
+            ram_transferred_bytes=last.transferred_bytes if last else 0,
+            ram_total_bytes=last.total_bytes if last else 0,
+            normal_pages=last.normal_pages if last else 0,
+            duplicate_pages=last.duplicate_pages if last else 0,
+            decisions=self._decisions,
+            facts=dict(self._facts),
+            notes=tuple(self._notes),
+        )
+
+    # ---- inside
+
+    def _elapsed_ns(self) -> int:
+        if self._started_ns is None:
+            return 0
+        return (self._ended_ns if self._ended_ns is not None else self._now_ns) - self._started_ns
+
+    def _signal(self, signal: Signal, detail: str = "") -> None:
+        if signal is Signal.START and self._started_ns is None:
+            self._started_ns = self._now_ns
+            self._enter(self.phase)
+        before = self.phase
+        taken = step(self.state, signal, self._now_ns, self.waits)
+        self.last_step, self.state = taken, taken.state
+        changed = taken.rule.to is not None and taken.rule.to is not before
+        if changed:
+            self._enter(self.phase)
+        self._explain(signal, detail, taken, changed)
+        if taken.command is not None:
+            self._order(taken.command)
+
+    def _enter(self, phase: Phase) -> None:
+        if self._stage_since is not None:
+            stage, since_ns = self._stage_since
+            self._stage_ns[stage] = self._stage_ns.get(stage, 0) + self._now_ns - since_ns
+        self._stage_since = (phase.stage, self._now_ns) if phase.stage else None
+        if phase.is_end:
+            self._ended_ns = self._now_ns
+
+    def _explain(self, signal: Signal, detail: str, taken: Step, changed: bool) -> None:
+        """Keep the first bad news that changed the course: that is why it ended as it did."""
+        if not changed:
+            return
+        if taken.state.phase is Phase.COMPLETED:
+            # Whatever went wrong on the way, the guest was moved.
+            self._why = ""
+        elif not self._why and (signal in BAD_NEWS or taken.state.phase is Phase.FAILED):
+            self._why = detail or taken.rule.because or signal.value
+
+    def _order(self, command: Command) -> None:
+        setup = None
+        if command is Command.ARM:
+            setup = self._pilot.setup(self._now_ns)
+            self._note_steering(setup)
+        elif command is Command.MIGRATE:
+            self._pilot.start(self._now_ns)
+        self._orders.append(Order(command, setup))
+
+    def _sample(self, statistics: Statistics) -> None:
+        before = len(self.ledger.iterations)
+        self.ledger = self.ledger.add(statistics)
+        if self.phase in STEERED_PHASES and len(self.ledger.iterations) > before:
+            self._steer(Reason.ITERATION)
+
+    def _stalled(self) -> bool:
+        return self.ledger.stalled_for_ns(self._now_ns) >= self.stall_ns
+
+    def _steer(self, reason: Reason) -> None:
+        steering = self._pilot.ask(reason, self.ledger, self._now_ns)
+        self._note_steering(steering)
+        if steering.changes:
+            self._orders.append(Tune(steering))
+        if steering.decision.abort:
+            self._signal(Signal.GIVEN_UP, steering.decision.because or "the policy gave up")
+
+    def _note_steering(self, steering: Steering) -> None:
+        if steering.changes:
+            self._decisions += 1
+            self._because = steering.decision.because or self._because
+        for sentence in steering.clamped:
+            note = f"clamped: {sentence}"
+            if note not in self._notes:
+                self._notes.append(note)
+
+    def _learn(self, news: Learnt) -> None:
+        self._facts.update(news.facts)
+        if news.abilities is not None:
+            self._pilot.abilities = news.abilities
+        if news.paused_before:
+            self.state = replace(self.state, facts=self.state.facts | {Fact.PAUSED_BEFORE})
+        if news.note:
+            self._notes.append(news.note)

@@ -1,0 +1,168 @@
+"""Between the policy and the knobs: asks, clamps to the objectives, and says what was clamped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from .policy import Abilities, Decision, Knobs, Objectives, Observation, Policy, Reason
+from .statistics import Ledger
+
+LEAST_DOWNTIME_LIMIT_S = 0.001
+"""QEMU counts the limit in whole milliseconds; 0 would never switch over a guest that writes at all."""
+GREATEST_DOWNTIME_LIMIT_S = 2000.0
+"""QEMU's own bound (MAX_MIGRATE_DOWNTIME_SECONDS)."""
+GREATEST_THROTTLE = 0.99
+LEAST_WAKE_S = 0.01
+"""QEMU's windows are 100 ms; asking more often than 100 times a second can teach nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steering:
+    """A decision as it will be carried out."""
+
+    asked: Reason
+    decision: Decision
+    knobs: Knobs
+    """All knobs as they stand after it."""
+    changes: dict[str, float | int]
+    """The knobs that it changes, by name of the field in `Knobs`."""
+    clamped: tuple[str, ...]
+    """What was not allowed, a sentence each."""
+    at_ns: int = 0
+
+
+@dataclass(slots=True)
+class Pilot:
+    """Holds the policy, the knobs and the policy's cadence. Not part of the protocol's state."""
+
+    policy: Policy
+    objectives: Objectives
+    abilities: Abilities = field(default_factory=Abilities)
+    knobs: Knobs = field(default_factory=Knobs)
+    wake_every_ns: int | None = None
+    next_wake_ns: int | None = None
+    started_ns: int = 0
+    deadline_told: bool = False
+
+    def setup(self, now_ns: int) -> Steering:
+        """Ask the policy before ``migrate``; every knob is then set explicitly, changed or not."""
+        start = Knobs(
+            downtime_limit_s=self.objectives.downtime_s,
+            bandwidth_bytes_per_s=self.objectives.bandwidth_bytes_per_s or 0,
+        )
+        self.knobs = start
+        self.started_ns = now_ns
+        return self._steer(self._look(Reason.SETUP, Ledger(), now_ns), now_ns)
+
+    def start(self, now_ns: int) -> None:
+        """``migrate`` goes out: elapsed time counts from here."""
+        self.started_ns = now_ns
+        if self.wake_every_ns is not None:
+            self.next_wake_ns = now_ns + self.wake_every_ns
+
+    def due(self, now_ns: int) -> Reason | None:
+        """Why the policy is to be asked now, iterations apart; ``None``: not yet."""
+        deadline_ns = self._deadline_ns()
+        if deadline_ns is not None and not self.deadline_told and now_ns >= deadline_ns:
+            return Reason.DEADLINE
+        if self.next_wake_ns is not None and now_ns >= self.next_wake_ns:
+            return Reason.TICK
+        return None
+
+    def next_ns(self) -> int | None:
+        """When `due` will next have something to say."""
+        deadline_ns = None if self.deadline_told else self._deadline_ns()
+        times = [t for t in (deadline_ns, self.next_wake_ns) if t is not None]
+        return min(times, default=None)
+
+    def ask(self, reason: Reason, ledger: Ledger, now_ns: int) -> Steering:
+        """Ask the policy and clamp what it says."""
+        if reason is Reason.DEADLINE:
+            self.deadline_told = True
+        return self._steer(self._look(reason, ledger, now_ns), now_ns)
+
+    def _deadline_ns(self) -> int | None:
+        if self.objectives.deadline_s is None:
+            return None
+        return self.started_ns + round(self.objectives.deadline_s * 1e9)
+
+    def _look(self, reason: Reason, ledger: Ledger, now_ns: int) -> Observation:
+        last = ledger.last
+        ended = ledger.iterations
+        return Observation(
+            reason=reason,
+            elapsed_s=(now_ns - self.started_ns) / 1e9,
+            iteration=last.iteration if last else 0,
+            remaining_bytes=last.remaining_bytes if last else 0,
+            transferred_bytes=last.transferred_bytes if last else 0,
+            total_bytes=last.total_bytes if last else 0,
+            bandwidth_bytes_per_s=ledger.sent_bandwidth_bytes_per_s,
+            dirty_bytes_per_s=ended[-1].dirty_bytes_per_s if ended else 0.0,
+            throttle=last.throttle if last else 0.0,
+            knobs=self.knobs,
+            objectives=self.objectives,
+            abilities=self.abilities,
+            iterations=ended,
+            samples=ledger.window,
+        )
+
+    def _steer(self, seen: Observation, now_ns: int) -> Steering:
+        decision = self.policy(seen)
+        clamped: list[str] = []
+        wanted = self._wanted(decision, clamped)
+        changes = {
+            name: value
+            for name, value in wanted.items()
+            if value is not None and value != getattr(self.knobs, name)
+        }
+        self.knobs = replace(self.knobs, **changes)  # type: ignore[arg-type]
+        if decision.wake_after_s is not None:
+            self.wake_every_ns = round(max(decision.wake_after_s, LEAST_WAKE_S) * 1e9)
+        if self.wake_every_ns is not None:
+            self.next_wake_ns = now_ns + self.wake_every_ns
+        if decision.abort and not self.objectives.may_abort:
+            clamped.append("abort: the objectives do not allow giving up")
+            decision = replace(decision, abort=False)
+        return Steering(
+            asked=seen.reason,
+            decision=decision,
+            knobs=self.knobs,
+            changes=changes,
+            clamped=tuple(clamped),
+            at_ns=now_ns,
+        )
+
+    def _wanted(self, decision: Decision, clamped: list[str]) -> dict[str, float | int | None]:
+        goal = self.objectives
+        limit = goal.downtime_s if decision.switch_over else decision.downtime_limit_s
+        ceiling = min(goal.downtime_s, GREATEST_DOWNTIME_LIMIT_S)
+        throttle = min(goal.greatest_throttle, GREATEST_THROTTLE)
+        return {
+            "downtime_limit_s": _within("downtime limit", limit, LEAST_DOWNTIME_LIMIT_S, ceiling, clamped),
+            "bandwidth_bytes_per_s": self._bandwidth(decision.bandwidth_bytes_per_s, clamped),
+            "throttle_initial": _within("throttle", decision.throttle_initial, 0.01, throttle, clamped),
+            "throttle_increment": _within("throttle step", decision.throttle_increment, 0.01, throttle, clamped),
+            "throttle_ceiling": _within("throttle ceiling", decision.throttle_ceiling, 0.01, throttle, clamped),
+        }
+
+    def _bandwidth(self, wanted: int | None, clamped: list[str]) -> int | None:
+        allowed = self.objectives.bandwidth_bytes_per_s
+        if wanted is None or not allowed:
+            return wanted
+        if wanted == 0 or wanted > allowed:
+            clamped.append(f"bandwidth: {wanted or 'unlimited'} B/s is more than the {allowed} B/s allowed")
+            return allowed
+        return wanted
+
+
+def _within(name: str, wanted: float | None, least: float, most: float, clamped: list[str]) -> float | None:
+    if wanted is None:
+        return None
+    if most < least:
+        clamped.append(f"{name}: the objectives do not allow it")
+        return None
+    if least <= wanted <= most:
+        return wanted
+    allowed = min(max(wanted, least), most)
+    clamped.append(f"{name}: {wanted:g} is outside {least:g} to {most:g}")
+    return allowed

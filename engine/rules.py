@@ -1,0 +1,116 @@
+"""The form of a table entry, and the few rules that several phases share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from .signals import Command
+from .states import Fact, Guest, Owner, Phase
+
+NO_FACTS: frozenset[Fact] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of the table: under which facts it holds, and what follows.
+
+    Of the rules of an entry the first whose guard holds is taken; the last one has no guard.
+    """
+
+    to: Phase | None = None
+    """The phase that follows; ``None``: it stays."""
+    do: Command | None = None
+    """The command that goes out."""
+    when: frozenset[Fact] = NO_FACTS
+    """All of these must be known."""
+    unless: frozenset[Fact] = NO_FACTS
+    """None of these may be known."""
+    owner: Owner | None = None
+    """Where the token goes; ``None``: it stays."""
+    learn: frozenset[Fact] = NO_FACTS
+    """Facts added by this rule."""
+    guest: Guest | None = None
+    """What has become of the guest; set by rules that lead to an end."""
+    rest: bool = False
+    """The running deadline is lifted: what it guarded has happened."""
+    because: str = ""
+    """Why, where it does not speak for itself; always given where an event is ignored."""
+
+    def holds(self, facts: frozenset[Fact]) -> bool:
+        """Whether the guard holds under what is known."""
+        return self.when <= facts and not (self.unless & facts)
+
+    @property
+    def is_ignored(self) -> bool:
+        """Whether nothing follows but that the event is noted."""
+        return self.to is None and self.do is None and self.owner is None and not self.learn and not self.rest
+
+
+def facts(*members: Fact) -> frozenset[Fact]:
+    """A guard, written short."""
+    return frozenset(members)
+
+
+def only_when(rules: tuple[Rule, ...], *members: Fact) -> tuple[Rule, ...]:
+    """The same rules with more to their guards."""
+    return tuple(replace(rule, when=rule.when | frozenset(members)) for rule in rules)
+
+
+BACK_OUT = (Rule(Phase.CANCELLING, Command.DISCARD_DESTINATION),)
+"""No migration runs on the source (any more): end the destination, see the source right."""
+
+BACK_OUT_MOVING = (Rule(Phase.CANCELLING, Command.CANCEL_MIGRATION),)
+"""A migration runs and ``migrate-continue`` was never sent: stop it first."""
+
+CALLED_OFF = (Rule(Phase.CANCELLING, Command.DISCARD_DESTINATION, learn=facts(Fact.CANCEL_WANTED)),)
+CALLED_OFF_MOVING = (Rule(Phase.CANCELLING, Command.CANCEL_MIGRATION, learn=facts(Fact.CANCEL_WANTED)),)
+
+ASK = (Rule(Phase.RESOLVING, Command.INSPECT_BOTH),)
+"""What is true is not known: ask both sides."""
+
+ACTIVATE = (
+    Rule(
+        Phase.RELEASING,
+        Command.RELEASE_SOURCE,
+        when=facts(Fact.PAUSED_BEFORE),
+        owner=Owner.DESTINATION,
+        because="the guest was paused before and stays so: there is nothing to resume",
+    ),
+    Rule(Phase.ACTIVATING, Command.RESUME_DESTINATION, owner=Owner.DESTINATION),
+)
+"""The source is proven out and the destination has everything."""
+
+LET_GO = (Rule(Phase.RELEASING, Command.RELEASE_SOURCE, owner=Owner.DESTINATION),)
+"""The destination said completed and runs (or has come through resolving): the source may go."""
+
+BACKED_OUT = (
+    Rule(
+        Phase.CANCELLED,
+        when=facts(Fact.CANCEL_WANTED, Fact.PAUSED_BEFORE),
+        owner=Owner.SOURCE,
+        guest=Guest.PAUSED,
+    ),
+    Rule(Phase.CANCELLED, when=facts(Fact.CANCEL_WANTED), owner=Owner.SOURCE, guest=Guest.RUNNING),
+    Rule(Phase.FAILED, when=facts(Fact.PAUSED_BEFORE), owner=Owner.SOURCE, guest=Guest.PAUSED),
+    Rule(Phase.FAILED, owner=Owner.SOURCE, guest=Guest.RUNNING),
+)
+"""The source is seen in the run state that it had."""
+
+MOVED = (
+    Rule(Phase.COMPLETED, when=facts(Fact.PAUSED_BEFORE), owner=Owner.DESTINATION, guest=Guest.PAUSED),
+    Rule(Phase.COMPLETED, owner=Owner.DESTINATION, guest=Guest.RUNNING),
+)
+
+LOST_WITH_SOURCE = Rule(
+    Phase.FAILED,
+    owner=Owner.SOURCE,
+    guest=Guest.LOST,
+    because="the source process ended before the destination had everything",
+)
+
+HELD = (Rule(Phase.FAILED, guest=Guest.HELD),)
+
+
+def ignored(because: str) -> tuple[Rule, ...]:
+    """The event is noted in the log and nothing else."""
+    return (Rule(because=because),)

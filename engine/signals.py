@@ -1,0 +1,172 @@
+"""The alphabet of the protocol: what can happen (`Signal`) and what can be asked for (`Command`).
+
+A command is coarse and holds at most one QMP call that can change a guest, an owner or a disk, so that
+every point at which the world can be left is a point between two commands. Its answer is one of three:
+``DONE``; ``REFUSED`` (QEMU said no, or the thing could not be done: the state is known); ``UNKNOWN``
+(the connection went while the call was in flight). Commands that only look, start or end a process of
+ours have no ``UNKNOWN``.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from .states import Fact
+
+
+class Command(enum.Enum):
+    """What the machine asks of the driver."""
+
+    INSPECT = "inspect"
+    """Connect to the source, read the truth about it, judge what speaks against the move."""
+    PREPARE = "prepare"
+    """Start or adopt the destination (never autostarting), compare, set it up, make it listen."""
+    ARM = "arm"
+    """Set capabilities and parameters on the source; make the log safe against a host's death."""
+    MIGRATE = "migrate"
+    """``migrate`` on the source."""
+    QUIESCE = "quiesce"
+    """The guest is stopped: hooks are asked, disks will be drained here."""
+    CONTINUE = "continue"
+    """``migrate-continue`` on the source. From here on nobody may call the migration off."""
+    BREAK = "break"
+    """End a handover that hangs: kill the destination and wait for its exit, or cut the stream (``yank``)."""
+    RESUME_DESTINATION = "resume-destination"
+    """``cont`` on the destination."""
+    RELEASE_SOURCE = "release-source"
+    """``quit`` on the source, and its exit waited for."""
+    CANCEL_MIGRATION = "cancel-migration"
+    """``migrate_cancel`` on the source; only ever before `CONTINUE`."""
+    DISCARD_DESTINATION = "discard-destination"
+    """Abandon the preparation that runs, kill the destination, wait for its exit."""
+    RESTORE_SOURCE = "restore-source"
+    """See the source in the run state it had; ``cont`` if it stands paused. Parameters are put back."""
+    RESUME_SOURCE = "resume-source"
+    """``cont`` on a source that completed; only where the destination is dead and never had its ``cont``."""
+    INSPECT_BOTH = "inspect-both"
+    """Ask both sides what is true, reconnecting where needed."""
+
+
+class Signal(enum.Enum):
+    """What can happen to a migration."""
+
+    # the caller and the clock
+    START = "start"
+    CANCEL = "cancel"
+    DEADLINE = "deadline"
+    STALLED = "stalled"
+    """The statistics show that nothing has been sent for longer than allowed."""
+    GIVEN_UP = "given-up"
+    """The policy decided to end the migration."""
+
+    # answers to commands
+    INSPECT_DONE = "inspect-done"
+    INSPECT_REFUSED = "inspect-refused"
+    PREPARE_DONE = "prepare-done"
+    PREPARE_REFUSED = "prepare-refused"
+    ARM_DONE = "arm-done"
+    ARM_REFUSED = "arm-refused"
+    MIGRATE_DONE = "migrate-done"
+    MIGRATE_REFUSED = "migrate-refused"
+    MIGRATE_UNKNOWN = "migrate-unknown"
+    QUIESCE_DONE = "quiesce-done"
+    QUIESCE_REFUSED = "quiesce-refused"
+    CONTINUE_DONE = "continue-done"
+    CONTINUE_REFUSED = "continue-refused"
+    CONTINUE_UNKNOWN = "continue-unknown"
+    BREAK_DONE = "break-done"
+    BREAK_REFUSED = "break-refused"
+    RESUME_DESTINATION_DONE = "resume-destination-done"
+    RESUME_DESTINATION_REFUSED = "resume-destination-refused"
+    RESUME_DESTINATION_UNKNOWN = "resume-destination-unknown"
+    RELEASE_SOURCE_DONE = "release-source-done"
+    RELEASE_SOURCE_REFUSED = "release-source-refused"
+    CANCEL_MIGRATION_DONE = "cancel-migration-done"
+    CANCEL_MIGRATION_REFUSED = "cancel-migration-refused"
+    CANCEL_MIGRATION_UNKNOWN = "cancel-migration-unknown"
+    DISCARD_DESTINATION_DONE = "discard-destination-done"
+    DISCARD_DESTINATION_REFUSED = "discard-destination-refused"
+    RESTORE_SOURCE_DONE = "restore-source-done"
+    RESTORE_SOURCE_REFUSED = "restore-source-refused"
+    RESTORE_SOURCE_UNKNOWN = "restore-source-unknown"
+    RESUME_SOURCE_DONE = "resume-source-done"
+    RESUME_SOURCE_REFUSED = "resume-source-refused"
+    RESUME_SOURCE_UNKNOWN = "resume-source-unknown"
+
+    # what an inspection of both sides showed (resolve.py turns two classes into one of these)
+    VERDICT_SOURCE = "verdict-source"
+    """The guest is the source's; the destination may be discarded."""
+    VERDICT_GOES_ON = "verdict-goes-on"
+    """The migration is still under way."""
+    VERDICT_ACTIVATE = "verdict-activate"
+    """The destination has everything, the source is proven out: resume the destination."""
+    VERDICT_DESTINATION_RUNS = "verdict-destination-runs"
+    VERDICT_HAND_BACK = "verdict-hand-back"
+    """The source completed, the destination is dead and never ran: the source may be resumed."""
+    VERDICT_HOLD = "verdict-hold"
+    """Safety cannot be shown: nothing is resumed, nobody is killed."""
+    VERDICT_LOST = "verdict-lost"
+    """No process that could run the guest is left."""
+
+    # the source, by event or by query
+    SOURCE_ACTIVE = "source-active"
+    SOURCE_STOPPED = "source-stopped"
+    SOURCE_PRE_SWITCHOVER = "source-pre-switchover"
+    SOURCE_DEVICE = "source-device"
+    SOURCE_COMPLETED = "source-completed"
+    SOURCE_FAILED = "source-failed"
+    SOURCE_CANCELLED = "source-cancelled"
+    SOURCE_IDLE = "source-idle"
+    """``query-migrate`` shows no migration at all."""
+    SOURCE_RUNNING = "source-running"
+    SOURCE_LOST = "source-lost"
+    """Its monitor connection went while the process lives, or may live."""
+    SOURCE_ENDED = "source-ended"
+    """Its process ended and its events were read to the end."""
+
+    # the destination
+    DESTINATION_ACTIVE = "destination-active"
+    DESTINATION_COMPLETED = "destination-completed"
+    DESTINATION_FAILED = "destination-failed"
+    DESTINATION_RUNNING = "destination-running"
+    DESTINATION_LOST = "destination-lost"
+    DESTINATION_ENDED = "destination-ended"
+
+
+class Outcome(enum.Enum):
+    """How a command ended."""
+
+    DONE = "done"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+FACT_OF_SIGNAL: dict[Signal, Fact] = {
+    Signal.SOURCE_COMPLETED: Fact.SOURCE_COMPLETED,
+    Signal.SOURCE_ENDED: Fact.SOURCE_ENDED,
+    Signal.DESTINATION_COMPLETED: Fact.DESTINATION_COMPLETED,
+    Signal.DESTINATION_ENDED: Fact.DESTINATION_ENDED,
+    Signal.DESTINATION_FAILED: Fact.DESTINATION_ENDED,
+}
+"""What a signal teaches, whatever the phase."""
+
+FACT_OF_COMMAND: dict[Command, Fact] = {
+    Command.MIGRATE: Fact.MIGRATE_SENT,
+    Command.CONTINUE: Fact.CONTINUED,
+    Command.RESUME_DESTINATION: Fact.CONT_SENT,
+    Command.DISCARD_DESTINATION: Fact.DISCARDING,
+    Command.BREAK: Fact.BROKEN,
+}
+"""What issuing a command makes true, from the moment it is issued (not from its answer)."""
+
+
+def answer(command: Command, outcome: Outcome) -> Signal:
+    """The signal that reports how a command ended.
+
+    A command without an ``UNKNOWN`` signal (it changes nothing in a QEMU that could be left half done)
+    reports ``REFUSED`` instead.
+    """
+    try:
+        return Signal(f"{command.value}-{outcome.value}")
+    except ValueError:
+        return Signal(f"{command.value}-{Outcome.REFUSED.value}")

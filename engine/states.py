@@ -1,0 +1,134 @@
+"""The words of the protocol: phases, the ownership token, facts, and the immutable state.
+
+Theory of operation
+-------------------
+One migration is one `State` that moves through the phases below. A `Signal` comes in, the tables
+(`tables.py`) say which phase follows and which commands go out. What was learnt on the way and still
+matters is kept as a set of `Fact` members, so that two events that must both have happened (the source
+said ``completed``, the destination said ``completed``) may come in either order.
+
+Nothing here waits, reads a clock or talks to anybody.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Side(enum.Enum):
+    """One of the two QEMU processes."""
+
+    SOURCE = "source"
+    DESTINATION = "destination"
+
+
+class Phase(enum.Enum):
+    """Where a migration stands."""
+
+    PREFLIGHT = "preflight"
+    """Both ends are looked at; nothing is touched."""
+    PREPARING = "preparing"
+    """The destination is started, compared, set up and listening; the log is armed."""
+    PRECOPY = "precopy"
+    """RAM goes over in iterations while the guest runs on the source."""
+    SWITCHOVER = "switchover"
+    """The source stands in ``pre-switchover``: the guest is stopped, calling off is still safe."""
+    HANDOVER = "handover"
+    """``migrate-continue`` was sent: last RAM and device state go over, nobody may interfere."""
+    ACTIVATING = "activating"
+    """The destination has everything; it is told to run and must be seen running."""
+    RELEASING = "releasing"
+    """The guest runs on the destination; the source process is let go."""
+    CANCELLING = "cancelling"
+    """Backing out, whatever the cause: stop the migration, end the destination, put the source right."""
+    RESOLVING = "resolving"
+    """An outcome is unknown: both sides are asked what is true."""
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+    @property
+    def is_end(self) -> bool:
+        """Whether nothing follows any more."""
+        return self in ENDS
+
+    @property
+    def stage(self) -> int | None:
+        """The stage, 1 to 5, that a user is shown; ``None`` outside the five."""
+        return STAGE_OF_PHASE.get(self)
+
+
+ENDS = frozenset({Phase.COMPLETED, Phase.CANCELLED, Phase.FAILED})
+
+STAGES: dict[int, str] = {
+    1: "prepare the destination",
+    2: "transfer",
+    3: "stop the source",
+    4: "transfer the rest",
+    5: "continue on the destination",
+}
+
+STAGE_OF_PHASE: dict[Phase, int] = {
+    Phase.PREFLIGHT: 1,
+    Phase.PREPARING: 1,
+    Phase.PRECOPY: 2,
+    Phase.SWITCHOVER: 3,
+    Phase.HANDOVER: 4,
+    Phase.ACTIVATING: 5,
+    Phase.RELEASING: 5,
+}
+
+
+class Owner(enum.Enum):
+    """Who may run the guest. Exactly one of the two sides, or nobody until it is known."""
+
+    SOURCE = "source"
+    LIMBO = "limbo"
+    """``migrate-continue`` was sent and neither side is proven yet: nobody is resumed."""
+    DESTINATION = "destination"
+
+
+class Guest(enum.Enum):
+    """What has become of the guest, as far as is known."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    """It stands paused because it was paused before the migration."""
+    HELD = "held"
+    """It stands paused because running it could not be shown to be safe."""
+    LOST = "lost"
+    """The process that held it ended."""
+    UNCONFIRMED = "unconfirmed"
+    """Its owner is known; whether it runs there could not be confirmed."""
+
+
+class Fact(enum.Enum):
+    """What was learnt during this migration and is never unlearnt."""
+
+    PAUSED_BEFORE = "the guest was paused before the migration"
+    CANCEL_WANTED = "the user called the migration off in time"
+    MIGRATE_SENT = "migrate was sent"
+    CONTINUED = "migrate-continue was sent"
+    CONT_SENT = "cont was sent to the destination"
+    DISCARDING = "the destination is being discarded, or was"
+    BROKEN = "the destination was killed, or the stream cut, to end a handover that hung"
+    SOURCE_COMPLETED = "the source said completed"
+    SETBACK = "after migrate-continue the source was seen running, failed or cancelled"
+    SOURCE_ENDED = "the source process ended and its events were read to the end"
+    DESTINATION_COMPLETED = "the destination said completed"
+    DESTINATION_ENDED = "the destination process ended, or said failed"
+    RETRIED = "resuming the destination was tried again"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The whole of what the protocol remembers. Immutable and hashable, so that it can be explored."""
+
+    phase: Phase = Phase.PREFLIGHT
+    owner: Owner = Owner.SOURCE
+    facts: frozenset[Fact] = frozenset()
+    deadline_ns: int | None = None
+    """When the current wait ends, on the machine's clock; ``None``: nothing is waited for in this way."""
+    guest: Guest | None = None
+    """Set at an end; ``None`` before."""

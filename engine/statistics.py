@@ -1,0 +1,145 @@
+"""What QEMU says of a running migration, and the iterations that can be read out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+MIN_STEP_NS = 1_000_000
+"""Shortest span, 1 ms, over which a rate is computed: below it the division says nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """One answer of ``query-migrate`` on the source, in our units.
+
+    The freshness of the fields differs: ``transferred_bytes`` is live, ``remaining_bytes`` leaves out what
+    the guest dirtied since the last sync, ``dirty_bytes_per_s`` moves only at a sync more than a second
+    after the last.
+    """
+
+    at_ns: int
+    """The machine's clock at the answer's arrival."""
+    status: str = ""
+    iteration: int = 0
+    """QEMU's ``dirty-sync-count``."""
+    remaining_bytes: int = 0
+    transferred_bytes: int = 0
+    total_bytes: int = 0
+    page_bytes: int = 4096
+    normal_pages: int = 0
+    duplicate_pages: int = 0
+    dirty_bytes_per_s: float = 0.0
+    bandwidth_bytes_per_s: float = 0.0
+    """QEMU's own figure over its last window of at least 100 ms."""
+    throttle: float = 0.0
+    """Share of vCPU time taken by QEMU's throttle, 0 to 0.99."""
+    expected_downtime_s: float | None = None
+    qemu_downtime_s: float | None = None
+    """Only when completed."""
+    qemu_total_s: float | None = None
+    setup_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Iteration:
+    """One dirty-bitmap sync to the next."""
+
+    number: int
+    started_ns: int
+    ended_ns: int
+    remaining_at_start_bytes: int
+    """What was to be sent when it began: for the first one all RAM, later what the sync found dirty."""
+    remaining_at_end_bytes: int
+    """What was left just before the next sync."""
+    sent_bytes: int
+    dirtied_bytes: int
+    """What the next sync added: distinct bytes dirtied during this iteration and not yet sent again."""
+
+    @property
+    def duration_s(self) -> float:
+        return (self.ended_ns - self.started_ns) / 1e9
+
+    @property
+    def bandwidth_bytes_per_s(self) -> float:
+        """Bytes handed to the socket per second; 0.0 where it was too short to tell."""
+        span_ns = self.ended_ns - self.started_ns
+        return self.sent_bytes * 1e9 / span_ns if span_ns >= MIN_STEP_NS else 0.0
+
+    @property
+    def dirty_bytes_per_s(self) -> float:
+        """Distinct bytes dirtied per second of this iteration; 0.0 where it was too short to tell."""
+        span_ns = self.ended_ns - self.started_ns
+        return self.dirtied_bytes * 1e9 / span_ns if span_ns >= MIN_STEP_NS else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Folds statistics into iterations and rates. Immutable: `add` gives the next one."""
+
+    first: Statistics | None = None
+    last: Statistics | None = None
+    opened: Statistics | None = None
+    """The first statistics of the iteration that is under way."""
+    iterations: tuple[Iteration, ...] = ()
+    window: tuple[Statistics, ...] = field(default=())
+    """The statistics of the last `WINDOW_NS`, for rates over a longer time than QEMU's."""
+    moved_ns: int = 0
+    """When ``transferred_bytes`` last grew."""
+
+    def add(self, now: Statistics) -> Ledger:
+        """Take one answer; an answer older than the last one is passed over."""
+        if self.last is not None and now.at_ns < self.last.at_ns:
+            return self
+        if self.first is None or self.last is None or self.opened is None:
+            return replace(self, first=now, last=now, opened=now, window=(now,), moved_ns=now.at_ns)
+        iterations, opened = self.iterations, self.opened
+        if now.iteration > opened.iteration:
+            iterations = (*iterations, self._close(now))
+            opened = now
+        grew = now.transferred_bytes > self.last.transferred_bytes
+        window = (*(s for s in self.window if now.at_ns - s.at_ns <= WINDOW_NS), now)
+        return replace(
+            self,
+            last=now,
+            opened=opened,
+            iterations=iterations,
+            window=window,
+            moved_ns=now.at_ns if grew else self.moved_ns,
+        )
+
+    def _close(self, now: Statistics) -> Iteration:
+        assert self.opened is not None and self.last is not None
+        # Between the last answer before the sync and this one the sync happened: what was left before it
+        # is estimated as what was left then less what was sent since, so that only the sync's own addition
+        # counts as dirtied.
+        sent_since = now.transferred_bytes - self.last.transferred_bytes
+        left = max(0, self.last.remaining_bytes - sent_since)
+        return Iteration(
+            number=self.opened.iteration,
+            started_ns=self.opened.at_ns,
+            ended_ns=now.at_ns,
+            remaining_at_start_bytes=self.opened.remaining_bytes,
+            remaining_at_end_bytes=left,
+            sent_bytes=now.transferred_bytes - self.opened.transferred_bytes,
+            dirtied_bytes=max(0, now.remaining_bytes - left),
+        )
+
+    @property
+    def sent_bandwidth_bytes_per_s(self) -> float:
+        """Bytes sent per second over the last `WINDOW_NS`; 0.0 while there is nothing to go by."""
+        if len(self.window) < 2:
+            return 0.0
+        span_ns = self.window[-1].at_ns - self.window[0].at_ns
+        if span_ns < MIN_STEP_NS:
+            return 0.0
+        return (self.window[-1].transferred_bytes - self.window[0].transferred_bytes) * 1e9 / span_ns
+
+    def stalled_for_ns(self, now_ns: int) -> int:
+        """How long nothing has been sent, while something remains; 0 before the first answer."""
+        if self.last is None or self.last.remaining_bytes == 0:
+            return 0
+        return max(0, now_ns - self.moved_ns)
+
+
+WINDOW_NS = 1_000_000_000
+"""Length of the window of `Ledger.sent_bandwidth_bytes_per_s`: ten of QEMU's own."""
