@@ -145,7 +145,7 @@ class Machine:
                 self._learn(event)
 
     def receive_time(self, now_ns: int) -> None:
-        """Tell the time; everything that is due by then happens."""
+        """Tell the time; everything that is due by then happens (the policy's ticks wait for statistics)."""
         self._now_ns = max(self._now_ns, now_ns)
         deadline_ns = self.state.deadline_ns
         if deadline_ns is not None and self._now_ns >= deadline_ns:
@@ -156,9 +156,9 @@ class Machine:
             if self.state.deadline_ns is None and self._stalled():
                 self._signal(Signal.STALLED, f"nothing was sent for {self.stall_ns / 1e9:g} s")
                 return
-            reason = self._pilot.due(self._now_ns)
-            if reason is not None:
-                self._steer(reason)
+            user_ns = self._pilot.deadline_ns()
+            if user_ns is not None and self._now_ns >= user_ns:
+                self._steer(Reason.DEADLINE)
 
     # ---- what comes out
 
@@ -171,10 +171,15 @@ class Machine:
         """When `receive_time` must be called at the latest; ``None``: only events matter."""
         times = [self.state.deadline_ns]
         if self.phase in STEERED_PHASES:
-            times.append(self._pilot.next_ns())
+            times.append(self._pilot.deadline_ns())
             if self.state.deadline_ns is None and self.ledger.last is not None:
                 times.append(max(self.ledger.moved_ns + self.stall_ns, self._now_ns + SECOND_NS // 10))
         return min((t for t in times if t is not None), default=None)
+
+    @property
+    def wake_every_ns(self) -> int | None:
+        """The cadence that the policy asked for: statistics are worth having at least as often."""
+        return self._pilot.wake_every_ns
 
     @property
     def phase(self) -> Phase:
@@ -291,8 +296,13 @@ class Machine:
     def _sample(self, statistics: Statistics) -> None:
         before = len(self.ledger.iterations)
         self.ledger = self.ledger.add(statistics)
-        if self.phase in STEERED_PHASES and len(self.ledger.iterations) > before:
+        if self.phase not in STEERED_PHASES:
+            return
+        # A tick is taken at the first answer after it is due: a policy is asked on fresh statistics only.
+        if len(self.ledger.iterations) > before:
             self._steer(Reason.ITERATION)
+        elif self._pilot.tick_due(self._now_ns):
+            self._steer(Reason.TICK)
 
     def _stalled(self) -> bool:
         return self.ledger.stalled_for_ns(self._now_ns) >= self.stall_ns

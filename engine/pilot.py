@@ -60,31 +60,21 @@ class Pilot:
         if self.wake_every_ns is not None:
             self.next_wake_ns = now_ns + self.wake_every_ns
 
-    def due(self, now_ns: int) -> Reason | None:
-        """Why the policy is to be asked now, iterations apart; ``None``: not yet."""
-        deadline_ns = self._deadline_ns()
-        if deadline_ns is not None and not self.deadline_told and now_ns >= deadline_ns:
-            return Reason.DEADLINE
-        if self.next_wake_ns is not None and now_ns >= self.next_wake_ns:
-            return Reason.TICK
-        return None
+    def tick_due(self, now_ns: int) -> bool:
+        """Whether the time that the policy asked for has passed."""
+        return self.next_wake_ns is not None and now_ns >= self.next_wake_ns
 
-    def next_ns(self) -> int | None:
-        """When `due` will next have something to say."""
-        deadline_ns = None if self.deadline_told else self._deadline_ns()
-        times = [t for t in (deadline_ns, self.next_wake_ns) if t is not None]
-        return min(times, default=None)
+    def deadline_ns(self) -> int | None:
+        """When the user's deadline passes; ``None``: there is none, or the policy was told."""
+        if self.objectives.deadline_s is None or self.deadline_told:
+            return None
+        return self.started_ns + round(self.objectives.deadline_s * 1e9)
 
     def ask(self, reason: Reason, ledger: Ledger, now_ns: int) -> Steering:
         """Ask the policy and clamp what it says."""
         if reason is Reason.DEADLINE:
             self.deadline_told = True
         return self._steer(self._look(reason, ledger, now_ns), now_ns)
-
-    def _deadline_ns(self) -> int | None:
-        if self.objectives.deadline_s is None:
-            return None
-        return self.started_ns + round(self.objectives.deadline_s * 1e9)
 
     def _look(self, reason: Reason, ledger: Ledger, now_ns: int) -> Observation:
         last = ledger.last

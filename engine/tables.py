@@ -218,10 +218,15 @@ FINAL_STATUS: tuple[Rule, ...] = (
     Rule(do=C.DISCARD_DESTINATION),
 )
 
+ASK_UNLESS_DISCARDING: tuple[Rule, ...] = (
+    Rule(when=facts(F.DISCARDING), because="putting the source right will show whether it can be reached"),
+    *ASK,
+)
+
 CANCELLING: Table = {
     (P.CANCELLING, S.CANCEL_MIGRATION_DONE): ignored("cancelled means that QEMU reached any final status"),
-    (P.CANCELLING, S.CANCEL_MIGRATION_REFUSED): ASK,
-    (P.CANCELLING, S.CANCEL_MIGRATION_UNKNOWN): ASK,
+    (P.CANCELLING, S.CANCEL_MIGRATION_REFUSED): ASK_UNLESS_DISCARDING,
+    (P.CANCELLING, S.CANCEL_MIGRATION_UNKNOWN): ASK_UNLESS_DISCARDING,
     (P.CANCELLING, S.MIGRATE_REFUSED): FINAL_STATUS,
     (P.CANCELLING, S.SOURCE_CANCELLED): FINAL_STATUS,
     (P.CANCELLING, S.SOURCE_FAILED): FINAL_STATUS,
@@ -236,10 +241,7 @@ CANCELLING: Table = {
         Rule(when=facts(F.DISCARDING), because="the destination is being ended; the source will fail and run"),
         Rule(P.HANDOVER, owner=Owner.LIMBO, learn=facts(F.CONTINUED), because="the cancel came too late"),
     ),
-    (P.CANCELLING, S.SOURCE_LOST): (
-        Rule(when=facts(F.DISCARDING), because="putting the source right will show whether it can be reached"),
-        *ASK,
-    ),
+    (P.CANCELLING, S.SOURCE_LOST): ASK_UNLESS_DISCARDING,
     (P.CANCELLING, S.DISCARD_DESTINATION_DONE): (
         Rule(
             P.FAILED,

@@ -1,0 +1,177 @@
+"""The log of one migration: journal, trace and input for replay in one append-only file of JSON lines.
+
+Each line is one unbuffered ``write()`` made *before* the command that it announces is sent, so it survives
+the death of the manager. Only a host's death needs ``fsync``: that is done once, off the event loop, at
+arming, on a file whose blocks are reserved, so that the switchover can't meet a full disk. The writer holds
+an exclusive lock. docs/log.md documents the lines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from whimbrel.engine.errors import BadInput, WhimbrelError
+
+FORMAT = 1
+RESERVED_BYTES = 1 << 20
+"""Reserved at arming: some 4000 lines, several times what a switchover and its aftermath write."""
+
+FALLOC_FL_KEEP_SIZE = 1
+"""``fallocate(2)``: reserve blocks without changing the file's length."""
+
+
+def default_directory() -> Path:
+    """Where logs go that nobody named a path for: ``$XDG_STATE_HOME/whimbrel/log``."""
+    base = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    return Path(base) / "whimbrel" / "log"
+
+
+class Journal:
+    """The writer. One per migration; `close` releases the lock."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        """For `create`."""
+        self.path = path
+        self._fd = descriptor
+        self._lines = 0
+        self._muted = False
+        self._encoder = msgspec.json.Encoder(enc_hook=_encode_odd)
+
+    @classmethod
+    def create(cls, path: Path, *, field: str = "log") -> Journal:
+        """Create the log and lock it.
+
+        Args:
+            path: a file that does not exist yet, or is empty; missing folders are made.
+            field: the name of the option, for the error.
+
+        Raises:
+            BadInput: it can't be written, already holds a log, or is in use.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise BadInput(field, str(path), f"a path that can be written ({error.strerror})") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise BadInput(field, str(path), "a log that no running migration writes to") from error
+        if os.fstat(descriptor).st_size:
+            os.close(descriptor)
+            raise BadInput(field, str(path), "a new file, or an empty one: this one holds something already")
+        return cls(path, descriptor)
+
+    def write(self, kind: str, now_ns: int, wall_s: float, **fields: Any) -> None:
+        """Append one line.
+
+        Args:
+            kind: what the line is (see docs/log.md).
+            now_ns: the migration's clock.
+            wall_s: the wall clock, seconds.
+            fields: the rest of the line.
+
+        Raises:
+            WhimbrelError: the line could not be written whole.
+        """
+        if self._muted:
+            return
+        self._lines += 1
+        line = {"n": self._lines, "t_ns": now_ns, "wall_s": round(wall_s, 6), "kind": kind, **fields}
+        data = self._encoder.encode(line) + b"\n"
+        try:
+            written = os.write(self._fd, data)
+        except OSError as error:
+            raise WhimbrelError(f"the log {self.path} can't be written: {error.strerror}") from error
+        if written != len(data):
+            raise WhimbrelError(f"the log {self.path} took only {written} of {len(data)} bytes: disk full?")
+
+    def mute(self) -> None:
+        """Write nothing more: the log has failed, and what it misses can't be mended."""
+        self._muted = True
+
+    async def arm(self) -> None:
+        """Make what is written safe against the host's death and reserve room for the rest.
+
+        Raises:
+            WhimbrelError: the disk is full, or does not take it.
+        """
+        try:
+            await asyncio.to_thread(self._arm)
+        except OSError as error:
+            raise WhimbrelError(f"the log {self.path} can't be made safe: {error.strerror}") from error
+
+    def _arm(self) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        end = os.fstat(self._fd).st_size
+        if libc.fallocate(
+            self._fd, FALLOC_FL_KEEP_SIZE, ctypes.c_long(end), ctypes.c_long(RESERVED_BYTES)
+        ):
+            code = ctypes.get_errno()
+            if code not in (errno.EOPNOTSUPP, errno.ENOSYS):  # some file systems can't reserve: then they can't
+                raise OSError(code, os.strerror(code))
+        os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        """Release the lock and the file; idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a log, in order. A torn last line is passed over.
+
+    Raises:
+        BadInput: there is no such file, or it is no log.
+        WhimbrelError: a line other than the last is damaged; its number is named.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadInput("log", str(path), f"a log that can be read ({error.strerror})") from error
+    lines = data.split(b"\n")
+    torn = lines.pop() if lines else b""
+    for number, line in enumerate(lines, 1):
+        try:
+            record = msgspec.json.decode(line, type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            if number == 1:
+                raise BadInput("log", str(path), "a log of a migration") from error
+            raise WhimbrelError(f"line {number} of {path} is damaged: {error}") from error
+        if number == 1 and (record.get("kind") != "header" or record.get("format") != FORMAT):
+            raise BadInput("log", str(path), f"a log of a migration, of format {FORMAT}")
+        yield record
+    if not lines:
+        raise BadInput("log", str(path), "a log of a migration" + (" (this one is cut short)" if torn else ""))
+
+
+def is_held(path: Path) -> bool:
+    """Whether a running migration writes to this log."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _encode_odd(value: Any) -> Any:
+    if isinstance(value, (set, frozenset)):
+        return sorted(str(each) for each in value)
+    return str(value)

@@ -1,0 +1,75 @@
+"""What a migration can be told, besides where from and where to."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from whimbrel.engine.errors import BadInput
+from whimbrel.engine.policies import LeastDowntime
+from whimbrel.engine.policy import Objectives, Policy
+from whimbrel.engine.protocol import DEFAULT_WAITS, SECOND_NS, Waits
+
+Hook = Callable[[], Awaitable[None]]
+
+ALL_ADDRESSES = frozenset({"0.0.0.0", "::", "[::]", "*", ""})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a migration is to be done. Immutable; the same object serves any number of migrations.
+
+    Raises:
+        BadInput: a value that cannot be used, by name.
+    """
+
+    objectives: Objectives = field(default_factory=Objectives)
+    policy: Policy | None = None
+    """``None``: `LeastDowntime`. An object with state serves one migration only."""
+    policy_name: str = "least_downtime"
+    """For the log."""
+    log_path: Path | None = None
+    """``None``: a new file in the user's state folder."""
+    host: str = "127.0.0.1"
+    """The address at which the destination listens and that the source connects to."""
+    port: int = 0
+    """0: the kernel chooses."""
+    keep_source: bool = False
+    """Leave the source process (stopped, its copy of the guest out of date) after a success."""
+    accept_memory_loss: bool = False
+    """Migrate even where this QEMU is known to lose guest writes."""
+    disks_shared: bool = False
+    """The caller vouches that both ends see the same disks."""
+    at_switchover: Hook | None = None
+    """Awaited while the guest stands stopped and calling off is still safe; an error calls the move off."""
+    waits: Waits = DEFAULT_WAITS
+    stall_s: float = 30.0
+    """Nothing sent for so long ends the migration."""
+    reconnect_s: float = 10.0
+    """How long a lost monitor is tried again before it counts as out of reach."""
+
+    def __post_init__(self) -> None:
+        goal = self.objectives
+        if not 0.001 <= goal.downtime_s <= 2000:
+            raise BadInput("downtime", f"{goal.downtime_s:g} s", "1 ms to 2000 s")
+        if goal.deadline_s is not None and goal.deadline_s <= 0:
+            raise BadInput("deadline", f"{goal.deadline_s:g} s", "more than 0 s")
+        if goal.bandwidth_bytes_per_s is not None and goal.bandwidth_bytes_per_s < 1:
+            raise BadInput("bandwidth", goal.bandwidth_bytes_per_s, "at least 1 byte per second")
+        if not 0 <= goal.greatest_throttle <= 0.99:
+            raise BadInput("throttle", goal.greatest_throttle, "0 to 0.99")
+        if not 0 <= self.port <= 65535:
+            raise BadInput("port", self.port, "0 (any) to 65535")
+        if self.host in ALL_ADDRESSES:
+            raise BadInput("host", self.host, "one address of the destination's host, not all of them")
+        if self.stall_s <= 0:
+            raise BadInput("stall", self.stall_s, "more than 0 s")
+
+    @property
+    def stall_ns(self) -> int:
+        return round(self.stall_s * SECOND_NS)
+
+    def fresh_policy(self) -> Policy:
+        """The policy to use: the one given, or the default."""
+        return self.policy if self.policy is not None else LeastDowntime()

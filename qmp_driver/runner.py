@@ -1,0 +1,362 @@
+"""The thin asyncio part: carries out the machine's orders, feeds back what happens, keeps one timer.
+
+Everything that decides is in `whimbrel.engine`; everything that speaks QMP is in `procedures`. The runner
+writes each event, order and decision to the log *before* it acts on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from whimbrel.engine.errors import OutcomeUnknown, WhimbrelError
+from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Machine, Marked, Order, Sampled, Tune
+from whimbrel.engine.report import CompletedReport, OngoingReport
+from whimbrel.engine.signals import Command, Outcome, Signal, answer
+from whimbrel.engine.states import Phase
+from whimbrel.engine.states import Side as SideName
+
+from . import replies
+from .destination import Destination
+from .journal import FORMAT, Journal
+from .options import Options
+from .procedures import Procedures
+from .sampling import statistics_of
+from .side import Side
+from .sockets import Address
+
+POLL_S = 0.1
+"""QEMU computes its rates over windows of 100 ms: asking more often learns only how much was sent."""
+LEAST_POLL_S = 0.02
+
+WATCHED = frozenset(
+    {Phase.PRECOPY, Phase.SWITCHOVER, Phase.HANDOVER, Phase.CANCELLING, Phase.RESOLVING, Phase.ACTIVATING}
+)
+
+ABANDONED_BY_DISCARD = frozenset({Command.INSPECT, Command.PREPARE, Command.ARM, Command.QUIESCE})
+"""Orders that back out may cut short: none of them moves the guest or its token."""
+
+
+class Runner:
+    """Runs one migration to its end."""
+
+    def __init__(
+        self,
+        source: Address,
+        destination: Destination,
+        options: Options,
+        journal: Journal,
+        header: Mapping[str, Any],
+    ) -> None:
+        self.options = options
+        self.journal = journal
+        self._started_ns = time.monotonic_ns()
+        self.machine = Machine(
+            policy=options.fresh_policy(),
+            objectives=options.objectives,
+            waits=options.waits,
+            stall_ns=options.stall_ns,
+        )
+        self._source = Side(SideName.SOURCE, self.deliver, self._note, self._wake_poll)
+        self._destination = Side(SideName.DESTINATION, self.deliver, self._note, self._wake_poll)
+        self.procedures = Procedures(
+            source=self._source,
+            destination=self._destination,
+            source_address=source,
+            strategy=destination,
+            options=options,
+            journal=journal,
+            deliver=self.deliver,
+            start_watching=self._start_watching,
+            now_ns=self.now_ns,
+        )
+        self._header = dict(header)
+        self._tasks: dict[asyncio.Task[None], Command | None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._poll_wake = asyncio.Event()
+        self._watching = False
+        self._ended = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._tuning: asyncio.Task[None] | None = None
+        self._next_tune: Tune | None = None
+        self._broken: BaseException | None = None
+
+    # ---- for the caller
+
+    def now_ns(self) -> int:
+        """The migration's clock."""
+        return time.monotonic_ns() - self._started_ns
+
+    async def run(self) -> CompletedReport:
+        """Run it to its end, whatever the end is.
+
+        Must not be cancelled: `cancel` is how a migration is called off.
+
+        Raises:
+            WhimbrelError: the log could not be written.
+        """
+        header = {"format": FORMAT, "started_wall_s": time.time(), "monotonic_ns": self._started_ns, **self._header}
+        try:
+            self._write("header", **header)
+            self.deliver(Happened(Signal.START))
+            await self._ended.wait()
+            await self._finish_tasks()
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            await self._source.close()
+            await self._destination.close()
+        if self._broken is not None:
+            raise self._broken
+        report = self.machine.report()
+        assert report is not None
+        self._write("end", report=asdict(report))
+        return report
+
+    def cancel(self, why: str = "called off by the user") -> None:
+        """Call the migration off, where that is still safe; otherwise nothing happens and it ends first."""
+        self.deliver(Happened(Signal.CANCEL, why))
+
+    async def progress(self) -> AsyncIterator[OngoingReport]:
+        """A glance after everything that happened, until the end; a slow reader misses some."""
+        while True:
+            ended = self._ended.is_set()
+            yield self.machine.progress()
+            if ended:
+                return
+            await self._changed.wait()
+
+    # ---- the pump
+
+    def deliver(self, event: Event) -> None:
+        """Take one event: log it, step the machine, carry out what follows."""
+        now_ns = self.now_ns()
+        phase, owner = self.machine.phase, self.machine.owner
+        self.machine.receive(event, now_ns)
+        try:
+            self._log_event(event, phase)
+            if self.machine.phase is not phase or self.machine.owner is not owner:
+                self._log_step()
+        except WhimbrelError as error:
+            self._lose_log(error)
+        self._carry_out()
+
+    def _carry_out(self) -> None:
+        orders = self.machine.orders()
+        for order in orders:
+            if isinstance(order, Tune):
+                self._tune(order)
+            else:
+                self._start(order)
+        self._arm_timer()
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+        if self.machine.phase.is_end:
+            self._ended.set()
+
+    def _start(self, order: Order) -> None:
+        try:
+            self._write("command", command=order.command.value, phase=self.machine.phase.value,
+                        owner=self.machine.owner.value)  # fmt: skip
+            if order.setup is not None:
+                self._log_decision(Tune(order.setup))
+        except WhimbrelError as error:
+            self._lose_log(error)
+        work = asyncio.get_running_loop().create_task(self._execute(order))
+        self._tasks[work] = order.command
+        work.add_done_callback(lambda task: self._tasks.pop(task, None))
+
+    async def _execute(self, order: Order) -> None:
+        command = order.command
+        try:
+            if command is Command.DISCARD_DESTINATION:
+                await self._abandon()
+            await self.procedures.of(order)
+        except OutcomeUnknown as error:
+            self._answer(command, Outcome.UNKNOWN, str(error), error)
+        except WhimbrelError as error:
+            self._answer(command, Outcome.REFUSED, str(error), error)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # a defect of ours must not leave a guest between two hosts
+            self._answer(command, Outcome.REFUSED, f"internal error: {error!r}", error)
+        else:
+            if command is not Command.INSPECT_BOTH:  # which answers with what it saw
+                self._answer(command, Outcome.DONE, "")
+
+    def _answer(
+        self, command: Command, outcome: Outcome, text: str, error: Exception | None = None
+    ) -> None:
+        if error is not None and self.procedures.failure is None:
+            known = isinstance(error, WhimbrelError)
+            self.procedures.failure = error if known else WhimbrelError(text)
+        if command is Command.INSPECT_BOTH:
+            self.deliver(Happened(Signal.VERDICT_HOLD, text))
+        else:
+            self.deliver(Happened(answer(command, outcome), text))
+
+    async def _abandon(self) -> None:
+        """Cut preparatory work short, and wait until it has let go of what it held."""
+        doomed = [task for task, command in self._tasks.items() if command in ABANDONED_BY_DISCARD]
+        for task in doomed:
+            task.cancel()
+        await asyncio.gather(*doomed, return_exceptions=True)
+
+    async def _finish_tasks(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ---- time
+
+    def _arm_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due_ns = self.machine.next_deadline_ns()
+        if due_ns is not None and not self.machine.phase.is_end:
+            delay_s = max(0.0, (due_ns - self.now_ns()) / 1e9)
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_time)
+
+    def _on_time(self) -> None:
+        phase = self.machine.phase
+        self.machine.receive_time(self.now_ns())
+        if self.machine.phase is not phase:
+            try:
+                self._log_step()
+            except WhimbrelError as error:
+                self._lose_log(error)
+        self._carry_out()
+
+    # ---- steering
+
+    def _tune(self, order: Tune) -> None:
+        try:
+            self._log_decision(order)
+        except WhimbrelError as error:
+            self._lose_log(error)
+        if not order.steering.changes:
+            return
+        if self._tuning is not None and not self._tuning.done():
+            self._next_tune = order  # the newest knobs are what counts; they hold all the earlier ones
+            return
+        self._tuning = asyncio.get_running_loop().create_task(self._set_knobs(order))
+        self._tasks[self._tuning] = None
+        self._tuning.add_done_callback(lambda task: self._tasks.pop(task, None))
+
+    async def _set_knobs(self, order: Tune) -> None:
+        following: Tune | None = order
+        while following is not None:
+            self._next_tune = None
+            try:
+                await self.procedures.tune(following.steering)
+            except WhimbrelError as error:
+                self._note("note", {"text": f"the knobs could not be set: {error}"})
+            following = self._next_tune
+
+    # ---- watching
+
+    def _start_watching(self) -> None:
+        if not self._watching:
+            self._watching = True
+            work = asyncio.get_running_loop().create_task(self._watch())
+            self._tasks[work] = None
+            work.add_done_callback(lambda task: self._tasks.pop(task, None))
+
+    def _wake_poll(self) -> None:
+        self._poll_wake.set()
+
+    async def _watch(self) -> None:
+        """Ask the source at a steady cadence and at every new iteration; the destination in the handover.
+
+        A slow answer is only slow: QEMU is silent for the whole switchover.
+        """
+        while self.machine.phase in WATCHED:
+            self._poll_wake.clear()
+            try:
+                await self._look_once()
+            except WhimbrelError as error:
+                # Lost connections are reported by the side itself; here they only end the look.
+                self._note("note", {"text": f"no statistics: {error}"})
+                await asyncio.sleep(POLL_S)
+            pause_s = self._poll_pause_s()
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._poll_wake.wait()
+            except TimeoutError:
+                pass
+
+    async def _look_once(self) -> None:
+        phase = self.machine.phase
+        if phase in (Phase.HANDOVER, Phase.ACTIVATING) and self._destination.alive:
+            info = await replies.query_migrate(self._destination.require())
+            self._destination.see_status(info.status)
+        if phase is not Phase.ACTIVATING and self._source.alive:
+            info = await replies.query_migrate(self._source.require())
+            if info.ram is not None and info.status not in ("completed",):
+                self.deliver(Sampled(statistics_of(info, self.now_ns())))
+            self._source.see_status(info.status)
+            self.machine.receive_time(self.now_ns())
+            self._carry_out()
+
+    def _poll_pause_s(self) -> float:
+        if self.machine.phase is not Phase.PRECOPY:
+            return POLL_S
+        wake_ns = self.machine.wake_every_ns
+        return POLL_S if wake_ns is None else min(POLL_S, max(LEAST_POLL_S, wake_ns / 1e9))
+
+    # ---- the log
+
+    def _write(self, kind: str, **fields: Any) -> None:
+        self.journal.write(kind, self.now_ns(), time.time(), **fields)
+
+    def _note(self, kind: str, fields: dict[str, object]) -> None:
+        try:
+            self._write(kind, **fields)
+        except WhimbrelError as error:
+            self._lose_log(error)
+
+    def _log_event(self, event: Event, phase: Phase) -> None:
+        match event:
+            case Happened(signal, detail):
+                self._write("signal", signal=signal.value, phase=phase.value, detail=detail)
+            case Sampled(statistics):
+                self._write("sample", **asdict(statistics))
+            case Marked(mark, wall_s):
+                self._write("mark", mark=mark.value, at_s=wall_s)
+            case Learnt():
+                self._write("learnt", facts=dict(event.facts), note=event.note, paused_before=event.paused_before)
+            case Inspected(source, destination):
+                self._write("inspected", source=source.value, destination=destination.value)
+
+    def _log_step(self) -> None:
+        state = self.machine.state
+        rule = self.machine.last_step.rule if self.machine.last_step else None
+        self._write(
+            "step",
+            phase=state.phase.value,
+            owner=state.owner.value,
+            facts=sorted(fact.name for fact in state.facts),
+            because=rule.because if rule else "",
+        )
+
+    def _log_decision(self, order: Tune) -> None:
+        steering = order.steering
+        self._write(
+            "decision",
+            asked=steering.asked.value,
+            because=steering.decision.because,
+            changes=steering.changes,
+            clamped=list(steering.clamped),
+        )
+
+    def _lose_log(self, error: WhimbrelError) -> None:
+        """The log failed: before the handover the migration is called off, after it goes on without."""
+        if self._broken is None:
+            self._broken = error
+            self.journal.mute()
+            self.machine.receive(Happened(Signal.CANCEL, str(error)), self.now_ns())

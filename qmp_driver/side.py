@@ -1,0 +1,254 @@
+"""One side of a migration: its monitor, its process, and what they say in the engine's words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+
+from whimbrel.engine.errors import CannotConnect, WhimbrelError
+from whimbrel.engine.machine import Event, Happened, Marked
+from whimbrel.engine.signals import Signal
+from whimbrel.engine.states import Side as SideName
+from whimbrel.engine.timeline import Mark
+
+from .monitor import Monitor, QmpEvent
+from .processes import QemuProcess, identify_peer
+from .sockets import Address
+
+SOURCE_STATUS: dict[str, Signal] = {
+    "": Signal.SOURCE_IDLE,
+    "none": Signal.SOURCE_IDLE,
+    "active": Signal.SOURCE_ACTIVE,
+    "pre-switchover": Signal.SOURCE_PRE_SWITCHOVER,
+    "device": Signal.SOURCE_DEVICE,
+    "completed": Signal.SOURCE_COMPLETED,
+    "failed": Signal.SOURCE_FAILED,
+    "cancelled": Signal.SOURCE_CANCELLED,
+}
+"""Statuses that are not here (``setup``, ``cancelling``, ``failing``, new ones) change nothing."""
+
+DESTINATION_STATUS: dict[str, Signal] = {
+    "active": Signal.DESTINATION_ACTIVE,
+    "completed": Signal.DESTINATION_COMPLETED,
+    "failed": Signal.DESTINATION_FAILED,
+}
+
+MARK_OF: dict[tuple[SideName, str], Mark] = {
+    (SideName.SOURCE, "STOP"): Mark.SOURCE_STOP,
+    (SideName.SOURCE, "pre-switchover"): Mark.SOURCE_PRE_SWITCHOVER,
+    (SideName.SOURCE, "device"): Mark.SOURCE_DEVICE,
+    (SideName.SOURCE, "completed"): Mark.SOURCE_COMPLETED,
+    (SideName.DESTINATION, "completed"): Mark.DESTINATION_COMPLETED,
+    (SideName.DESTINATION, "RESUME"): Mark.DESTINATION_RESUME,
+}
+
+END_GRACE_S = 1.0
+"""A dying QEMU closes its monitor a little before its process is gone: so long we wait for the process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """How one side's happenings are called."""
+
+    status: dict[str, Signal]
+    running: Signal
+    stopped: Signal | None
+    lost: Signal
+    ended: Signal
+
+
+WORDS: dict[SideName, Words] = {
+    SideName.SOURCE: Words(
+        SOURCE_STATUS, Signal.SOURCE_RUNNING, Signal.SOURCE_STOPPED, Signal.SOURCE_LOST, Signal.SOURCE_ENDED
+    ),
+    SideName.DESTINATION: Words(
+        DESTINATION_STATUS, Signal.DESTINATION_RUNNING, None, Signal.DESTINATION_LOST, Signal.DESTINATION_ENDED
+    ),
+}
+
+
+class Side:
+    """One QEMU, as the runner sees it.
+
+    Attributes:
+        monitor: the present connection; ``None`` before the first, and after one was lost.
+        process: the process, where it is on this host and could be told; ``None`` otherwise.
+        status: the last migration status seen, by event or by query.
+    """
+
+    def __init__(
+        self,
+        name: SideName,
+        deliver: Callable[[Event], None],
+        note: Callable[[str, dict[str, object]], None],
+        on_pass: Callable[[], None],
+    ) -> None:
+        self.name = name
+        self.words = WORDS[name]
+        self.monitor: Monitor | None = None
+        self.process: QemuProcess | None = None
+        self.address: Address | None = None
+        self.status: str | None = None
+        self.ended = False
+        """The process ended and its events were read to the end."""
+        self._deliver = deliver
+        self._note = note
+        self._on_pass = on_pass
+        self._read_to_end = True
+        self._lost = asyncio.Event()
+        self._lost.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._watching = False
+        self._closing = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether commands can be sent now."""
+        return self.monitor is not None and self.monitor.alive
+
+    async def connect(self, address: Address, *, timeout_s: float = 5.0) -> Monitor:
+        """Open the session and, where it is a local process, watch that process from now on.
+
+        Raises:
+            CannotConnect: no session came about.
+        """
+        self.address = address
+        self._lost.clear()
+        try:
+            monitor = await Monitor.connect(
+                address,
+                side=self.name.value,
+                timeout_s=timeout_s,
+                on_event=self._hear,
+                on_lost=self._on_lost,
+            )
+        except BaseException:
+            self._lost.set()
+            raise
+        self.monitor = monitor
+        self._read_to_end = True
+        if self.process is None and monitor.peer_pid is not None:
+            try:
+                self.process = QemuProcess.attach(identify_peer(monitor.peer_pid))
+            except WhimbrelError:
+                self.process = None  # in another pid namespace: then only the monitor tells
+        self.watch()
+        return monitor
+
+    def watch(self) -> None:
+        """Report the end of the process, once its events were read to the end."""
+        if self.process is not None and not self._watching:
+            self._watching = True
+            self._spawn(self._await_end(self.process))
+
+    def require(self) -> Monitor:
+        """The monitor.
+
+        Raises:
+            CannotConnect: there is none, so nothing was sent.
+        """
+        if self.monitor is None:
+            raise CannotConnect("there is no connection to its monitor", side=self.name.value)
+        return self.monitor
+
+    async def reconnect(self, *, within_s: float) -> bool:
+        """Try again until it answers, its process has ended, or the time is up; whether it answers."""
+        if self.alive:
+            return True
+        if self.address is None:
+            return False
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + within_s
+        pause_s = 0.05
+        while loop.time() < deadline and not (self.process is not None and self.process.exited):
+            try:
+                await self.connect(self.address, timeout_s=min(5.0, max(0.1, deadline - loop.time())))
+            except CannotConnect:
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, 1.0)
+            else:
+                return True
+        return False
+
+    async def close(self) -> None:
+        """Leave the QEMU alone: close the connection, stop watching. Nothing is delivered after it."""
+        self._closing = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.monitor is not None:
+            try:
+                await self.monitor.close()
+            except WhimbrelError as error:
+                self._note("note", {"text": f"closing the {self.name.value}'s monitor: {error}"})
+        if self.process is not None:
+            self.process.close()
+
+    def see_status(self, status: str | None) -> None:
+        """Take a status from ``query-migrate``; told on only where it is news."""
+        status = status or ""
+        if status == self.status:
+            return
+        self.status = status
+        signal = self.words.status.get(status)
+        if signal is not None:
+            self._deliver(Happened(signal, f"the {self.name.value} said {status or 'nothing of a migration'}"))
+
+    def _hear(self, event: QmpEvent) -> None:
+        self._note("qmp", {"side": self.name.value, "event": event.name, "data": event.data, "at_s": event.timestamp_s})
+        name = event.name
+        if name == "MIGRATION_PASS":
+            self._on_pass()
+            return
+        word = str(event.data.get("status", "")) if name == "MIGRATION" else name
+        mark = MARK_OF.get((self.name, word))
+        if mark is not None:
+            self._deliver(Marked(mark, event.timestamp_s))
+        if name == "MIGRATION":
+            self.status = word
+            signal = self.words.status.get(word) if word else None
+            if signal is not None:
+                self._deliver(Happened(signal, f"the {self.name.value} said {word}"))
+        elif name == "RESUME":
+            self._deliver(Happened(self.words.running))
+        elif name == "STOP" and self.words.stopped is not None:
+            self._deliver(Happened(self.words.stopped))
+
+    def _on_lost(self, reason: str) -> None:
+        monitor, self.monitor = self.monitor, None
+        self._read_to_end = monitor is not None and monitor.read_to_end
+        self._lost.set()
+        if not self._closing:
+            self._spawn(self._judge_loss(reason))
+
+    async def _judge_loss(self, reason: str) -> None:
+        if self.process is not None:
+            try:
+                await self.process.wait_exit(END_GRACE_S)
+            except TimeoutError:
+                pass
+            else:
+                if self._read_to_end:
+                    return  # the end of the process is reported instead
+        text = f"the connection to the {self.name.value}'s monitor was lost: {reason}"
+        self._deliver(Happened(self.words.lost, text))
+
+    async def _await_end(self, process: QemuProcess) -> None:
+        code = await process.wait_exit(None)
+        await self._lost.wait()
+        if not self._read_to_end:
+            return  # what it said last is not known: it stays lost, and is never taken for ended
+        self.ended = True
+        text = f"the {self.name.value} process ended"
+        if code is not None:
+            text += f" with code {code}"
+        tail = process.stderr_tail(1000)
+        if tail:
+            text += f"; its standard error ends: {tail}"
+        self._deliver(Happened(self.words.ended, text))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

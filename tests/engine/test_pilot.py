@@ -1,0 +1,128 @@
+"""What a policy decides is carried out within the user's objectives, and what was not allowed is said."""
+
+from __future__ import annotations
+
+import pytest
+
+from whimbrel.engine.pilot import Pilot
+from whimbrel.engine.policy import Decision, Objectives, Observation, Reason
+from whimbrel.engine.statistics import Ledger, Statistics
+
+SECOND = 1_000_000_000
+
+
+def pilot(decision: Decision, objectives: Objectives | None = None) -> Pilot:
+    return Pilot(lambda seen: decision, objectives or Objectives())
+
+
+def test_nothing_decided_changes_nothing() -> None:
+    steered = pilot(Decision()).ask(Reason.TICK, Ledger(), 0)
+    assert steered.changes == {}
+    assert steered.clamped == ()
+
+
+def test_setup_starts_from_the_objectives() -> None:
+    goal = Objectives(downtime_s=0.5, bandwidth_bytes_per_s=1000)
+    steered = pilot(Decision(), goal).setup(0)
+    assert (steered.knobs.downtime_limit_s, steered.knobs.bandwidth_bytes_per_s) == (0.5, 1000)
+
+
+def test_only_what_differs_is_a_change() -> None:
+    it = pilot(Decision(downtime_limit_s=0.1, bandwidth_bytes_per_s=5))
+    assert it.ask(Reason.TICK, Ledger(), 0).changes == {"downtime_limit_s": 0.1, "bandwidth_bytes_per_s": 5}
+    assert it.ask(Reason.TICK, Ledger(), 0).changes == {}
+
+
+def test_the_downtime_limit_stays_below_what_the_user_allows() -> None:
+    steered = pilot(Decision(downtime_limit_s=2.0), Objectives(downtime_s=0.2)).ask(Reason.TICK, Ledger(), 0)
+    assert steered.knobs.downtime_limit_s == 0.2
+    assert "downtime limit" in steered.clamped[0]
+
+
+def test_a_limit_below_what_qemu_can_count_is_raised() -> None:
+    assert pilot(Decision(downtime_limit_s=0.0)).ask(Reason.TICK, Ledger(), 0).knobs.downtime_limit_s == 0.001
+
+
+def test_switch_over_asks_for_all_the_downtime_allowed() -> None:
+    steered = pilot(Decision(switch_over=True), Objectives(downtime_s=0.7)).setup(0)
+    assert steered.knobs.downtime_limit_s == 0.7
+
+
+@pytest.mark.parametrize("wanted", [0, 2000])
+def test_bandwidth_stays_below_what_the_user_allows(wanted: int) -> None:
+    goal = Objectives(bandwidth_bytes_per_s=1000)
+    steered = pilot(Decision(bandwidth_bytes_per_s=wanted), goal).ask(Reason.TICK, Ledger(), 0)
+    assert steered.knobs.bandwidth_bytes_per_s == 1000
+    assert "bandwidth" in steered.clamped[0]
+
+
+def test_bandwidth_within_bounds_is_taken() -> None:
+    goal = Objectives(bandwidth_bytes_per_s=1000)
+    steered = pilot(Decision(bandwidth_bytes_per_s=900), goal).ask(Reason.TICK, Ledger(), 0)
+    assert steered.knobs.bandwidth_bytes_per_s == 900
+
+
+def test_no_throttle_unless_the_user_allows_one() -> None:
+    steered = pilot(Decision(throttle_initial=0.5)).ask(Reason.TICK, Ledger(), 0)
+    assert steered.knobs.throttle_initial is None
+    assert steered.clamped
+    goal = Objectives(greatest_throttle=0.4)
+    assert pilot(Decision(throttle_initial=0.5), goal).ask(Reason.TICK, Ledger(), 0).knobs.throttle_initial == 0.4
+
+
+def test_giving_up_needs_leave() -> None:
+    assert not pilot(Decision(abort=True)).ask(Reason.TICK, Ledger(), 0).decision.abort
+    assert pilot(Decision(abort=True), Objectives(may_abort=True)).ask(Reason.TICK, Ledger(), 0).decision.abort
+
+
+def test_the_cadence_is_the_policys() -> None:
+    it = pilot(Decision(wake_after_s=0.5))
+    it.setup(0)
+    it.start(SECOND)
+    assert not it.tick_due(SECOND)
+    assert it.tick_due(SECOND + SECOND // 2)
+    assert it.wake_every_ns == SECOND // 2
+
+
+def test_a_policy_without_cadence_is_never_ticked() -> None:
+    it = pilot(Decision())
+    it.setup(0)
+    it.start(0)
+    assert not it.tick_due(10**18)
+
+
+def test_a_cadence_beyond_sense_is_slowed() -> None:
+    it = pilot(Decision(wake_after_s=0.0))
+    it.setup(0)
+    assert it.wake_every_ns == SECOND // 100
+
+
+def test_the_deadline_is_told_once() -> None:
+    it = pilot(Decision(), Objectives(deadline_s=2.0))
+    it.start(SECOND)
+    assert it.deadline_ns() == 3 * SECOND
+    it.ask(Reason.DEADLINE, Ledger(), 3 * SECOND)
+    assert it.deadline_ns() is None
+    assert pilot(Decision()).deadline_ns() is None
+
+
+def test_what_the_policy_sees() -> None:
+    seen: list[Observation] = []
+
+    def look(observation: Observation) -> Decision:
+        seen.append(observation)
+        return Decision()
+
+    ledger = Ledger()
+    for number in (1, 2):
+        answer = Statistics(at_ns=number * SECOND, iteration=number, remaining_bytes=9, transferred_bytes=number * 10)
+        ledger = ledger.add(answer)
+    it = Pilot(look, Objectives())
+    it.start(SECOND)
+    it.ask(Reason.ITERATION, ledger, 2 * SECOND)
+    (observation,) = seen
+    assert (observation.iteration, observation.remaining_bytes, observation.transferred_bytes) == (2, 9, 20)
+    assert observation.elapsed_s == 1.0
+    assert observation.bandwidth_bytes_per_s == pytest.approx(10)
+    assert len(observation.iterations) == 1
+    assert observation.dirty_bytes_per_s > 0

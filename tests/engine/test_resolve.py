@@ -1,0 +1,111 @@
+"""Every pair of raw words gets a class, every pair of classes a verdict, and none of them is unsafe."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from whimbrel.engine.resolve import (
+    ALL_PAIRS,
+    DestinationClass,
+    SourceClass,
+    classify_destination,
+    classify_source,
+    verdict,
+)
+from whimbrel.engine.signals import Signal
+from whimbrel.engine.states import Fact
+
+S, SC, DC = Signal, SourceClass, DestinationClass
+
+WORDS = st.one_of(
+    st.none(),
+    st.sampled_from(["", "none", "setup", "active", "device", "completed", "failed", "cancelled", "postcopy-active"]),
+    st.text(max_size=12),
+)
+
+
+@given(WORDS, WORDS)
+def test_any_words_have_a_class(status: str | None, run_state: str | None) -> None:
+    assert classify_source(status, run_state) in SC
+    assert classify_destination(status, run_state) in DC
+
+
+@pytest.mark.parametrize(
+    ("status", "run_state", "expected"),
+    [
+        ("completed", "postmigrate", SC.COMPLETED),
+        ("completed", "finish-migrate", SC.COMPLETED),
+        ("completed", "running", SC.RUNNING),
+        ("failed", "running", SC.RUNNING),
+        ("failed", "paused", SC.STOPPED),
+        ("cancelled", "postmigrate", SC.STOPPED),
+        (None, "running", SC.RUNNING),
+        ("failed", "finish-migrate", SC.MOVING),
+        ("active", "running", SC.MOVING),
+        ("pre-switchover", "finish-migrate", SC.MOVING),
+        ("cancelling", "running", SC.MOVING),
+        ("postcopy-active", "finish-migrate", SC.UNCLEAR),
+        ("failed", "inmigrate", SC.UNCLEAR),
+    ],
+)
+def test_source_words_as_seen(status: str | None, run_state: str, expected: SourceClass) -> None:
+    assert classify_source(status, run_state) is expected
+
+
+@pytest.mark.parametrize(
+    ("status", "run_state", "expected"),
+    [
+        ("completed", "paused", DC.READY),
+        ("completed", "running", DC.RUNNING),
+        ("completed", "inmigrate", DC.LOADING),
+        (None, "inmigrate", DC.LOADING),
+        ("active", "inmigrate", DC.LOADING),
+        ("failed", "inmigrate", DC.ENDED),
+        ("postcopy-active", "paused", DC.UNCLEAR),
+    ],
+)
+def test_destination_words_as_seen(status: str | None, run_state: str, expected: DestinationClass) -> None:
+    assert classify_destination(status, run_state) is expected
+
+
+RELEVANT = (Fact.CONTINUED, Fact.CONT_SENT, Fact.SOURCE_COMPLETED, Fact.SETBACK)
+FACTS = [frozenset(chosen) for n in range(len(RELEVANT) + 1) for chosen in combinations(RELEVANT, n)]
+
+
+@pytest.mark.parametrize("facts", FACTS, ids=lambda f: "+".join(sorted(x.name for x in f)) or "nothing")
+def test_no_verdict_is_unsafe(facts: frozenset[Fact]) -> None:
+    """The destination is resumed only behind a source that is proven out; the source never behind a cont."""
+    for source, destination in ALL_PAIRS:
+        given_verdict = verdict(source, destination, facts)
+        assert given_verdict.value.startswith("verdict-")
+        if given_verdict is S.VERDICT_ACTIVATE:
+            assert destination is DC.READY
+            out = source is SC.COMPLETED or source is SC.ENDED or Fact.SOURCE_COMPLETED in facts
+            assert out or Fact.CONT_SENT in facts
+            assert not (source is SC.ENDED and Fact.SETBACK in facts and Fact.SOURCE_COMPLETED not in facts)
+        if given_verdict is S.VERDICT_SOURCE:
+            assert Fact.CONT_SENT not in facts
+            assert destination is not DC.RUNNING
+        if given_verdict is S.VERDICT_HAND_BACK:
+            assert destination is DC.ENDED
+        if source is SC.RUNNING and destination is DC.RUNNING:
+            assert given_verdict is S.VERDICT_HOLD
+
+
+def test_a_source_in_limbo_and_out_of_sight_is_held() -> None:
+    """A destination that says completed and paused proves nothing: the source may have failed and be running."""
+    assert verdict(SC.UNREACHABLE, DC.READY, frozenset({Fact.CONTINUED})) is S.VERDICT_HOLD
+
+
+def test_once_completed_a_source_out_of_sight_counts_as_completed() -> None:
+    facts = frozenset({Fact.CONTINUED, Fact.SOURCE_COMPLETED})
+    assert verdict(SC.UNREACHABLE, DC.READY, facts) is S.VERDICT_ACTIVATE
+
+
+def test_a_source_that_ran_again_and_died_took_the_guest_along() -> None:
+    facts = frozenset({Fact.CONTINUED, Fact.SETBACK})
+    assert verdict(SC.ENDED, DC.READY, facts) is S.VERDICT_LOST

@@ -1,0 +1,92 @@
+"""Iterations and rates are read out of the answers as a careful person would."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from whimbrel.engine.statistics import WINDOW_NS, Iteration, Ledger, Statistics
+
+MS = 1_000_000
+
+
+def at(ms: int, *, iteration: int = 1, sent: int = 0, left: int = 0) -> Statistics:
+    return Statistics(at_ns=ms * MS, iteration=iteration, transferred_bytes=sent, remaining_bytes=left)
+
+
+def fold(*answers: Statistics) -> Ledger:
+    ledger = Ledger()
+    for answer in answers:
+        ledger = ledger.add(answer)
+    return ledger
+
+
+def test_a_new_sync_closes_the_iteration_before() -> None:
+    ledger = fold(
+        at(0, left=1000), at(100, sent=600, left=400), at(200, iteration=2, sent=1000, left=300), at(210, iteration=2)
+    )
+    (first,) = ledger.iterations
+    assert first == Iteration(
+        number=1,
+        started_ns=0,
+        ended_ns=200 * MS,
+        remaining_at_start_bytes=1000,
+        remaining_at_end_bytes=0,
+        sent_bytes=1000,
+        dirtied_bytes=300,
+    )
+    assert first.duration_s == pytest.approx(0.2)
+    assert first.bandwidth_bytes_per_s == pytest.approx(5000)
+    assert first.dirty_bytes_per_s == pytest.approx(1500)
+
+
+def test_an_iteration_too_short_to_tell_has_no_rates() -> None:
+    short = Iteration(
+        number=2, started_ns=5, ended_ns=6, remaining_at_start_bytes=1, remaining_at_end_bytes=0, sent_bytes=1,
+        dirtied_bytes=1,
+    )  # fmt: skip
+    assert short.bandwidth_bytes_per_s == 0.0
+    assert short.dirty_bytes_per_s == 0.0
+
+
+def test_bandwidth_is_taken_over_the_window() -> None:
+    assert Ledger().sent_bandwidth_bytes_per_s == 0.0
+    assert fold(at(0)).sent_bandwidth_bytes_per_s == 0.0
+    assert fold(at(0), at(0, sent=5)).sent_bandwidth_bytes_per_s == 0.0
+    assert fold(at(0), at(500, sent=1000)).sent_bandwidth_bytes_per_s == pytest.approx(2000)
+
+
+def test_the_window_forgets() -> None:
+    ledger = fold(at(0), at(1), at(2 * WINDOW_NS // MS, sent=7))
+    assert [answer.at_ns for answer in ledger.window] == [2 * WINDOW_NS]
+
+
+def test_an_old_answer_is_passed_over() -> None:
+    ledger = fold(at(100, sent=5), at(50, sent=1))
+    assert ledger.last is not None
+    assert ledger.last.transferred_bytes == 5
+
+
+def test_a_stall_is_time_without_a_byte_while_something_is_left() -> None:
+    assert Ledger().stalled_for_ns(10) == 0
+    assert fold(at(0, sent=1, left=9), at(100, sent=1, left=9)).stalled_for_ns(500 * MS) == 500 * MS
+    assert fold(at(0, sent=1, left=9), at(100, sent=2, left=8)).stalled_for_ns(500 * MS) == 400 * MS
+    assert fold(at(0, sent=1, left=0)).stalled_for_ns(500 * MS) == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 3), st.integers(0, 1000), st.integers(0, 1000)), max_size=30))
+def test_any_sequence_of_answers_gives_sane_iterations(steps: list[tuple[int, int, int, int]]) -> None:
+    """Numbers rise, times do not overlap, nothing is negative."""
+    ledger, ms, number, sent = Ledger(), 0, 1, 0
+    for wait, syncs, more, left in steps:
+        ms, number, sent = ms + wait, number + syncs, sent + more
+        ledger = ledger.add(at(ms, iteration=number, sent=sent, left=left))
+    for before, after in zip(ledger.iterations, ledger.iterations[1:], strict=False):
+        assert before.number < after.number
+        assert before.ended_ns == after.started_ns
+    for each in ledger.iterations:
+        assert each.sent_bytes >= 0
+        assert each.dirtied_bytes >= 0
+        assert each.remaining_at_end_bytes >= 0
+        assert each.duration_s >= 0

@@ -1,0 +1,241 @@
+"""The library's way in: `migrate` for one call, `Migration` to watch it and call it off."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from whimbrel.engine._version import __version__
+from whimbrel.engine.errors import MigrationCancelled, MigrationFailed, WhimbrelError
+from whimbrel.engine.policy import Policy
+from whimbrel.engine.report import CompletedReport, OngoingReport
+from whimbrel.engine.states import Fact
+from whimbrel.policies import resolve
+from whimbrel.qmp_driver.control import ControlServer
+from whimbrel.qmp_driver.destination import Destination, FromSource
+from whimbrel.qmp_driver.journal import Journal, default_directory
+from whimbrel.qmp_driver.options import Objectives, Options
+from whimbrel.qmp_driver.runner import Runner
+from whimbrel.qmp_driver.sockets import Address
+
+
+class Migration:
+    """One migration: run it once, watch it, call it off.
+
+    ::
+
+        migration = Migration("/run/vm/source.qmp", policy="least_downtime")
+        task = asyncio.create_task(migration.run())
+        async for glance in migration.progress():
+            print(glance.stage_name, glance.remaining_bytes)
+        report = await task
+    """
+
+    def __init__(
+        self,
+        source: Address,
+        destination: Destination | None = None,
+        options: Options | None = None,
+        *,
+        policy: str | Policy | None = None,
+        labels: dict[str, Any] | None = None,
+    ) -> None:
+        """
+        Args:
+            source: the QMP monitor of the running guest's QEMU: a socket's path or ``(host, port)``.
+            destination: where it goes; ``None``: a QEMU of the same make on this host, from the source's
+                own command line.
+            options: everything else.
+            policy: a name, a name with parameters, ``FILE.py:NAME``, or any callable of the form
+                `whimbrel.Policy`; ``None``: what the options say.
+            labels: put into the log's header as they are.
+
+        Raises:
+            BadInput: a value that can't be used, by name.
+        """
+        options = options or Options()
+        if isinstance(policy, str):
+            options = replace(options, policy=resolve(policy), policy_name=policy)
+        elif policy is not None:
+            name = getattr(policy, "__name__", type(policy).__name__)
+            options = replace(options, policy=policy, policy_name=name)
+        self.options = options
+        self.source = source
+        self.destination: Destination = destination if destination is not None else FromSource()
+        self.labels = labels or {}
+        self.report: CompletedReport | None = None
+        """Once it has ended, however it ended."""
+        self._runner: Runner | None = None
+        self._begun = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._call_off: str | None = None
+        self._log_path: Path | None = None
+
+    @property
+    def log_path(self) -> Path | None:
+        """The log, once the migration runs."""
+        return self._log_path
+
+    async def run(self) -> CompletedReport:
+        """Move the guest.
+
+        Returns:
+            The report of a guest that was moved.
+
+        Raises:
+            MigrationCancelled: it was called off in time; the guest is the source's.
+            MigrationFailed: it failed; the error and its report say who owns the guest.
+            PreflightFailed, CannotConnect, PreparationFailed, BadInput: it was not begun.
+
+        If cancelled: before ``migrate-continue`` the migration is called off, after it it goes on; either
+        way this returns only when it has ended, with ``CancelledError``; `report` says how.
+        """
+        work = asyncio.ensure_future(self._run())
+        cancelled: asyncio.CancelledError | None = None
+        while not work.done():
+            try:
+                await asyncio.shield(work)
+            except asyncio.CancelledError as error:
+                if work.cancelled():
+                    raise
+                cancelled = error
+                self.cancel("the task that awaited it was cancelled")
+            except WhimbrelError:
+                break
+        if cancelled is not None:
+            work.exception()  # seen: the report tells the same
+            raise cancelled
+        return work.result()
+
+    def cancel(self, why: str = "called off by the user") -> None:
+        """Call it off, where that is still safe; after ``migrate-continue`` nothing happens and it ends first."""
+        if self._runner is None:
+            self._call_off = why
+        else:
+            self._runner.cancel(why)
+
+    async def progress(self) -> AsyncIterator[OngoingReport]:
+        """A glance after everything that happens, to the end."""
+        await self._begun.wait()
+        if self._runner is not None:
+            async for glance in self._runner.progress():
+                yield glance
+
+    async def _run(self) -> CompletedReport:
+        try:
+            path = self.options.log_path or _new_log_path()
+            field = "log" if self.options.log_path else "log folder"
+            # Opening a file is no wait; anything that can wait (fsync) is done off the loop.
+            journal = Journal.create(path, field=field)
+            self._log_path = path
+            try:
+                return await self._run_with(journal)
+            finally:
+                journal.close()
+        finally:
+            self._begun.set()
+            self._ended.set()
+
+    async def _run_with(self, journal: Journal) -> CompletedReport:
+        runner = Runner(self.source, self.destination, self.options, journal, self._header())
+        self._runner = runner
+        async with ControlServer(journal.path, cancel=self.cancel, status=self._status, ended=self._ended):
+            self._begun.set()
+            if self._call_off is not None:
+                asyncio.get_running_loop().call_soon(runner.cancel, self._call_off)
+            try:
+                self.report = await runner.run()
+            finally:
+                self._ended.set()
+        return self._conclude(runner, self.report)
+
+    def _conclude(self, runner: Runner, report: CompletedReport) -> CompletedReport:
+        if report.outcome == "completed":
+            return report
+        if report.outcome == "cancelled":
+            raise MigrationCancelled(f"cancelled: {report.why}", report=report, owner=report.owner)
+        failure = runner.procedures.failure
+        if failure is not None and Fact.MIGRATE_SENT not in runner.machine.state.facts:
+            failure.owner = failure.owner or report.owner
+            raise failure
+        raise MigrationFailed(
+            f"failed: {report.why}", report=report, owner=report.owner, advice=_advice(report, self._log_path)
+        )
+
+    def _header(self) -> dict[str, Any]:
+        goal = self.options.objectives
+        return {
+            "whimbrel": __version__,
+            "pid": os.getpid(),
+            "boot_id": _boot_id(),
+            "source_address": str(self.source),
+            "policy": self.options.policy_name,
+            "objectives": asdict(goal),
+            "labels": self.labels,
+        }
+
+    def _status(self) -> dict[str, Any]:
+        if self.report is not None:
+            return asdict(self.report)
+        return asdict(self._runner.machine.progress()) if self._runner is not None else {}
+
+
+async def migrate(
+    source: Address,
+    destination: Destination | None = None,
+    *,
+    downtime_s: float = 0.3,
+    deadline_s: float | None = None,
+    bandwidth_bytes_per_s: int | None = None,
+    policy: str | Policy = "least_downtime",
+    log_path: Path | None = None,
+    disks_shared: bool = False,
+) -> CompletedReport:
+    """Move a running guest, with the options that are needed most; `Migration` takes them all.
+
+    Args:
+        source: the QMP monitor of the running guest's QEMU: a socket's path or ``(host, port)``.
+        destination: where it goes; ``None``: a QEMU of the same make on this host.
+        downtime_s: the greatest downtime allowed, seconds.
+        deadline_s: when it should be over, seconds from its start.
+        bandwidth_bytes_per_s: the most that may be sent.
+        policy: as for `Migration`.
+        log_path: a new file; ``None``: one in the user's state folder.
+        disks_shared: the caller vouches that both ends see the same disks.
+
+    Raises, and if cancelled: as `Migration.run`.
+    """
+    objectives = Objectives(
+        downtime_s=downtime_s, deadline_s=deadline_s, bandwidth_bytes_per_s=bandwidth_bytes_per_s
+    )
+    options = Options(objectives=objectives, log_path=log_path, disks_shared=disks_shared)
+    return await Migration(source, destination, options, policy=policy).run()
+
+
+def _new_log_path() -> Path:
+    stamp = time.strftime("%Y%m%dT%H%M%S")
+    return default_directory() / f"{stamp}-{os.getpid()}-{time.monotonic_ns() % 10**6:06d}.jsonl"
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _advice(report: CompletedReport, log: Path | None) -> str:
+    said = {
+        "running": "the guest runs on; it can be tried again",
+        "paused": "the guest stands paused, as it was before",
+        "held": "it stands paused because running it could not be shown to be safe: look at both QEMUs",
+        "lost": "the process that held the guest has ended",
+        "unconfirmed": "whether the guest runs could not be confirmed: look at the source",
+    }
+    text = said.get(report.guest, "")
+    return f"{text} (log: {log})" if log else text
