@@ -191,6 +191,11 @@ class Machine:
         """Who may run the guest."""
         return self.state.owner
 
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What was learnt so far."""
+        return self._facts
+
     def progress(self) -> OngoingReport:
         """A glance at it, whatever the phase."""
         last = self.ledger.last

@@ -263,7 +263,7 @@ OBJECTS: Mapping[str, KindRule] = {
 """Kinds of ``-object``."""
 
 DEVICES_REFUSED: tuple[tuple[str, str], ...] = (
-    (r"vfio-.*|vfio_.*|usb-host|u2f-passthru|igd-passthrough.*|x-igd.*", "a device of the host can't be in two processes"),
+    (r"vfio-.*|usb-host|u2f-passthru|igd-passthrough.*|x-igd.*", "a device of the host can't be in two processes"),
     (r"vhost-user-.*", "a vhost-user socket serves one process"),
     (r"vhost-vsock-.*", "its guest-cid is taken by the source"),
     (r"vhost-scsi.*|vhost-vdpa-.*", "its vhost device can't be in two processes"),

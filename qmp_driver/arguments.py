@@ -158,7 +158,8 @@ def plan_arguments(source_argv: Sequence[str], *, context: PlanContext) -> Argum
     arguments = split_arguments(words)
     bench = Bench(context, arguments)
     bench.own_monitors = [bench.place(QMP_LABEL, "sock"), bench.place(QMP_LABEL_HUMAN, "sock")]
-    if not directory.startswith("/") or max(len(os.fsencode(path)) for path in bench.own_monitors) > UNIX_PATH_MAX_BYTES:
+    longest_bytes = max(len(os.fsencode(path)) for path in bench.own_monitors)
+    if not directory.startswith("/") or longest_bytes > UNIX_PATH_MAX_BYTES:
         raise BadInput("directory", directory, "an absolute path that leaves 15 of the 107 bytes of a socket's path")
     unused = set(context.replacements)
     verdicts = tuple(_judge(argument, bench, unused) for argument in arguments)

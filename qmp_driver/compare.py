@@ -168,7 +168,8 @@ def _disks(source: SideFacts, destination: SideFacts, *, same_files: bool) -> It
     read, read_there = files(source, read_only=True), files(destination, read_only=True)
     lacking = sorted((read - read_there - written_there).elements())
     if lacking:
-        yield warn("disk-read-only", f"the source reads from {', '.join(lacking)}, which the destination has not opened")
+        seen = f"the source reads from {', '.join(lacking)}, which the destination has not opened"
+        yield warn("disk-read-only", seen, "put the same medium in, if the guest still needs it")
 
 
 def _versions(source: SideFacts, destination: SideFacts) -> Iterable[Finding]:

@@ -98,6 +98,7 @@ class SideFacts:
     Attributes:
         version: ``(7, 2, 22)``.
         pid: the process, where it is known.
+        cpu_threads: ids of the threads that run the guest's CPUs, as QEMU's own pid namespace numbers them.
         run_state: ``running``, ``paused``, ``inmigrate``, ... open-ended.
         machine: the machine type in its versioned form (``pc-q35-7.2``).
         cpu: the model of the first CPU (``qemu64``), or ``None`` for a machine without one.
@@ -115,6 +116,7 @@ class SideFacts:
 
     version: tuple[int, int, int]
     pid: int | None
+    cpu_threads: tuple[int, ...]
     run_state: str
     machine: str
     cpu: str | None
@@ -142,6 +144,7 @@ class SideFacts:
 
 class _CpuReply(msgspec.Struct, frozen=True, rename="kebab"):
     qom_path: str
+    thread_id: int
     target: str = ""
 
 
@@ -197,32 +200,38 @@ async def read_facts(executor: Executor, *, pid: int | None) -> SideFacts:
     If cancelled: nothing was changed.
     """
     asker = _Asker(executor)
-    (version, status, machine, cpus, ram, memdevs, named, unnamed, buses, kvm, nodes, info) = await asyncio.gather(
+    # Two halves only because the type of gather() counts no further than six.
+    first = asyncio.gather(
+        asker.cpus(),  # asks twice, one after the other: begun first
         asker.version(),
         asker.ask(replies.RunStatus, "query-status"),
         asker.ask(str, "qom-get", {"path": "/machine", "property": "type"}),
-        asker.cpus(),
         asker.ask(str, "human-monitor-command", {"command-line": "info ramblock"}),
         asker.ask(list[_MemdevReply], "query-memdev"),
-        asker.ask(list[_PropertyReply], "qom-list", {"path": "/machine/peripheral"}),
-        asker.ask(list[_PropertyReply], "qom-list", {"path": "/machine/peripheral-anon"}),
+    )
+    second = asyncio.gather(
+        asker.devices(),
         asker.buses(),
         asker.ask(_KvmReply, "query-kvm"),
         asker.ask(list[_NodeReply], "query-named-block-nodes", {"flat": True}),
         asker.ask(replies.MigrationInfo, "query-migrate"),
     )
+    answers, more = await asyncio.gather(first, second)
+    (model, cpus), version, status, machine, ram, memdevs = answers
+    devices, buses, kvm, nodes, info = more
     first_bus = tuple(device for bus in buses if bus.bus == 0 for device in bus.devices)
     backends = tuple(memdev.id for memdev in memdevs if memdev.id is not None)
     return SideFacts(
         version=version,
         pid=pid,
+        cpu_threads=tuple(cpu.thread_id for cpu in cpus),
         run_state=status.status,
         machine=machine.removesuffix("-machine"),
-        cpu=cpus[0],
-        cpu_count=cpus[1],
+        cpu=model,
+        cpu_count=len(cpus),
         ram_blocks=parse_ram_blocks(ram),
         memory_backends=(*backends, *(f"/objects/{backend}" for backend in backends)),
-        devices=tuple(_devices((*named, *unnamed), first_bus)),
+        devices=tuple(_devices(devices, first_bus)),
         pci={f"{each.slot:02x}.{each.function}": f"{each.id.vendor:04x}:{each.id.device:04x}" for each in first_bus},
         accelerator="kvm" if kvm.enabled else "tcg",
         block_nodes=tuple(_nodes(nodes, pid)),
@@ -244,8 +253,9 @@ def parse_ram_blocks(text: str) -> tuple[RamBlock, ...]:
     for line in text.splitlines():
         match = _RAM_BLOCK.match(line)
         if match is not None:
-            sizes = (int(match[column], 16) for column in ("offset", "used", "total"))
-            blocks.append(RamBlock(match["name"], *sizes, int(match["page"]) * _UNIT_BYTES[match["unit"]]))
+            offset, used, total = (int(match[column], 16) for column in ("offset", "used", "total"))
+            page_bytes = int(match["page"]) * _UNIT_BYTES[match["unit"]]
+            blocks.append(RamBlock(match["name"], offset, used, total, page_bytes))
         elif line.strip() and "Block Name" not in line:
             raise WhimbrelError(f"the answer to info ramblock cannot be read: {line.strip()!r}")
     return tuple(blocks)
@@ -269,12 +279,17 @@ class _Asker:
             return cast("tuple[int, int, int]", known)
         return (await self.ask(replies.VersionInfo, "query-version")).triple
 
-    async def cpus(self) -> tuple[str | None, int]:
+    async def cpus(self) -> tuple[str | None, list[_CpuReply]]:
         cpus = await self.ask(list[_CpuReply], "query-cpus-fast")
         if not cpus:
-            return None, 0
+            return None, cpus
         kind = await self.ask(str, "qom-get", {"path": cpus[0].qom_path, "property": "type"})
-        return kind.removesuffix(f"-{cpus[0].target}-cpu"), len(cpus)
+        return kind.removesuffix(f"-{cpus[0].target}-cpu"), cpus
+
+    async def devices(self) -> list[_PropertyReply]:
+        folders = ("/machine/peripheral", "/machine/peripheral-anon")
+        found = await asyncio.gather(*(self.ask(list[_PropertyReply], "qom-list", {"path": path}) for path in folders))
+        return [each for folder in found for each in folder]
 
     async def buses(self) -> list[_PciBusReply]:
         try:

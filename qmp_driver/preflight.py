@@ -6,21 +6,23 @@ judge is gathered by ``inspect``, which only reads, and which starts a QEMU only
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Protocol
 
-from whimbrel.engine.errors import PreflightFailed
+from whimbrel.engine.errors import CannotConnect, PreflightFailed
 
 from .arguments import ArgumentPlan
 from .compare import compare
 from .facts import SideFacts
 from .findings import Finding, inform, refuse, refused, warn
+from .monitor import Monitor
 from .negotiation import REQUIRED
 from .probe import BinaryFacts
-from .sockets import UNIX_PATH_MAX_BYTES
+from .replies import query_capabilities
+from .sockets import UNIX_PATH_MAX_BYTES, Address
+from .truth import SourceTruth
 
 TRAP_ALIGNMENT_BYTES = 64 * 4096
 """64 pages: the granularity at which QEMU takes the fast path through its dirty bitmap (see ``memory_loss``)."""
@@ -74,7 +76,9 @@ def judge(inputs: PreflightInputs) -> tuple[Finding, ...]:
     source, destination = inputs.source, inputs.destination
     findings: list[Finding] = [*inputs.gathered, *judge_source(source, inputs.accept_memory_loss)]
     if destination is not None:
-        findings += judge_waiting(destination)
+        findings += judge_waiting(
+            destination.run_state, destination.migration_status, listening=destination.listening
+        )
         findings += same_process(source.pid, destination.pid)
         findings += compare(source, destination, same_files=inputs.same_files)
     findings += capabilities(inputs.source_capabilities, inputs.destination_capabilities)
@@ -140,8 +144,8 @@ def memory_loss(source: SideFacts, accept: bool) -> Iterable[Finding]:
         kib = ram[0].used_bytes // 1024 - 64
         yield kind(
             "memory-loss",
-            f"QEMU {_dotted(source.version)} under TCG loses guest writes while it migrates RAM whose size is a multiple "
-            f"of 256 KiB ({', '.join(f'{block.name}: {block.used_bytes} bytes' for block in ram)})",
+            f"QEMU {_dotted(source.version)} under TCG loses guest writes while it migrates RAM whose size is a "
+            f"multiple of 256 KiB ({', '.join(f'{block.name}: {block.used_bytes} bytes' for block in ram)})",
             f"start the guest with another size of RAM (-m {kib}K), with KVM, or with QEMU 9.0 or later",
         )
     video = [block.name for block in trapped if block not in source.guest_ram and "vram" in block.name.replace("_", "")]
@@ -157,15 +161,21 @@ def _on_fast_path(offset_bytes: int, length_bytes: int) -> bool:
     return length_bytes > 0 and offset_bytes % TRAP_ALIGNMENT_BYTES == 0 and length_bytes % TRAP_ALIGNMENT_BYTES == 0
 
 
-def judge_waiting(destination: SideFacts) -> Iterable[Finding]:
-    """Whether a destination that others started can still be set up."""
-    if destination.run_state != "inmigrate":
+def judge_waiting(run_state: str, migration_status: str | None, *, listening: bool) -> Iterable[Finding]:
+    """Whether a destination that others started can still be set up.
+
+    Args:
+        run_state: as in ``query-status``.
+        migration_status: as in ``query-migrate``. QEMU 7.2 says none while it listens.
+        listening: it names an address at which it listens.
+    """
+    if run_state != "inmigrate":
         yield refuse(
             "destination-state",
-            f"the destination does not wait for a migration, its guest is {destination.run_state}",
+            f"the destination does not wait for a migration, its guest is {run_state}",
             "start it with -incoming defer; a QEMU serves as a destination once",
         )
-    elif destination.listening or destination.migration_status not in (None, "", "none"):
+    elif listening or migration_status not in (None, "", "none"):
         yield refuse(
             "destination-listens",
             "the destination already listens for a migration, so its capabilities can no longer be set",
@@ -176,9 +186,8 @@ def judge_waiting(destination: SideFacts) -> Iterable[Finding]:
 def same_process(source_pid: int | None, destination_pid: int | None) -> Iterable[Finding]:
     """A QEMU can't be migrated to itself."""
     if source_pid is not None and source_pid == destination_pid:
-        yield refuse(
-            "same-process", f"source and destination are one process ({source_pid})", "give the destination's own monitor"
-        )
+        seen = f"source and destination are one process ({source_pid})"
+        yield refuse("same-process", seen, "give the destination's own monitor")
 
 
 def capabilities(source: frozenset[str] | None, destination: frozenset[str] | None) -> Iterable[Finding]:
@@ -186,7 +195,8 @@ def capabilities(source: frozenset[str] | None, destination: frozenset[str] | No
     for side, has in (("source", source), ("destination", destination)):
         missing = [] if has is None else [name for name in REQUIRED if name not in has]
         if missing:
-            yield refuse("capability-missing", f"the {side}'s QEMU has no {', '.join(missing)}", "use QEMU 6.2 or later")
+            seen = f"the {side}'s QEMU has no migration capability {', '.join(missing)}"
+            yield refuse("capability-missing", seen, "use QEMU 6.2 or later")
     if source is not None and destination is not None and source != destination:
         for side, only in (("source", source - destination), ("destination", destination - source)):
             if only:
@@ -196,7 +206,8 @@ def capabilities(source: frozenset[str] | None, destination: frozenset[str] | No
 def judge_plan(plan: ArgumentPlan) -> Iterable[Finding]:
     """The arguments that can't be taken over, and the socket paths that are too long."""
     for verdict in plan.refused:
-        yield refuse("argument", f"the source's argument {verdict.text} cannot be taken over: {verdict.because}", verdict.instead)
+        seen = f"the source's argument {verdict.text} cannot be taken over: {verdict.because}"
+        yield refuse("argument", seen, verdict.instead)
     for label, path in plan.relocalised.items():
         if path.endswith(".sock") and len(os.fsencode(path)) > UNIX_PATH_MAX_BYTES:
             yield refuse(
@@ -240,15 +251,52 @@ def memory(source: SideFacts, available_bytes: int | None, resident_bytes: int |
     if available_bytes < needed:
         yield refuse(
             "memory",
-            f"the destination's host has {available_bytes >> 20} MiB to give, and the guest occupies {needed >> 20} MiB",
+            f"the destination's host has {available_bytes >> 20} MiB to give and the guest occupies {needed >> 20} MiB",
             "free memory there: the kernel would kill a process, and it may choose the source",
         )
     elif available_bytes < wanted:
         yield warn(
             "memory-tight",
-            f"the destination's host has {available_bytes >> 20} MiB to give, and the guest may come to use {wanted >> 20}",
+            f"the destination's host has {available_bytes >> 20} MiB to give and the guest may use {wanted >> 20} MiB",
             "free memory there",
         )
+
+
+class Examiner(Protocol):
+    """What ``inspect`` needs of a ``destination.Destination``."""
+
+    async def examine(
+        self, source: SourceTruth, *, accept_memory_loss: bool = False, thorough: bool = False
+    ) -> tuple[Finding, ...]:
+        """As ``Destination.examine``."""
+        ...
+
+
+async def inspect(
+    source: Address, destination: Examiner, *, accept_memory_loss: bool = False
+) -> tuple[Finding, ...]:
+    """Look at everything that can be looked at before a migration, and say all at once; nothing is changed.
+
+    Args:
+        source: the monitor of the running QEMU.
+        destination: the way in which the destination is to come about.
+        accept_memory_loss: see ``memory_loss``.
+
+    Returns:
+        Every finding; a monitor that does not answer is one too.
+
+    Raises:
+        BadInput: a replacement that fits no argument.
+    """
+    try:
+        monitor = await Monitor.connect(source, side="source")
+    except CannotConnect as error:
+        return (refuse("source-monitor", error.message, error.advice or "give the socket of the guest's QMP monitor"),)
+    async with monitor:
+        truth = await SourceTruth.read(monitor)
+        has = await query_capabilities(monitor)
+    findings = await destination.examine(truth, accept_memory_loss=accept_memory_loss, thorough=True)
+    return (*capabilities(frozenset(has), None), *findings)
 
 
 def raise_if_refused(findings: Iterable[Finding]) -> None:

@@ -191,8 +191,7 @@ class Runner:
         self, command: Command, outcome: Outcome, text: str, error: Exception | None = None
     ) -> None:
         if error is not None and self.procedures.failure is None:
-            known = isinstance(error, WhimbrelError)
-            self.procedures.failure = error if known else WhimbrelError(text)
+            self.procedures.failure = error if isinstance(error, WhimbrelError) else WhimbrelError(text)
         if command is Command.INSPECT_BOTH:
             self.deliver(Happened(Signal.VERDICT_HOLD, text))
         else:

@@ -101,6 +101,7 @@ class Side:
         self._tasks: set[asyncio.Task[None]] = set()
         self._watching = False
         self._closing = False
+        self._attached: QemuProcess | None = None
 
     @property
     def alive(self) -> bool:
@@ -130,7 +131,7 @@ class Side:
         self._read_to_end = True
         if self.process is None and monitor.peer_pid is not None:
             try:
-                self.process = QemuProcess.attach(identify_peer(monitor.peer_pid))
+                self.process = self._attached = QemuProcess.attach(identify_peer(monitor.peer_pid))
             except WhimbrelError:
                 self.process = None  # in another pid namespace: then only the monitor tells
         self.watch()
@@ -182,8 +183,8 @@ class Side:
                 await self.monitor.close()
             except WhimbrelError as error:
                 self._note("note", {"text": f"closing the {self.name.value}'s monitor: {error}"})
-        if self.process is not None:
-            self.process.close()
+        if self._attached is not None:
+            self._attached.close()  # one that was given belongs to whoever gave it
 
     def see_status(self, status: str | None) -> None:
         """Take a status from ``query-migrate``; told on only where it is news."""

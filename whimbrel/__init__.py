@@ -1,1 +1,70 @@
-"""Whimbrel."""
+"""Live migration for QEMU without libvirt.
+
+The whole public interface is here; `help(whimbrel.migrate)` is where to begin.
+"""
+
+from __future__ import annotations
+
+from whimbrel.engine._version import __version__
+from whimbrel.engine.errors import (
+    BadInput,
+    CannotConnect,
+    MigrationCancelled,
+    MigrationFailed,
+    OutcomeUnknown,
+    PreflightFailed,
+    PreparationFailed,
+    QemuRefused,
+    WhimbrelError,
+)
+from whimbrel.engine.policies import Fixed, LeastDowntime
+from whimbrel.engine.policy import Abilities, Decision, Knobs, Objectives, Observation, Policy, Reason
+from whimbrel.engine.protocol import Waits
+from whimbrel.engine.report import CompletedReport, OngoingReport, StageTime
+from whimbrel.engine.statistics import Iteration, Statistics
+from whimbrel.engine.timeline import Downtime
+from whimbrel.migration import Migration, migrate
+from whimbrel.qmp_driver.destination import Destination, Existing, FromArgv, FromCallable, FromSource
+from whimbrel.qmp_driver.findings import Finding, Severity
+from whimbrel.qmp_driver.options import Options
+from whimbrel.qmp_driver.preflight import inspect as preflight
+
+__all__ = [
+    "Abilities",
+    "BadInput",
+    "CannotConnect",
+    "CompletedReport",
+    "Decision",
+    "Destination",
+    "Downtime",
+    "Existing",
+    "Finding",
+    "Fixed",
+    "FromArgv",
+    "FromCallable",
+    "FromSource",
+    "Iteration",
+    "Knobs",
+    "LeastDowntime",
+    "Migration",
+    "MigrationCancelled",
+    "MigrationFailed",
+    "Objectives",
+    "Observation",
+    "OngoingReport",
+    "Options",
+    "OutcomeUnknown",
+    "Policy",
+    "PreflightFailed",
+    "PreparationFailed",
+    "QemuRefused",
+    "Reason",
+    "Severity",
+    "StageTime",
+    "Statistics",
+    "Waits",
+    "WhimbrelError",
+    "__version__",
+    "migrate",
+    "preflight",
+]

@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from whimbrel.engine._version import __version__
 from whimbrel.engine.errors import MigrationCancelled, MigrationFailed, WhimbrelError
-from whimbrel.engine.policy import Policy
+from whimbrel.engine.policy import Objectives, Policy
 from whimbrel.engine.report import CompletedReport, OngoingReport
 from whimbrel.engine.states import Fact
 from whimbrel.policies import resolve
 from whimbrel.qmp_driver.control import ControlServer
-from whimbrel.qmp_driver.destination import Destination, FromSource
+from whimbrel.qmp_driver.destination import Destination, FromSource, StartedDestination
 from whimbrel.qmp_driver.journal import Journal, default_directory
-from whimbrel.qmp_driver.options import Objectives, Options
+from whimbrel.qmp_driver.options import Options
 from whimbrel.qmp_driver.runner import Runner
 from whimbrel.qmp_driver.sockets import Address
 
@@ -66,7 +66,7 @@ class Migration:
             options = replace(options, policy=policy, policy_name=name)
         self.options = options
         self.source = source
-        self.destination: Destination = destination if destination is not None else FromSource()
+        self.destination: Destination = destination or FromSource(disks_shared=options.disks_shared or None)
         self.labels = labels or {}
         self.report: CompletedReport | None = None
         """Once it has ended, however it ended."""
@@ -80,6 +80,16 @@ class Migration:
     def log_path(self) -> Path | None:
         """The log, once the migration runs."""
         return self._log_path
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What was learnt so far: versions, addresses, where the destination's sockets are."""
+        return self._runner.machine.facts if self._runner is not None else {}
+
+    @property
+    def started(self) -> StartedDestination | None:
+        """The destination, once there is one."""
+        return self._runner.procedures.started if self._runner is not None else None
 
     async def run(self) -> CompletedReport:
         """Move the guest.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.qmp_server import Drop, Held, QmpServer, Raw, Refusal, event_line
+from tests.support.qmp_server import Drop, Held, Preceded, QmpServer, Raw, Refusal, event_line
 from whimbrel.engine.errors import BadInput, CannotConnect, OutcomeUnknown, QemuRefused, WhimbrelError
 from whimbrel.qmp_driver.monitor import MAX_IN_FLIGHT, Monitor, QmpEvent
 from whimbrel.qmp_driver.processes import QemuProcess
@@ -121,7 +121,7 @@ async def test_what_json_cannot_say_is_refused_before_it_is_sent(
 
 async def test_events_arrive_in_order_and_are_not_kept(server: QmpServer, monitor: Monitor, ears: Ears) -> None:
     """The callback gets every event once, before the answer that was sent after it; the library stores none."""
-    server.on("stop", lambda _: server.emit("STOP") or {})
+    server.on("stop", Preceded(event_line("STOP"), {}))
     server.emit("MIGRATION", {"status": "active"})
     await monitor.execute("stop")
     assert ears.order == ["MIGRATION", "STOP"]
@@ -137,7 +137,7 @@ async def test_events_arrive_in_order_and_are_not_kept(server: QmpServer, monito
 async def test_an_event_within_the_handshake_is_heard(tmp_path: Path, ears: Ears) -> None:
     """QEMU may send an event between qmp_capabilities and its answer; the session begins all the same."""
     async with QmpServer(tmp_path / "q") as server:
-        server.on("qmp_capabilities", lambda _: server.emit("RESUME") or {})
+        server.on("qmp_capabilities", Preceded(event_line("RESUME"), {}))
         async with await Monitor.connect(server.address, side="source", on_event=ears.on_event):
             assert ears.order == ["RESUME"]
 
@@ -282,8 +282,8 @@ async def test_waiting_for_a_place_ends_with_the_connection(server: QmpServer, m
         (Raw(b"\xff\xfe nonsense\n"), "connection lost"),
         (Raw(b"[1, 2]\n"), "connection lost"),
         (Raw(b'{"error": {"class": "GenericError", "desc": "JSON parse error"}}\n'), "connection lost"),
-        (Raw(b'{"id": "__qmp#00001"}\n'), "its answer is no QMP"),
-        (Raw(b'{"id": "__qmp#00001", "error": 5}\n'), "its answer is no QMP"),
+        (Raw(b'{"id": "__qmp#00000"}\n'), "its answer is no QMP"),
+        (Raw(b'{"id": "__qmp#00000", "error": 5}\n'), "its answer is no QMP"),
     ],
 )
 async def test_garbage_leaves_the_outcome_unknown(

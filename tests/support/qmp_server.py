@@ -51,6 +51,14 @@ class Held:
 
 
 @dataclass(frozen=True)
+class Preceded:
+    """An answer, and what comes just before it: ``Preceded(event_line("STOP"), {})``."""
+
+    by: bytes
+    reply: Reply
+
+
+@dataclass(frozen=True)
 class Drop:
     """No answer: the connection is closed, after these last bytes."""
 
@@ -64,7 +72,7 @@ class Raw:
     data: bytes
 
 
-Reply: TypeAlias = "object | Refusal | Held | Drop | Raw | Callable[[Mapping[str, object]], Reply]"
+Reply: TypeAlias = "object | Refusal | Held | Preceded | Drop | Raw | Callable[[Mapping[str, object]], Reply]"
 
 
 @dataclass(frozen=True)
@@ -177,8 +185,6 @@ class QmpServer:
             self._news.set()
             try:
                 await self._talk(client)
-            except* ConnectionError:
-                pass  # the client went: the next one, please
             finally:
                 self._client = None
                 self._news.set()
@@ -187,15 +193,23 @@ class QmpServer:
     async def _talk(self, client: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[tuple[Received, object]] = asyncio.Queue()
-        async with asyncio.TaskGroup() as group:
-            worker = group.create_task(self._work(client, queue))
+        worker = asyncio.create_task(self._work(client, queue))
+        try:
             await loop.sock_sendall(client, self._greeting)
             text = ""
             while data := await loop.sock_recv(client, 65536):
                 messages, text = _split(text + data.decode())
                 for message in messages:
                     self._take(client, queue, message)
+        except ConnectionError:
+            pass  # the client went: the next one, please
+        finally:
             worker.cancel()
+            await asyncio.wait((worker,))
+        try:
+            worker.result()
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # as above; any other mistake of a script is raised
 
     def _take(
         self, client: socket.socket, queue: asyncio.Queue[tuple[Received, object]], message: Mapping[str, object]
@@ -245,6 +259,9 @@ def _answer(client: socket.socket, reply: Reply, message_id: object) -> None:
             client.shutdown(socket.SHUT_RDWR)
         case Raw(data):
             client.send(data)
+        case Preceded(by, then):
+            client.send(by)
+            _answer(client, then, message_id)
         case Refusal(description, error_class):
             client.send(_line({"error": {"class": error_class, "desc": description}, "id": message_id}))
         case _:

@@ -69,8 +69,11 @@ void sleep_us(u64 us)
 /* From start.S: the processor found fault with the program, or with what became of its memory. */
 __attribute__((noreturn)) void exception(u32 address)
 {
-    static char text[] = "processor exception at 00000000";
+    static const char words[] = "processor exception at 00000000";
+    static char text[sizeof words];
+    for (u32 i = 0; i < sizeof words; i++)
+        text[i] = words[i];
     for (u32 i = 0; i < 8; i++)
-        text[sizeof text - 2 - i] = "0123456789abcdef"[address >> 4 * i & 15];
+        text[sizeof words - 2 - i] = "0123456789abcdef"[address >> 4 * i & 15];
     fail(text);
 }

@@ -1,0 +1,259 @@
+"""Starting a destination of our own, taking on one that others started, and ending either."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from whimbrel.engine.errors import BadInput, CannotConnect, OutcomeUnknown, PreparationFailed, WhimbrelError
+
+from . import preflight, replies
+from .arguments import QMP_LABEL, QMP_LABEL_HUMAN, ArgumentPlan
+from .monitor import Monitor
+from .processes import QemuProcess, identify_peer
+from .sockets import UNIX_PATH_MAX_BYTES, Address, describe
+from .truth import SourceTruth
+
+QUIT_TIMEOUT_S = 5.0
+"""How long a destination that others started may take to quit before it is killed."""
+
+LAST_WORDS_BYTES = 1000
+"""How much of a standard error an error message quotes."""
+
+_LOOK_EVERY_S = 0.002
+_EXIT_AFTER_EOF_S = 1.0
+_LONGEST_NAME_BYTES = len("/whimbrel-12345678/qmp-human.sock")
+_TCP_ADDRESS = re.compile(r"(?:tcp|telnet|tn3270|websocket):(?P<where>[^,]*:\d+)")
+
+
+@dataclass(slots=True)
+class StartedDestination:
+    """A destination that waits, stopped, to be told where to listen.
+
+    Attributes:
+        address: its monitor.
+        process: its process, where it is on this host; ``None`` otherwise. Belongs to whoever has this object.
+        owned: we started it.
+        directory: its private directory (sockets, standard error), or ``None``. It stays after a success.
+        relocalised: where the destination's own things are (``ArgumentPlan.relocalised``).
+        plan: how its command line came about, or ``None``.
+    """
+
+    address: Address
+    process: QemuProcess | None
+    owned: bool
+    directory: Path | None = None
+    relocalised: Mapping[str, str] = field(default_factory=dict[str, str])
+    plan: ArgumentPlan | None = None
+    _last_words: str = ""
+
+    @property
+    def stderr_path(self) -> Path | None:
+        """The file that its standard error goes to, or ``None`` for one that we did not start."""
+        return None if self.process is None else self.process.stderr_path
+
+    def last_words(self) -> str:
+        """The end of what it wrote to its standard error: QEMU says there, and nowhere else, why it failed."""
+        return self._last_words or ("" if self.process is None else self.process.stderr_tail())
+
+    async def discard(self, monitor: Monitor | None = None) -> None:
+        """End it, see it ended, and remove its private directory; idempotent.
+
+        One that we started is killed. One that others started is told to quit, and killed if it does not:
+        a destination serves one attempt.
+
+        Args:
+            monitor: the connection to it, if there is one.
+
+        Raises:
+            TimeoutError: it still exists, so it must not be taken for dead.
+            WhimbrelError: we may not kill it; or it is out of reach and nobody can say whether it ended.
+        """
+        if not self.owned:
+            await self._dismiss(monitor)
+        if self.process is not None:
+            await self.process.kill()
+            self._last_words = self.last_words()
+        if self.directory is not None:
+            await asyncio.to_thread(shutil.rmtree, self.directory, ignore_errors=True)
+
+    async def _dismiss(self, monitor: Monitor | None) -> None:
+        if monitor is not None and monitor.alive:
+            try:
+                await replies.quit_(monitor)
+            except (OutcomeUnknown, CannotConnect):
+                pass  # a QEMU that ends may close the connection before its answer is out
+        elif self.process is None:
+            raise WhimbrelError(f"{describe(self.address)} can't be reached to end it", side="destination")
+        if self.process is not None:
+            try:
+                await self.process.wait_exit(QUIT_TIMEOUT_S)
+            except TimeoutError:
+                pass  # killed next
+
+
+class _CharDeviceReply(msgspec.Struct, frozen=True):
+    label: str
+    filename: str
+
+
+async def launch(
+    argv: Sequence[str],
+    cwd: str | None,
+    directory: Path,
+    relocalised: Mapping[str, str],
+    start_timeout_s: float,
+) -> StartedDestination:
+    """Start a destination and wait until its monitor answers.
+
+    Args:
+        argv: the whole vector.
+        cwd: working directory, or ``None`` for ours.
+        directory: its private directory, which has been made for it; its standard error goes to
+            ``stderr.log`` there.
+        relocalised: where its own things are; has both monitors.
+        start_timeout_s: how long it may take, in seconds.
+
+    Raises:
+        PreparationFailed: it did not come up, and what it wrote to its standard error.
+
+    If it fails or is cancelled: the process is killed and waited for, and its directory removed.
+    """
+    process: QemuProcess | None = None
+    try:
+        process = await QemuProcess.spawn(argv, stderr_path=directory / "stderr.log", cwd=cwd)
+        # Through the second monitor, so that the first has never been held by anybody.
+        async with await _greeted(process, relocalised[QMP_LABEL_HUMAN], start_timeout_s) as monitor:
+            status = await replies.query_status(monitor)
+            found = await _with_ports(monitor, relocalised)
+        if status.status != "inmigrate":
+            raise PreparationFailed(f"it does not wait for a migration but is {status.status}", side="destination")
+    except BaseException:
+        await asyncio.shield(asyncio.ensure_future(_clear_away(process, directory)))
+        raise
+    return StartedDestination(relocalised[QMP_LABEL], process, owned=True, directory=directory, relocalised=found)
+
+
+async def adopt(address: Address, source: SourceTruth) -> StartedDestination:
+    """Take on a destination that others started, if it can serve.
+
+    Raises:
+        CannotConnect: its monitor does not answer.
+        PreflightFailed: it does not wait for a migration, already listens, or is the source.
+    """
+    async with await Monitor.connect(address, side="destination") as monitor:
+        status, info = await asyncio.gather(replies.query_status(monitor), replies.query_migrate(monitor))
+        pid = monitor.peer_pid
+    findings = (
+        *preflight.judge_waiting(status.status, info.status, listening=bool(info.socket_address)),
+        *preflight.same_process(source.facts.pid, pid),
+    )
+    preflight.raise_if_refused(findings)
+    try:
+        process = None if pid is None else QemuProcess.attach(identify_peer(pid))
+    except WhimbrelError:
+        process = None  # in another pid namespace: then only its monitor tells
+    return StartedDestination(address, process, owned=False)
+
+
+def runtime_folder(chosen: Path | None) -> Path:
+    """The folder in which private directories are made.
+
+    Args:
+        chosen: what the caller wants, or ``None``: ``$XDG_RUNTIME_DIR`` if it is there and its name short
+            enough for sockets, or else the system's folder for temporary files.
+
+    Raises:
+        BadInput: the chosen one does not exist, or its name is too long.
+    """
+    if chosen is not None:
+        if not chosen.is_dir():
+            raise BadInput("directory", str(chosen), "a folder that exists")
+        if not _short_enough(chosen):
+            allowed = f"a path of at most {UNIX_PATH_MAX_BYTES - _LONGEST_NAME_BYTES} bytes: sockets are made below it"
+            raise BadInput("directory", str(chosen), allowed)
+        return chosen.absolute()
+    ours = Path(os.environ.get("XDG_RUNTIME_DIR") or "/nowhere")
+    if ours.is_dir() and os.access(ours, os.W_OK) and _short_enough(ours):
+        return ours
+    temporary = Path(tempfile.gettempdir())
+    return temporary if _short_enough(temporary) else Path("/tmp")
+
+
+def make_directory(chosen: Path | None) -> Path:
+    """Make a private directory (mode 0700) in ``runtime_folder(chosen)``.
+
+    Raises:
+        BadInput: as ``runtime_folder``, or the folder can't be written to.
+    """
+    folder = runtime_folder(chosen)
+    try:
+        return Path(tempfile.mkdtemp(prefix="whimbrel-", dir=folder))
+    except OSError as error:
+        raise BadInput("directory", str(folder), f"a folder that can be written to ({error.strerror})") from error
+
+
+def _short_enough(folder: Path) -> bool:
+    return len(os.fsencode(folder.absolute())) + _LONGEST_NAME_BYTES <= UNIX_PATH_MAX_BYTES
+
+
+async def _greeted(process: QemuProcess, path: str, timeout_s: float) -> Monitor:
+    """Wait for the socket and the greeting of a QEMU that is starting.
+
+    Its socket appears early and greets late, when all is set up; there is no event for the former.
+    """
+    loop = asyncio.get_running_loop()
+    deadline_s = loop.time() + timeout_s
+    while not process.exited:
+        left_s = deadline_s - loop.time()
+        if left_s <= 0:
+            raise PreparationFailed(f"it did not answer within {timeout_s:g} s{_quote(process)}", side="destination")
+        try:
+            return await Monitor.connect(path, side="destination", timeout_s=left_s)
+        except CannotConnect:
+            patience_s = _EXIT_AFTER_EOF_S if _is_there(path) else _LOOK_EVERY_S
+        try:
+            await process.wait_exit(min(patience_s, left_s))
+        except TimeoutError:
+            continue
+    raise PreparationFailed(
+        f"it ended while it was starting (exit code {process.exit_code}){_quote(process)}", side="destination"
+    )
+
+
+def _is_there(path: str) -> bool:
+    return os.path.exists(path)
+
+
+def _quote(process: QemuProcess) -> str:
+    words = process.stderr_tail(LAST_WORDS_BYTES)
+    return f"; it said: {' / '.join(words.splitlines())}" if words else "; it said nothing"
+
+
+async def _with_ports(monitor: Monitor, relocalised: Mapping[str, str]) -> dict[str, str]:
+    """Fill in the ports that the kernel chose."""
+    found = dict(relocalised)
+    if any(_is_open(where) for where in found.values()):
+        for device in await monitor.call(list[_CharDeviceReply], "query-chardev"):
+            match = _TCP_ADDRESS.search(device.filename)
+            if match and _is_open(found.get(device.label, "")):
+                found[device.label] = f"tcp:{match['where']}"
+    return found
+
+
+def _is_open(where: str) -> bool:
+    return where.startswith("tcp:") and where.endswith(":0")
+
+
+async def _clear_away(process: QemuProcess | None, directory: Path) -> None:
+    if process is not None:
+        await process.kill()
+    await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)

@@ -1,0 +1,72 @@
+"""What this host can do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import shutil
+from importlib import metadata
+from pathlib import Path
+
+from whimbrel.engine._version import __version__
+from whimbrel.guest.boot import image_path
+from whimbrel.qmp_driver.journal import default_directory
+
+PROBE_TIMEOUT_S = 10.0
+
+BINARIES = ("qemu-system-x86_64",)
+
+
+async def examine() -> dict[str, str]:
+    """Look, without changing anything; one line of text per thing."""
+    found = {
+        "whimbrel": __version__,
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+    }
+    for name in ("qemu.qmp", "uvloop", "msgspec"):
+        found[name] = metadata.version(name)
+    for name in BINARIES:
+        found[name] = await _binary(name)
+    found["/dev/kvm"] = _device(Path("/dev/kvm"), "QEMU will run guests under TCG, slowly")
+    found["userfaultfd"] = _userfaultfd()
+    found["workload guest"] = f"{image_path().stat().st_size} bytes"
+    found["logs"] = str(default_directory())
+    found["tc, ip"] = "found" if shutil.which("tc") and shutil.which("ip") else "missing (needed by benchmarks only)"
+    return found
+
+
+async def _binary(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        return "missing (apt-get install qemu-system-x86)"
+    process = await asyncio.create_subprocess_exec(
+        path, "--version", stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            output, _ = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return f"{path}: does not answer"
+    return f"{path}: {output.decode(errors='replace').partition(chr(10))[0]}"
+
+
+def _device(path: Path, without: str) -> str:
+    if not path.exists():
+        return f"missing: {without}"
+    if not os.access(path, os.R_OK | os.W_OK):
+        return f"no permission: {without}"
+    return "can be opened (whether it runs guests well is another matter)"
+
+
+def _userfaultfd() -> str:
+    setting = Path("/proc/sys/vm/unprivileged_userfaultfd")
+    if os.geteuid() == 0:
+        return "usable (root)"
+    try:
+        return "usable" if setting.read_text().strip() == "1" else "for root only: no post-copy"
+    except OSError:
+        return "missing: no post-copy"

@@ -1,0 +1,199 @@
+"""Reports and findings as text for people. Everything returns rich renderables; nothing prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from whimbrel.engine.report import CompletedReport, OngoingReport
+from whimbrel.engine.timeline import Downtime
+from whimbrel.guest.run import GuestSummary
+from whimbrel.qmp_driver.findings import Finding, Severity
+from whimbrel.units import format_duration, format_rate, format_size
+
+LAST_ITERATIONS = 12
+"""A table of iterations longer than this is shown in its first and last rows."""
+
+OUTCOME_STYLE = {"completed": "bold green", "cancelled": "bold yellow", "failed": "bold red"}
+
+SEVERITY_STYLE = {Severity.REFUSE: "bold red", Severity.WARN: "yellow", Severity.INFO: "dim"}
+
+BAR_CELLS = 28
+
+
+def progress_line(glance: OngoingReport) -> Text:
+    """One line on a running migration."""
+    line = Text()
+    stage = f"{glance.stage}/5 {glance.stage_name}" if glance.stage else glance.phase
+    line.append(f"[{stage}] ", style="bold cyan")
+    if glance.total_bytes:
+        line.append(f"iteration {glance.iteration}  ")
+        line.append(_bar(1 - min(1.0, glance.remaining_bytes / glance.total_bytes)), style="green")
+        line.append(f" {format_size(glance.remaining_bytes)} left")
+        line.append(f"  sent {format_size(glance.transferred_bytes)} at {format_rate(glance.bandwidth_bytes_per_s)}")
+        line.append(f"  dirtied {format_rate(glance.dirty_bytes_per_s)}")
+        if glance.throttle:
+            line.append(f"  throttle {glance.throttle:.0%}", style="yellow")
+        line.append(f"  limit {format_duration(glance.knobs.downtime_limit_s)}")
+        if glance.knobs.bandwidth_bytes_per_s:
+            line.append(f" at most {format_rate(glance.knobs.bandwidth_bytes_per_s)}")
+    line.append(f"  {glance.elapsed_s:.1f} s", style="dim")
+    return line
+
+
+def report(finished: CompletedReport, extra: RenderableType | None = None) -> RenderableType:
+    """A finished migration, whole."""
+    parts: list[RenderableType] = [_headline(finished)]
+    if finished.stages:
+        parts += ["", _stages(finished)]
+    if finished.iterations:
+        parts += ["", _iterations(finished)]
+    if finished.downtime is not None:
+        parts += ["", _downtime(finished.downtime)]
+    if extra is not None:
+        parts += ["", extra]
+    parts += ["", _figures(finished)]
+    if finished.notes:
+        parts += ["", Text("Notes", style="bold"), *(Text(f"  {note}") for note in finished.notes)]
+    return Group(*parts)
+
+
+def findings(found: Iterable[Finding]) -> RenderableType:
+    """All findings of a preflight, the gravest first."""
+    ordered = sorted(found, key=lambda each: list(Severity).index(each.severity))
+    if not ordered:
+        return Text("nothing speaks against it", style="green")
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for each in ordered:
+        text = Text(each.seen)
+        if each.advice:
+            text.append(f"\n→ {each.advice}", style="dim")
+        table.add_row(Text(each.severity.value, style=SEVERITY_STYLE[each.severity]), each.code, text)
+    return table
+
+
+def guest_view(seen: Mapping[str, Any]) -> RenderableType:
+    """What the workload guest itself saw of the move."""
+    table = Table(title="Seen by the guest", title_justify="left", title_style="bold", box=None, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column()
+    gap, stalls, largest = seen.get("downtime_guest_s"), seen.get("stalls_s"), seen.get("largest_gap_s")
+    if gap is not None:
+        table.add_row("outage at the switchover", format_duration(gap), "last heartbeat here to first heartbeat there")
+    if stalls is not None:
+        table.add_row("stalls over 30 ms", format_duration(stalls), "sum over the whole move")
+    if largest is not None:
+        table.add_row("largest gap", format_duration(largest), "anywhere in the move")
+    verified = seen.get("memory_verified")
+    word = {True: Text("verified", "green"), False: Text("DAMAGED", "bold red"), None: Text("not checked", "yellow")}
+    table.add_row("memory", word[verified], str(seen.get("memory_detail", "")))
+    return table
+
+
+def guest_summary(summary: GuestSummary) -> RenderableType:
+    """What a run of the workload guest alone came to."""
+    table = Table(title="Workload guest", title_justify="left", title_style="bold", box=None)
+    for name in ("class", "pages", "writes", "dropped"):
+        table.add_column(name, justify="left" if name == "class" else "right")
+    for each in summary.classes:
+        table.add_row(each.name, str(each.pages), str(each.writes), str(each.dropped))
+    timeline = summary.timeline
+    lines = (
+        f"booted in {format_duration(summary.boot_s)}, ran {format_duration(summary.ran_s)}",
+        f"{timeline.beats} heartbeats, largest gap {format_duration(timeline.largest_gap_s)}",
+        f"wrote {format_rate(summary.written_bytes_per_s)}, {timeline.work:.1%} of what it wanted to",
+    )
+    style = "green" if summary.verification.passed else "bold red"
+    return Group(table, *(Text(line) for line in lines), Text(str(summary.verification), style=style))
+
+
+def _headline(finished: CompletedReport) -> Text:
+    line = Text()
+    line.append(finished.outcome.upper(), style=OUTCOME_STYLE.get(finished.outcome, "bold"))
+    line.append(f" in {format_duration(finished.total_s)}: the guest is {finished.guest} and belongs to the ")
+    line.append(finished.owner, style="bold")
+    if finished.outcome != "completed":
+        line.append(f"\n{finished.why}")
+    return line
+
+
+def _stages(finished: CompletedReport) -> Table:
+    table = Table(title="Stages", title_justify="left", title_style="bold", box=None)
+    table.add_column("stage")
+    table.add_column("time", justify="right")
+    for each in finished.stages:
+        table.add_row(f"{each.stage} {each.name}", format_duration(each.seconds))
+    return table
+
+
+def _iterations(finished: CompletedReport) -> Table:
+    table = Table(title="Iterations", title_justify="left", title_style="bold", box=None)
+    for name in ("no", "time", "to send", "sent", "rate", "dirtied", "dirty rate"):
+        table.add_column(name, justify="right")
+    rows = finished.iterations
+    middle = len(rows) - LAST_ITERATIONS
+    for index, each in enumerate(rows):
+        if middle > 0 and 3 <= index < 3 + middle:
+            if index == 3:
+                table.add_row("…", *([""] * 6))
+            continue
+        table.add_row(
+            str(each.number),
+            format_duration(each.duration_s),
+            format_size(each.remaining_at_start_bytes),
+            format_size(each.sent_bytes),
+            format_rate(each.bandwidth_bytes_per_s),
+            format_size(each.dirtied_bytes),
+            format_rate(each.dirty_bytes_per_s),
+        )
+    return table
+
+
+DOWNTIME_ITEMS = {
+    "stop_s": "stop the source",
+    "drain_s": "drain, hooks, our reaction",
+    "last_ram_s": "last RAM (estimated share)",
+    "device_state_s": "pipe, device state, loading (the rest of it)",
+    "load_s": "the source's word, our reaction",
+    "resume_s": "resume on the destination",
+}
+
+
+def _downtime(downtime: Downtime) -> Table:
+    title = f"Downtime by both QEMUs' events: {format_duration(downtime.total_s)}"
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, value in asdict(downtime).items():
+        if name in DOWNTIME_ITEMS:
+            table.add_row(DOWNTIME_ITEMS[name], format_duration(value))
+    return table
+
+
+def _figures(finished: CompletedReport) -> Table:
+    facts = finished.facts
+    table = Table(box=None, show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    ratio = f" ({finished.ram_transferred_bytes / finished.ram_total_bytes:.2f} × RAM)" if finished.ram_total_bytes else ""
+    table.add_row("sent", format_size(finished.ram_transferred_bytes) + ratio)
+    table.add_row("pages", f"{finished.normal_pages} in full, {finished.duplicate_pages} as zero")
+    table.add_row("decisions", f"{finished.decisions} by the policy")
+    for name, key in (("source", "qemu_source"), ("destination", "qemu_destination"), ("destination QMP", "destination_qmp")):
+        if facts.get(key):
+            table.add_row(name, str(facts[key]))
+    return table
+
+
+def _bar(done: float) -> str:
+    full = round(done * BAR_CELLS)
+    return "█" * full + "░" * (BAR_CELLS - full)
