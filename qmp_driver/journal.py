@@ -15,7 +15,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -173,5 +173,5 @@ def is_held(path: Path) -> bool:
 
 def _encode_odd(value: Any) -> Any:
     if isinstance(value, (set, frozenset)):
-        return sorted(str(each) for each in value)
+        return sorted(str(each) for each in cast("frozenset[object]", value))
     return str(value)

@@ -46,7 +46,7 @@ def negotiate(
         missing = [name for name in REQUIRED if name not in has]
         if missing:
             raise PreparationFailed(f"its QEMU has no migration capability {', '.join(missing)}", side=side)
-    on = set(REQUIRED)
+    on: set[str] = set(REQUIRED)
     dropped: list[str] = []
     for name, state in wanted.items():
         lacking = [side for side, has in (("source", source), ("destination", destination)) if name not in has]

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -114,7 +114,7 @@ def _objectives(downtime: str, deadline: str | None, bandwidth: str | None) -> O
 
 
 @contextlib.contextmanager
-def _interruptible(call_off: Callable[[], None], console: Console) -> Iterator[None]:
+def _interruptible(call_off: Callable[[], None], console: Console) -> Generator[None]:
     """ctrl-C and SIGTERM call the migration off; it is seen to its end either way."""
     loop = asyncio.get_running_loop()
 

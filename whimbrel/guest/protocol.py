@@ -247,8 +247,9 @@ def parse_line(line: bytes) -> Record | None:
             return None
         kind, *words = body.decode("ascii").split(" ")
         return _READERS[kind](words)
-    except (ValueError, TypeError, KeyError):
-        # ValueError: no number, not ASCII, wrong count of words to unpack; TypeError: wrong count of fields.
+    except (ValueError, TypeError, LookupError):
+        # ValueError: no number, not ASCII, wrong count to unpack; TypeError: wrong count of fields;
+        # LookupError: unknown kind, too few words.
         return None
 
 
