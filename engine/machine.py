@@ -116,6 +116,8 @@ class Machine:
     _now_ns: int = 0
     _stage_since: tuple[int, int] | None = None
     _stage_ns: dict[int, int] = field(default_factory=dict[int, int])
+    _at_stop: Statistics | None = None
+    """The last statistics before the guest was stopped: what came after them went over in the outage."""
     _marks: dict[Mark, float] = field(default_factory=dict[Mark, float])
     _facts: dict[str, Any] = field(default_factory=dict[str, Any])
     _notes: list[str] = field(default_factory=list[str])
@@ -223,11 +225,10 @@ class Machine:
         if not self.phase.is_end:
             return None
         last = self.ledger.last
-        downtime = itemise(
-            self._marks,
-            left_bytes=last.remaining_bytes if last else 0,
-            bandwidth_bytes_per_s=last.bandwidth_bytes_per_s if last else 0.0,
-        )
+        at_stop = self._at_stop
+        left_bytes = last.transferred_bytes - at_stop.transferred_bytes if last and at_stop else 0
+        bandwidth = at_stop.bandwidth_bytes_per_s if at_stop else 0.0
+        downtime = itemise(self._marks, left_bytes=left_bytes, bandwidth_bytes_per_s=bandwidth)
         stages = tuple(
             StageTime(stage=stage, name=STAGES[stage], seconds=ns / 1e9)
             for stage, ns in sorted(self._stage_ns.items())
@@ -276,6 +277,8 @@ class Machine:
             stage, since_ns = self._stage_since
             self._stage_ns[stage] = self._stage_ns.get(stage, 0) + self._now_ns - since_ns
         self._stage_since = (phase.stage, self._now_ns) if phase.stage else None
+        if phase is Phase.SWITCHOVER:
+            self._at_stop = self.ledger.last
         if phase.is_end:
             self._ended_ns = self._now_ns
 

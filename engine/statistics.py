@@ -39,6 +39,11 @@ class Statistics:
     qemu_total_s: float | None = None
     setup_s: float | None = None
 
+    @property
+    def pages(self) -> int:
+        """Pages handled so far, in full or as zero; a page may count many times."""
+        return self.normal_pages + self.duplicate_pages
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Iteration:
@@ -110,10 +115,9 @@ class Ledger:
     def _close(self, now: Statistics) -> Iteration:
         assert self.opened is not None and self.last is not None
         # Between the last answer before the sync and this one the sync happened: what was left before it
-        # is estimated as what was left then less what was sent since, so that only the sync's own addition
-        # counts as dirtied.
-        sent_since = now.transferred_bytes - self.last.transferred_bytes
-        left = max(0, self.last.remaining_bytes - sent_since)
+        # is what was left then less the pages handled since (zero pages too, which cost next to no bytes), so
+        # that only the sync's own addition counts as dirtied.
+        left = max(0, self.last.remaining_bytes - (now.pages - self.last.pages) * now.page_bytes)
         return Iteration(
             number=self.opened.iteration,
             started_ns=self.opened.at_ns,

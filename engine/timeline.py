@@ -30,7 +30,7 @@ class Downtime:
 
     QEMU reports no moment between the last page and the device state, nor between the end of sending and
     the end of loading: `last_ram_s` and `device_state_s` share one measured span, split by the bytes that
-    were left at the stop and the bandwidth. Everything else is measured.
+    were sent after the stop and the bandwidth before it. Everything else is measured.
     """
 
     total_s: float
@@ -55,7 +55,7 @@ def itemise(
 
     Args:
         marks: the moments seen, wall-clock seconds.
-        left_bytes: RAM left to send when the guest was stopped.
+        left_bytes: what was sent after the guest was stopped.
         bandwidth_bytes_per_s: at which it went.
 
     Returns:

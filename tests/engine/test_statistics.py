@@ -12,7 +12,15 @@ MS = 1_000_000
 
 
 def at(ms: int, *, iteration: int = 1, sent: int = 0, left: int = 0) -> Statistics:
-    return Statistics(at_ns=ms * MS, iteration=iteration, transferred_bytes=sent, remaining_bytes=left)
+    """An answer of a guest whose pages have one byte, so that every byte sent is a page handled."""
+    return Statistics(
+        at_ns=ms * MS,
+        iteration=iteration,
+        transferred_bytes=sent,
+        remaining_bytes=left,
+        normal_pages=sent,
+        page_bytes=1,
+    )
 
 
 def fold(*answers: Statistics) -> Ledger:

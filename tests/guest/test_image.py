@@ -121,6 +121,7 @@ async def test_it_dirties_what_the_curve_says(laboratory: Laboratory) -> None:
             start_s = (row.guest_us - banner.started_us) / 1e6 - tau_s
             expected = page_class.dirtied_bytes(tau_s, start_s) / PAGE_BYTES
             allowed = bound(page_class, tau_s, held_up_s, dropped)
+            print(f"{page_class.name:8} {tau_s:6} s: {pages:5} pages, curve {expected:7.1f}, allowed {allowed:5.1f}")
             assert pages == pytest.approx(expected, abs=allowed), f"{page_class.name}, {tau_s} s"
     assert class_rows[-1].pages == (0,) * len(TAUS_S)
     assert books.pages[TAUS_S.index(0.1)] == pytest.approx(spec.dirtied_book_pages(0.1), abs=0.01)
@@ -168,8 +169,9 @@ async def test_same_seed_same_memory(laboratory: Laboratory, tmp_path: Path) -> 
     """Fills of one seed are equal, of another differ."""
     images: list[bytes] = []
     for seed in (5, 5, 6):
-        machine = await laboratory.start(WorkloadSpec(classes=(COLD,), seed=seed))
-        await laboratory.monitor.wait_first_beat("source")
+        name = f"guest {len(images)}"
+        machine = await laboratory.start(WorkloadSpec(classes=(COLD,), seed=seed), name)
+        await laboratory.monitor.wait_first_beat(name)
         target = tmp_path / f"image{len(images)}"
         where = {"val": FIRST_CLASS_BYTES, "size": COLD.size_bytes, "filename": str(target)}
         await machine.qmp.execute("pmemsave", where)

@@ -89,10 +89,11 @@ def guest_arguments(
     arguments = [binary, "-nodefaults", "-no-user-config", "-display", "none"]
     arguments += ["-machine", machine, "-accel", accel, "-smp", "1", "-m", f"{ram_bytes // KIB}K"]
     arguments += ["-kernel", str(image_path()), "-append", spec.kernel_arguments()]
-    serial = _path_value(serial_path, "serial_path")
-    arguments += ["-chardev", f"socket,id=serial0,path={serial},server=on,wait=off", "-serial", "chardev:serial0"]
     for path in qmp_paths:
         arguments += ["-qmp", f"unix:{_path_value(path, 'qmp_path')},server=on,wait=off"]
+    # Behind the monitors: QEMU opens sockets in this order, so whoever reached the guest reaches them, too.
+    serial = _path_value(serial_path, "serial_path")
+    arguments += ["-chardev", f"socket,id=serial0,path={serial},server=on,wait=off", "-serial", "chardev:serial0"]
     if incoming is not None:
         arguments += ["-incoming", incoming]
     if paused:
