@@ -1,7 +1,9 @@
 """Listens to the guest, on both sides of a move.
 
 One thread for each serial socket does nothing but read, stamp and keep: the stamps do not depend on what the event
-loop is busy with. Everything that waits comes as a coroutine that leaves the loop free.
+loop waits for. (A thread that computes without a break can delay them by the interpreter's switch interval, 5 ms;
+who measures beside such work lowers it with ``sys.setswitchinterval``.) Everything that waits comes as a coroutine
+that leaves the loop free.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator
 from pathlib import Path
 from types import TracebackType
@@ -100,10 +103,13 @@ class GuestMonitor:
             print(await monitor.verify("destination"))
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep_beats: int = 200_000) -> None:
+        """Keeps the newest ``keep_beats`` beats: by default a quarter of an hour at 200 a second, about 60 MB."""
         self._lock = threading.Lock()
         self._lines: dict[str, _Line] = {}
-        self._beats: list[Beat] = []
+        self._beats: deque[Beat] = deque(maxlen=keep_beats)
+        self._first: dict[str, Beat] = {}
+        self._last: dict[str | None, Beat] = {}  # None: of any side
         self._banner: Banner | None = None
         self._classes: dict[int, ClassState] = {}
         self._failure: GuestFailure | None = None
@@ -176,7 +182,7 @@ class GuestMonitor:
         return self._failure
 
     def beats(self, side: str | None = None, since_ns: int = 0) -> list[Beat]:
-        """The beats so far, of one side or of both, received at or after ``since_ns`` (host's monotonic clock)."""
+        """The beats that are kept, of one side or of both, received at or after ``since_ns`` (host's monotonic clock)."""
         with self._lock:
             beats = list(self._beats)
         return [beat for beat in beats if side in (None, beat.side) and beat.received_ns >= since_ns]
@@ -184,7 +190,7 @@ class GuestMonitor:
     def last_beat(self, side: str | None = None) -> Beat | None:
         """The newest beat of a side, or of both."""
         with self._lock:
-            return next((beat for beat in reversed(self._beats) if side in (None, beat.side)), None)
+            return self._last.get(side)
 
     def timeline(self, since_ns: int = 0) -> Timeline:
         """Summary of the beats received at or after ``since_ns``.
@@ -217,7 +223,7 @@ class GuestMonitor:
         """
 
         def first() -> Beat | None:
-            return next((beat for beat in self._beats if beat.side == side), None)
+            return self._first.get(side)
 
         message = f"the guest sent no heartbeat on the {side} within {timeout_s:g} s"
         with self._waiting(lambda _side, _record: first(), already=first) as future:
@@ -234,7 +240,7 @@ class GuestMonitor:
         def last(record_side: str, record: Record) -> Beat | None:
             nonlocal left
             left -= isinstance(record, Heartbeat) and side in (None, record_side)
-            return self._beats[-1] if left == 0 else None
+            return self._last[side] if left == 0 else None
 
         with self._waiting(last) as future:
             return await self._within(
@@ -331,6 +337,8 @@ class GuestMonitor:
                 case Heartbeat():
                     beat = Beat(side, received_ns, record)
                     self._beats.append(beat)
+                    self._first.setdefault(side, beat)
+                    self._last[side] = self._last[None] = beat
                     listeners = list(self._listeners)
                 case Banner():
                     self._banner = record

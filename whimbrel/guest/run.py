@@ -35,7 +35,7 @@ class GuestSummary:
         ran_s: from the first heartbeat to the last, on the host's clock.
         banner: what the guest ran.
         classes: each class as the guest had it, with its writes.
-        timeline: summary of the heartbeats.
+        timeline: summary of the heartbeats (of the last 200000).
         written_bytes_per_s: page writes, in bytes per second of the guest's clock.
         verification: of all pages, at the end.
     """
@@ -89,7 +89,7 @@ async def run_alone(
                 if on_beat is not None:
                     monitor.on_beat(_on_loop(on_beat))
                 await until_exit(_pause(seconds, stop))
-                return await until_exit(_summarise(monitor, first.received_ns / 1e9 - started_s))
+                return await until_exit(_summarise(monitor, first, started_s))
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
@@ -113,16 +113,14 @@ async def _pause(seconds: float | None, stop: asyncio.Event | None) -> None:
         pass  # the time was up: the ordinary end
 
 
-async def _summarise(monitor: GuestMonitor, boot_s: float) -> GuestSummary:
-    await monitor.wait_beats(1)
+async def _summarise(monitor: GuestMonitor, first: Beat, started_s: float) -> GuestSummary:
     verification = await monitor.verify("source")
     banner = await monitor.wait_banner(refresh=True)
-    beats = monitor.beats()
-    first, last = beats[0], beats[-1]
+    last = await monitor.wait_beats(1)
     guest_s = (last.heartbeat.guest_us - first.heartbeat.guest_us) / 1e6
     written_bytes = (last.heartbeat.writes - first.heartbeat.writes) * PAGE_BYTES
     return GuestSummary(
-        boot_s=boot_s,
+        boot_s=first.received_ns / 1e9 - started_s,
         ran_s=(last.received_ns - first.received_ns) / 1e9,
         banner=banner,
         classes=monitor.classes,

@@ -146,6 +146,15 @@ class PageClass:
         _check(0 < self.duty <= 1, at + "duty", self.duty, "above 0%, at most 100%")
         _check(self.period_us == 0 or self.on_us > 0, at + "duty", self.duty, "at least 1 us of a period")
         _check(0 <= self.shift_s * 1e6 <= _U32, at + "shift", self.shift_s, "0 to 4294 s")
+        self._check_relevance(at)
+
+    def _check_relevance(self, at: str) -> None:
+        """Refuses what would have no effect: silence would let a user believe that it had one."""
+        for key, pattern in (("skew", Pattern.ZIPF), ("share", Pattern.HOTSPOT), ("part", Pattern.HOTSPOT)):
+            value = getattr(self, key)
+            _check(self.pattern is pattern or value == _DEFAULTS[key], at + key, value, f"only with pattern={pattern}")
+        for key, value, default in (("duty", self.duty, 1.0), ("shift", self.shift_s, 0.0)):
+            _check(self.period_s > 0 or value == default, at + key, value, "only with a period")
 
     @property
     def pages(self) -> int:

@@ -8,6 +8,7 @@ enum {
     USABLE = 1,
     COMMAND_LINE_CHARS = 8192,
     POLL_US = 4000, /* how often the serial line is asked for commands */
+    BLOCKED_US = 1000, /* the host does not read: ask again this much later */
     CHECK_UNIT = 1000000,
     WRITE_US = 500, /* writes come in bunches this far apart: the timer is armed 2000 times a second at most */
 };
@@ -207,10 +208,14 @@ static void check_run(u64 now_us)
 /* Sleeps until something is due, if nothing is under way. */
 static void rest(void)
 {
-    if (!serial_idle() || state.check.asked || survey.active || state.banner_line)
+    int walking = (state.check.asked && !state.check.answered) || (survey.active && !survey.line);
+    int telling = serial_idle() && (state.check.answered || survey.line || state.banner_line);
+    if (walking || telling)
         return;
     u64 now_us = clock_us(), until_us = state.last_poll_us + POLL_US;
-    if (until_us > state.next_beat_us)
+    if (!serial_idle())
+        until_us = now_us + BLOCKED_US;
+    else if (until_us > state.next_beat_us)
         until_us = state.next_beat_us;
     if (config.writers && until_us > now_us + WRITE_US)
         until_us = now_us + WRITE_US;
