@@ -114,6 +114,8 @@ class Machine:
     _started_ns: int | None = None
     _ended_ns: int | None = None
     _now_ns: int = 0
+    _connected_ns: int = 0
+    """When the wait for a connection ended: the stall detector watches from here."""
     _stage_since: tuple[int, int] | None = None
     _stage_ns: dict[int, int] = field(default_factory=dict[int, int])
     _at_stop: Statistics | None = None
@@ -174,8 +176,8 @@ class Machine:
         times = [self.state.deadline_ns]
         if self.phase in STEERED_PHASES:
             times.append(self._pilot.deadline_ns())
-            if self.state.deadline_ns is None and self.ledger.last is not None:
-                times.append(max(self.ledger.moved_ns + self.stall_ns, self._now_ns + SECOND_NS // 10))
+            if self.state.deadline_ns is None:
+                times.append(self._quiet_since_ns + self.stall_ns)
         return min((t for t in times if t is not None), default=None)
 
     @property
@@ -262,10 +264,12 @@ class Machine:
         if signal is Signal.START and self._started_ns is None:
             self._started_ns = self._now_ns
             self._enter(self.phase)
-        before = self.phase
-        taken = step(self.state, signal, self._now_ns, self.waits)
+        before = self.state
+        taken = step(before, signal, self._now_ns, self.waits)
         self.last_step, self.state = taken, taken.state
-        changed = taken.rule.to is not None and taken.rule.to is not before
+        if before.deadline_ns is not None and taken.state.deadline_ns is None:
+            self._connected_ns = self._now_ns
+        changed = taken.rule.to is not None and taken.rule.to is not before.phase
         if changed:
             self._enter(self.phase)
         self._explain(signal, detail, taken, changed)
@@ -312,8 +316,17 @@ class Machine:
         elif self._pilot.tick_due(self._now_ns):
             self._steer(Reason.TICK)
 
+    @property
+    def _quiet_since_ns(self) -> int:
+        """When something was last sent; not before the source said that it is connected.
+
+        A source that never answers with statistics is quiet too, and so is one that has nothing left to send
+        and yet does not switch over.
+        """
+        return max(self.ledger.moved_ns, self._connected_ns)
+
     def _stalled(self) -> bool:
-        return self.ledger.stalled_for_ns(self._now_ns) >= self.stall_ns
+        return self._now_ns - self._quiet_since_ns >= self.stall_ns
 
     def _steer(self, reason: Reason) -> None:
         steering = self._pilot.ask(reason, self.ledger, self._now_ns)

@@ -108,7 +108,15 @@ LOST_WITH_SOURCE = Rule(
     because="the source process ended before the destination had everything",
 )
 
-HELD = (Rule(Phase.FAILED, guest=Guest.HELD),)
+HELD = (
+    Rule(
+        Phase.FAILED,
+        when=facts(Fact.CONT_SENT),
+        guest=Guest.UNCONFIRMED,
+        because="the destination was told to run, and whether it does could not be seen",
+    ),
+    Rule(Phase.FAILED, guest=Guest.HELD),
+)
 
 
 def ignored(because: str) -> tuple[Rule, ...]:

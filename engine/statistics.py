@@ -138,12 +138,6 @@ class Ledger:
             return 0.0
         return (self.window[-1].transferred_bytes - self.window[0].transferred_bytes) * 1e9 / span_ns
 
-    def stalled_for_ns(self, now_ns: int) -> int:
-        """How long nothing has been sent, while something remains; 0 before the first answer."""
-        if self.last is None or self.last.remaining_bytes == 0:
-            return 0
-        return max(0, now_ns - self.moved_ns)
-
 
 WINDOW_NS = 1_000_000_000
 """Length of the window of `Ledger.sent_bandwidth_bytes_per_s`: ten of QEMU's own."""

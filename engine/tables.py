@@ -205,11 +205,22 @@ ACTIVATING: Table = {
     (P.ACTIVATING, S.CANCEL): ignored("the guest is the destination's already"),
 }
 
+MOVED_IF_IT_LIVES: tuple[Rule, ...] = (
+    Rule(
+        P.FAILED,
+        when=facts(F.DESTINATION_ENDED),
+        owner=Owner.DESTINATION,
+        guest=Guest.LOST,
+        because="the guest was moved and ran, and then its new process ended",
+    ),
+    *MOVED,
+)
+
 RELEASING: Table = {
-    (P.RELEASING, S.RELEASE_SOURCE_DONE): MOVED,
-    (P.RELEASING, S.RELEASE_SOURCE_REFUSED): MOVED,
-    (P.RELEASING, S.SOURCE_ENDED): MOVED,
-    (P.RELEASING, S.DEADLINE): MOVED,
+    (P.RELEASING, S.RELEASE_SOURCE_DONE): MOVED_IF_IT_LIVES,
+    (P.RELEASING, S.RELEASE_SOURCE_REFUSED): MOVED_IF_IT_LIVES,
+    (P.RELEASING, S.SOURCE_ENDED): MOVED_IF_IT_LIVES,
+    (P.RELEASING, S.DEADLINE): MOVED_IF_IT_LIVES,
     (P.RELEASING, S.CANCEL): ignored("the guest runs on the destination already"),
 }
 
@@ -271,7 +282,16 @@ CANCELLING: Table = {
         Rule(do=C.RESTORE_SOURCE, because="it never had its cont, and cannot get the rest of the guest any more"),
     ),
     (P.CANCELLING, S.RESTORE_SOURCE_DONE): BACKED_OUT,
-    (P.CANCELLING, S.RESTORE_SOURCE_REFUSED): (Rule(P.FAILED, guest=Guest.UNCONFIRMED),),
+    (P.CANCELLING, S.RESTORE_SOURCE_REFUSED): (
+        Rule(
+            P.CANCELLED,
+            when=facts(F.CANCEL_WANTED),
+            unless=facts(F.MIGRATE_SENT),
+            guest=Guest.UNCONFIRMED,
+            because="called off before anything was done to the source, which was not even looked at",
+        ),
+        Rule(P.FAILED, guest=Guest.UNCONFIRMED),
+    ),
     (P.CANCELLING, S.RESTORE_SOURCE_UNKNOWN): (Rule(P.FAILED, guest=Guest.UNCONFIRMED),),
     (P.CANCELLING, S.RESUME_SOURCE_DONE): BACKED_OUT,
     (P.CANCELLING, S.RESUME_SOURCE_REFUSED): (Rule(P.FAILED, guest=Guest.HELD),),
@@ -330,7 +350,16 @@ RESOLVING: Table = {
         Rule(P.CANCELLING, C.DISCARD_DESTINATION, learn=facts(F.SOURCE_COMPLETED)),
     ),
     (P.RESOLVING, S.VERDICT_HOLD): HELD,
-    (P.RESOLVING, S.VERDICT_LOST): (Rule(P.FAILED, guest=Guest.LOST),),
+    (P.RESOLVING, S.VERDICT_LOST): (
+        Rule(P.FAILED, when=facts(F.CONT_SENT), guest=Guest.LOST),
+        Rule(
+            P.CANCELLING,
+            C.DISCARD_DESTINATION,
+            owner=Owner.SOURCE,
+            learn=facts(F.SOURCE_ENDED),
+            because="there is nothing left but to end the destination, and to say so",
+        ),
+    ),
     (P.RESOLVING, S.DEADLINE): HELD,
     (P.RESOLVING, S.CANCEL): (
         *only_when(ignored("after migrate-continue a cancel could leave two running guests"), F.CONTINUED),

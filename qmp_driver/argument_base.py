@@ -216,5 +216,5 @@ class Bench:
             path = settings.get(key)
             if path is not None:
                 absolute = self.absolute(path)
-                settings = settings if absolute == path else settings.with_value(key, absolute)
+                settings = settings if absolute == path else settings.with_bare(key, absolute)
         return settings

@@ -80,6 +80,7 @@ def _socket(settings: Settings, label: str, bench: Bench, *, monitor: bool) -> S
     else:
         # A relative or an abstract name becomes a plain file: only that is sure to be in nobody's way.
         settings = settings.without(*_TCP_KEYS, "abstract", "tight", "reconnect", "reconnect-ms", "delay")
+        settings = settings.without("tls-creds", "tls-authz")  # QEMU has TLS over TCP only
         settings = settings.with_value("path", bench.place(label, "sock"))
     return settings.with_value("server", "on").with_value("wait", "off")
 

@@ -90,9 +90,11 @@ def image(name: str, bench: Bench, *, writable: bool) -> str:
         return f"{scheme}:{_local(rest, bench, writable=writable and scheme != 'host_cdrom')}"
     if scheme == "json":
         try:
-            settings = Settings.parse(rest)
+            settings = Settings.parse(rest.lstrip())
         except UnreadableOption as error:
             raise Refusal(str(error)) from error
+        if settings.document is None:
+            raise Refusal("what follows json: is no JSON object")
         return f"json:{_graph(settings, bench, writable=writable).text}"
     if scheme == "fat":
         return _fat(name, bench)

@@ -96,70 +96,20 @@ class KindRule:
     output_keys: tuple[str, ...] = ()
 
 
-def _rules() -> dict[str, OptionRule]:
-    value, flag = True, False
-    t = Treatment
-    rules: dict[str, OptionRule] = {}
+_VALUE, _FLAG = True, False
 
-    def add(
-        takes_value: bool,
-        treatment: Treatment,
-        names: str,
-        *,
-        because: str = "",
-        implied: str | None = None,
-        path_keys: tuple[str, ...] = (),
-    ) -> None:
-        for name in names.split():
-            rules[name] = OptionRule(takes_value, treatment, because, implied, path_keys)
 
-    # What the machine is.
-    add(value, t.MACHINE, "machine M", implied="type")
-    add(value, t.CPU, "cpu")
-    add(value, t.COPY, "accel smp m numa global uuid name rtc k usbdevice vga append compat msg seed echr iscsi")
-    add(value, t.COPY, "action watchdog watchdog-action soundhw overcommit sandbox d dfilter rotate runas mon")
-    add(flag, t.COPY, "enable-kvm enable-hax usb nodefaults no-user-config no-acpi no-hpet no-fd-bootchk")
-    add(flag, t.COPY, "win2k-hack no-reboot no-shutdown only-migratable mem-prealloc full-screen portrait")
-    add(flag, t.COPY, "alt-grab ctrl-grab no-quit sdl singlestep async-teardown enable-sync-profile perfmap jitdump")
-    add(value, t.KEYED, "boot", implied="order", path_keys=("splash",))
-    add(value, t.KEYED, "smbios", path_keys=("file", "path"))
-    add(value, t.KEYED, "fw_cfg", implied="name", path_keys=("file",))
-    add(value, t.KEYED, "plugin", implied="file", path_keys=("file",))
-    add(value, t.ACPI_TABLE, "acpitable")
-    add(value, t.ICOUNT, "icount", implied="shift")
-    add(value, t.PATH, "kernel initrd dtb shim L mem-path")
-    add(value, t.FIRMWARE, "bios option-rom")
-    # What the guest's devices are, and what stands behind them.
-    add(value, t.DEVICE, "device", implied="driver", path_keys=("file", "romfile"))
-    add(value, t.OBJECT, "object", implied="qom-type")
-    add(value, t.DISK, "fda fdb hda hdb hdc hdd mtdblock sd pflash")
-    add(value, t.DISC, "cdrom")
-    add(value, t.DRIVE, "drive")
-    add(value, t.BLOCKDEV, "blockdev", implied="driver")
-    add(value, t.SHARED_FOLDER, "fsdev virtfs", implied="fsdriver", path_keys=("path",))
-    add(value, t.NETDEV, "netdev nic net", implied="type")
-    add(value, t.AUDIO, "audiodev audio", implied="driver")
-    # What people and managers hold in their hands.
-    add(value, t.CHARDEV, "chardev", implied="backend")
-    add(value, t.SERIAL, "serial parallel debugcon")
-    add(value, t.MONITOR, "monitor")
-    add(value, t.QMP, "qmp qmp-pretty")
-    add(value, t.VNC, "vnc", implied="vnc")
-    add(value, t.SPICE, "spice")
-    add(value, t.DISPLAY, "display", implied="type")
-    add(flag, t.DISPLAY, "curses")
-    add(flag, t.NOGRAPHIC, "nographic")
-    add(value, t.LOG_FILE, "D")
-    add(value, t.PID_FILE, "pidfile")
-    add(value, t.TRACE, "trace", implied="enable", path_keys=("events",))
-    add(value, t.RUN_WITH, "run-with")
-    # How to start.
-    add(flag, t.DROP, "S", because="a destination always waits for the command to run")
-    add(value, t.DROP, "incoming", because="a destination always has its own -incoming defer")
-    add(flag, t.DROP, "daemonize", because="the destination runs in a session of its own anyway")
-    for names, takes_value, because in _REFUSED_OPTIONS:
-        add(takes_value, t.REFUSE, names, because=because)
-    return rules
+def _rows(
+    takes_value: bool,
+    treatment: Treatment,
+    names: str,
+    *,
+    because: str = "",
+    implied: str | None = None,
+    path_keys: tuple[str, ...] = (),
+) -> dict[str, OptionRule]:
+    """The same rule for several options, whose names are separated by blanks."""
+    return dict.fromkeys(names.split(), OptionRule(takes_value, treatment, because, implied, path_keys))
 
 
 _REFUSED_OPTIONS: tuple[tuple[str, bool, str], ...] = (
@@ -186,7 +136,56 @@ _REFUSED_OPTIONS: tuple[tuple[str, bool, str], ...] = (
     ("audio-help", False, "QEMU would print and exit"),
 )
 
-OPTIONS: Mapping[str, OptionRule] = _rules()
+OPTIONS: Mapping[str, OptionRule] = {
+    # What the machine is.
+    **_rows(_VALUE, Treatment.MACHINE, "machine M", implied="type"),
+    **_rows(_VALUE, Treatment.CPU, "cpu"),
+    **_rows(_VALUE, Treatment.COPY, "accel smp m numa global uuid name rtc k usbdevice vga append compat msg seed"),
+    **_rows(_VALUE, Treatment.COPY, "action watchdog watchdog-action soundhw overcommit sandbox d dfilter rotate"),
+    **_rows(_VALUE, Treatment.COPY, "runas mon echr iscsi"),
+    **_rows(_FLAG, Treatment.COPY, "enable-kvm enable-hax usb nodefaults no-user-config no-acpi no-hpet"),
+    **_rows(_FLAG, Treatment.COPY, "no-fd-bootchk win2k-hack no-reboot no-shutdown only-migratable mem-prealloc"),
+    **_rows(_FLAG, Treatment.COPY, "full-screen portrait alt-grab ctrl-grab no-quit sdl singlestep async-teardown"),
+    **_rows(_FLAG, Treatment.COPY, "enable-sync-profile perfmap jitdump"),
+    **_rows(_VALUE, Treatment.KEYED, "boot", implied="order", path_keys=("splash",)),
+    **_rows(_VALUE, Treatment.KEYED, "smbios", path_keys=("file", "path")),
+    **_rows(_VALUE, Treatment.KEYED, "fw_cfg", implied="name", path_keys=("file",)),
+    **_rows(_VALUE, Treatment.KEYED, "plugin", implied="file", path_keys=("file",)),
+    **_rows(_VALUE, Treatment.ACPI_TABLE, "acpitable"),
+    **_rows(_VALUE, Treatment.ICOUNT, "icount", implied="shift"),
+    **_rows(_VALUE, Treatment.PATH, "kernel initrd dtb shim L mem-path"),
+    **_rows(_VALUE, Treatment.FIRMWARE, "bios option-rom"),
+    # What the guest's devices are, and what stands behind them.
+    **_rows(_VALUE, Treatment.DEVICE, "device", implied="driver", path_keys=("file", "romfile")),
+    **_rows(_VALUE, Treatment.OBJECT, "object", implied="qom-type"),
+    **_rows(_VALUE, Treatment.DISK, "fda fdb hda hdb hdc hdd mtdblock sd pflash"),
+    **_rows(_VALUE, Treatment.DISC, "cdrom"),
+    **_rows(_VALUE, Treatment.DRIVE, "drive"),
+    **_rows(_VALUE, Treatment.BLOCKDEV, "blockdev", implied="driver"),
+    **_rows(_VALUE, Treatment.SHARED_FOLDER, "fsdev virtfs", implied="fsdriver", path_keys=("path",)),
+    **_rows(_VALUE, Treatment.NETDEV, "netdev nic net", implied="type"),
+    **_rows(_VALUE, Treatment.AUDIO, "audiodev audio", implied="driver"),
+    # What people and managers hold in their hands.
+    **_rows(_VALUE, Treatment.CHARDEV, "chardev", implied="backend"),
+    **_rows(_VALUE, Treatment.SERIAL, "serial parallel debugcon"),
+    **_rows(_VALUE, Treatment.MONITOR, "monitor"),
+    **_rows(_VALUE, Treatment.QMP, "qmp qmp-pretty"),
+    **_rows(_VALUE, Treatment.VNC, "vnc", implied="vnc"),
+    **_rows(_VALUE, Treatment.SPICE, "spice"),
+    **_rows(_VALUE, Treatment.DISPLAY, "display", implied="type"),
+    **_rows(_FLAG, Treatment.DISPLAY, "curses"),
+    **_rows(_FLAG, Treatment.NOGRAPHIC, "nographic"),
+    **_rows(_VALUE, Treatment.LOG_FILE, "D"),
+    **_rows(_VALUE, Treatment.PID_FILE, "pidfile"),
+    **_rows(_VALUE, Treatment.TRACE, "trace", implied="enable", path_keys=("events",)),
+    **_rows(_VALUE, Treatment.RUN_WITH, "run-with"),
+    # How to start.
+    **_rows(_FLAG, Treatment.DROP, "S", because="a destination always waits for the command to run"),
+    **_rows(_VALUE, Treatment.DROP, "incoming", because="a destination always has its own -incoming defer"),
+    **_rows(_FLAG, Treatment.DROP, "daemonize", because="the destination runs in a session of its own anyway"),
+    # What can't be taken over.
+    **{name: OptionRule(takes_value, Treatment.REFUSE, why) for name, takes_value, why in _REFUSED_OPTIONS},
+}
 """Every option by its name, without dashes."""
 
 CHARDEVS_COPIED = frozenset(

@@ -156,14 +156,17 @@ class FromSource:
 
     async def start(self, source: SourceTruth) -> StartedDestination:
         """See ``Destination``."""
-        directory = await asyncio.to_thread(make_directory, self.directory)
+        directory = make_directory(self.directory)
         try:
             plan = self.plan(source, directory)
             preflight.raise_if_refused(preflight.judge_plan(plan))
         except BaseException:
             directory.rmdir()
             raise
-        started = await launch(plan.argv, plan.cwd, directory, plan.relocalised, self.start_timeout_s)
+        argv = plan.argv
+        if self.binary is None and source.process is not None and source.process.environment:
+            argv = ("/usr/bin/env", *source.process.environment, *argv)  # which becomes QEMU, under the same pid
+        started = await launch(argv, plan.cwd, directory, plan.relocalised, self.start_timeout_s)
         started.plan = plan
         return started
 
@@ -227,7 +230,7 @@ class FromArgv:
 
     async def start(self, source: SourceTruth) -> StartedDestination:
         """See ``Destination``."""
-        directory = await asyncio.to_thread(make_directory, self._directory)
+        directory = make_directory(self._directory)
         monitors = {QMP_LABEL: str(directory / "qmp.sock"), QMP_LABEL_HUMAN: str(directory / "human.sock")}
         argv = list(self.argv)
         for path in monitors.values():

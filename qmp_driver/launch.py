@@ -91,13 +91,13 @@ class StartedDestination:
                 await replies.quit_(monitor)
             except (OutcomeUnknown, CannotConnect):
                 pass  # a QEMU that ends may close the connection before its answer is out
+            if self.process is not None:
+                try:
+                    await self.process.wait_exit(QUIT_TIMEOUT_S)
+                except TimeoutError:
+                    pass  # killed next
         elif self.process is None:
             raise WhimbrelError(f"{describe(self.address)} can't be reached to end it", side="destination")
-        if self.process is not None:
-            try:
-                await self.process.wait_exit(QUIT_TIMEOUT_S)
-            except TimeoutError:
-                pass  # killed next
 
 
 class _CharDeviceReply(msgspec.Struct, frozen=True):

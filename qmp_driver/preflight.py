@@ -14,7 +14,7 @@ from typing import Protocol
 from whimbrel.engine.errors import CannotConnect, PreflightFailed
 
 from .arguments import ArgumentPlan
-from .compare import compare
+from .compare import HOST_CPU_MODELS, compare
 from .facts import SideFacts
 from .findings import Finding, inform, refuse, refused, warn
 from .monitor import Monitor
@@ -230,6 +230,12 @@ def judge_binary(source: SideFacts, binary: BinaryFacts) -> Iterable[Finding]:
         )
     if source.cpu is not None and binary.cpus and source.cpu not in binary.cpus:
         yield refuse("cpu-unknown", f"{binary.path} does not know the CPU model {source.cpu}", "use the source's QEMU")
+    elif source.cpu in HOST_CPU_MODELS and binary.version[:2] != source.version[:2]:
+        yield refuse(
+            "cpu-model-of-host",
+            f"the CPU model {source.cpu} means something else in {binary.path}, which has another version",
+            "restart the guest with a named CPU model, or use the source's QEMU",
+        )
     if binary.version[:2] < source.version[:2]:
         yield warn(
             "older-destination",

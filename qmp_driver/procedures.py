@@ -318,15 +318,13 @@ class Procedures:
     async def _look_at_source(self) -> SourceClass:
         words = await self._look(self.source)
         if words is None:
-            return SourceClass.ENDED if self.source.ended else SourceClass.UNREACHABLE
+            return SourceClass.ENDED if await self.source.has_ended() else SourceClass.UNREACHABLE
         return classify_source(*words)
 
     async def _look_at_destination(self) -> DestinationClass:
         words = await self._look(self.destination)
         if words is None:
-            process = self.destination.process
-            gone = self.destination.ended or (process is not None and process.exited)
-            return DestinationClass.ENDED if gone else DestinationClass.UNREACHABLE
+            return DestinationClass.ENDED if await self.destination.is_gone() else DestinationClass.UNREACHABLE
         return classify_destination(*words)
 
     async def _look(self, side: Side) -> tuple[str | None, str | None] | None:

@@ -79,7 +79,7 @@ def split_launcher(argv: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...
         WhimbrelError: the vector is empty, or the loader was given no program.
     """
     position = 0
-    if argv and Path(argv[0]).name.startswith(("ld-linux", "ld-musl", "ld.so", "ld64.so")):
+    if argv and _is_loader(argv[0]):
         position = 1
         while position < len(argv) and argv[position].startswith("-"):
             position += 2 if argv[position] in _LOADER_OPTIONS_WITH_VALUE else 1
@@ -101,10 +101,9 @@ def binary_of(pid: int) -> Path:
         target = os.readlink(f"/proc/{pid}/exe")
     except OSError as error:
         raise _unreadable(pid, error) from error
-    launcher = split_launcher((target, *read_argv(pid)[1:]))[0]
-    if len(launcher) > 1:
-        return read_cwd(pid) / launcher[-1]
-    return Path(target.removesuffix(" (deleted)"))
+    if not _is_loader(target):
+        return Path(target.removesuffix(" (deleted)"))
+    return read_cwd(pid) / split_launcher(read_argv(pid))[0][-1]
 
 
 def read_cwd(pid: int) -> Path:
@@ -165,9 +164,7 @@ class QemuProcess:
             starting.add_done_callback(_kill_unwanted)
             raise
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            where = error.filename if isinstance(error, OSError) and error.filename else (list(argv) or ["nothing"])[0]
-            raise PreparationFailed(f"cannot start {list(argv)[:1]}: {where}: {reason}", side="destination") from error
+            raise PreparationFailed(_start_failure(argv, error), side="destination") from error
         return cls(identity, pidfd, child=True, stderr_path=path)
 
     @classmethod
@@ -285,6 +282,8 @@ _LOADER_OPTIONS_WITH_VALUE = frozenset(
 
 def _start(argv: tuple[str, ...], stderr_path: Path, cwd: str | os.PathLike[str] | None) -> tuple[ProcessIdentity, int]:
     """Start a program (in a worker thread) and give its identity and a pidfd."""
+    if not argv:
+        raise ValueError("no program was given")
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     stderr = os.open(stderr_path, flags, 0o600)
     try:
@@ -303,6 +302,18 @@ def _start(argv: tuple[str, ...], stderr_path: Path, cwd: str | os.PathLike[str]
     process.returncode = 0
     # Nobody else reaps our child, so even one that ended at once still has its pid.
     return identify_peer(process.pid), os.pidfd_open(process.pid)
+
+
+def _start_failure(argv: Sequence[str], error: OSError | ValueError) -> str:
+    program = argv[0] if argv else "a process"
+    if isinstance(error, ValueError):
+        return f"cannot start {program}: {error}"
+    what = "" if error.filename in (None, program) else f"{os.fsdecode(error.filename)}: "
+    return f"cannot start {program}: {what}{error.strerror}"
+
+
+def _is_loader(program: str) -> bool:
+    return Path(program).name.startswith(("ld-linux", "ld-musl", "ld.so", "ld64.so"))
 
 
 def _kill_unwanted(starting: asyncio.Future[tuple[ProcessIdentity, int]]) -> None:

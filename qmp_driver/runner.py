@@ -30,7 +30,7 @@ from .sockets import Address
 
 POLL_S = 0.1
 """QEMU computes its rates over windows of 100 ms: asking more often learns only how much was sent."""
-LEAST_POLL_S = 0.02
+LEAST_POLL_S = 0.005
 
 WATCHED = frozenset(
     {Phase.PRECOPY, Phase.SWITCHOVER, Phase.HANDOVER, Phase.CANCELLING, Phase.RESOLVING, Phase.ACTIVATING}

@@ -99,7 +99,7 @@ class Side:
         self._lost = asyncio.Event()
         self._lost.set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._watching = False
+        self._ending: asyncio.Task[None] | None = None
         self._closing = False
         self._attached: QemuProcess | None = None
 
@@ -139,9 +139,28 @@ class Side:
 
     def watch(self) -> None:
         """Report the end of the process, once its events were read to the end."""
-        if self.process is not None and not self._watching:
-            self._watching = True
-            self._spawn(self._await_end(self.process))
+        if self.process is not None and self._ending is None:
+            self._ending = self._spawn(self._await_end(self.process))
+
+    async def is_gone(self) -> bool:
+        """Whether the process has ended; one whose connection has just gone is given a moment to end too.
+
+        A dying QEMU closes its monitor first. Who looks in that moment would take it for one out of sight.
+        """
+        if self.process is None:
+            return self.ended
+        if not self.alive:
+            try:
+                await self.process.wait_exit(END_GRACE_S)
+            except TimeoutError:
+                return False
+        return self.process.exited
+
+    async def has_ended(self) -> bool:
+        """Whether the process has ended and its events were read to the end; one that has just ended is heard out."""
+        if await self.is_gone() and self._ending is not None:
+            await asyncio.wait((self._ending,))
+        return self.ended
 
     def require(self) -> Monitor:
         """The monitor.
@@ -249,7 +268,8 @@ class Side:
             text += f"; its standard error ends: {tail}"
         self._deliver(Happened(self.words.ended, text))
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task

@@ -24,6 +24,8 @@ class SourceProcess:
         launcher: what starts the same program again.
         cwd: its working directory, or ``None`` if that has been removed.
         same_files: a path means the same file to it and to us (same mount namespace, same root).
+        environment: settings (``NAME=VALUE``) that the same program needs to find its modules and libraries,
+            where they differ from ours.
     """
 
     identity: ProcessIdentity
@@ -31,6 +33,7 @@ class SourceProcess:
     launcher: tuple[str, ...]
     cwd: str | None
     same_files: bool
+    environment: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, pid: int) -> SourceProcess:
@@ -51,6 +54,7 @@ class SourceProcess:
             argv=argv,
             launcher=launcher,
             cwd=None if cwd.endswith(" (deleted)") else cwd,
+            environment=tuple(setting for setting in read_environment(pid) if not _is_ours(setting)),
             same_files=all(_link(pid, name) == _link(os.getpid(), name) for name in ("ns/mnt", "root")),
         )
 
@@ -88,6 +92,28 @@ class SourceTruth:
             return cls(facts=facts, process=SourceProcess.read(pid))
         except WhimbrelError as error:
             return cls(facts=facts, process=None, no_process_because=error.message)
+
+
+def read_environment(pid: int) -> tuple[str, ...]:
+    """Read those environment variables of a process that say where QEMU finds its modules and libraries.
+
+    Returns:
+        ``NAME=VALUE`` for each; nothing for a process that may not be looked at.
+    """
+    try:
+        raw = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return ()
+    settings = [os.fsdecode(part) for part in raw.split(b"\0")]
+    return tuple(setting for setting in settings if setting.partition("=")[0] in _PLACES)
+
+
+_PLACES = frozenset({"QEMU_MODULE_DIR", "LD_LIBRARY_PATH"})
+
+
+def _is_ours(setting: str) -> bool:
+    name, _, value = setting.partition("=")
+    return os.environ.get(name) == value
 
 
 def _runs(pid: int, threads: Sequence[int]) -> bool:

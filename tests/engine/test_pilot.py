@@ -115,14 +115,16 @@ def test_what_the_policy_sees() -> None:
 
     ledger = Ledger()
     for number in (1, 2):
-        answer = Statistics(at_ns=number * SECOND, iteration=number, remaining_bytes=9, transferred_bytes=number * 10)
+        answer = Statistics(
+            at_ns=number * SECOND, iteration=number, remaining_bytes=number * 9, transferred_bytes=number * 10
+        )
         ledger = ledger.add(answer)
     it = Pilot(look, Objectives())
     it.start(SECOND)
     it.ask(Reason.ITERATION, ledger, 2 * SECOND)
     (observation,) = seen
-    assert (observation.iteration, observation.remaining_bytes, observation.transferred_bytes) == (2, 9, 20)
+    assert (observation.iteration, observation.remaining_bytes, observation.transferred_bytes) == (2, 18, 20)
     assert observation.elapsed_s == 1.0
     assert observation.bandwidth_bytes_per_s == pytest.approx(10)
     assert len(observation.iterations) == 1
-    assert observation.dirty_bytes_per_s > 0
+    assert observation.dirty_bytes_per_s == pytest.approx(9)

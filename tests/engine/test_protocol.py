@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import pytest
 
-from whimbrel.engine.protocol import DEFAULT_WAITS, Step, step
-from whimbrel.engine.resolve import ALL_PAIRS, verdict
-from whimbrel.engine.signals import Command, Outcome, Signal, answer
+from tests.support.exploration import LEGAL_OWNERS, Explored, breach, explore
+from whimbrel.engine.protocol import DEFAULT_WAITS, Waits, step
+from whimbrel.engine.rules import Rule
+from whimbrel.engine.signals import Command, Signal
 from whimbrel.engine.states import Fact, Guest, Owner, Phase, State
-from whimbrel.engine.tables import ANSWERS, VERDICTS
+from whimbrel.engine.tables import TABLE, Table
 
 C, P, S = Command, Phase, Signal
 
@@ -156,79 +157,83 @@ def test_entering_a_phase_sets_its_deadline_and_an_end_lifts_it() -> None:
     assert walk(TO_THE_END)[0].deadline_ns is None
 
 
-def possible(state: State, pending: frozenset[Command]) -> Iterator[tuple[Signal, Command | None]]:
-    """Every signal that the world may send, and the command that it answers.
-
-    Answers come only to commands that are out; verdicts only as the verdict table gives them.
-    """
-    for signal in set(Signal) - ANSWERS - VERDICTS:
-        yield signal, None
-    for command in pending:
-        if command is C.INSPECT_BOTH:
-            for found in {verdict(source, destination, state.facts) for source, destination in ALL_PAIRS}:
-                yield found, command
-        else:
-            for signal in {answer(command, outcome) for outcome in Outcome}:
-                yield signal, command
-
-
-def explore() -> Iterator[tuple[State, Signal, Step]]:
-    """Every step from every state that any order of signals can lead to, late answers included."""
-    starts = [(State(), frozenset[Command]()), (State(facts=frozenset({Fact.PAUSED_BEFORE})), frozenset[Command]())]
-    seen = set(starts)
-    queue = list(starts)
-    while queue:
-        state, pending = queue.pop()
-        for signal, answered in possible(state, pending):
-            taken = step(state, signal, 0)
-            yield state, signal, taken
-            out = pending - {answered} if answered else pending
-            out = out | {taken.command} if taken.command else out
-            # A late answer to preparation changes nothing any more: the runner has cut that work short.
-            following = (taken.state, out - ABANDONED if taken.command is C.DISCARD_DESTINATION else out)
-            if following not in seen and not taken.state.phase.is_end:
-                seen.add(following)
-                queue.append(following)
-
-
-ABANDONED = frozenset({C.INSPECT, C.PREPARE, C.ARM, C.QUIESCE})
-
-
 @pytest.fixture(scope="module")
-def explored() -> frozenset[tuple[State, Signal, Step]]:
+def explored() -> Explored:
     """Every distinct step that can be reached."""
-    return frozenset(explore())
+    return explore(TABLE)
 
 
-def test_no_order_of_signals_breaks_the_rules_of_ownership(explored: frozenset[tuple[State, Signal, Step]]) -> None:
+def test_a_broken_protocol_can_be_stepped_too() -> None:
+    """The table is an argument, so that a test can show that a wrong one is caught."""
+    wrong: Table = {**TABLE, (P.HANDOVER, S.CANCEL): (Rule(P.CANCELLING, C.CANCEL_MIGRATION),)}
+    handover, _ = walk(TO_HANDOVER)
+    assert step(handover, S.CANCEL, 0).command is None
+    assert step(handover, S.CANCEL, 0, table=wrong).command is C.CANCEL_MIGRATION
+
+
+def test_every_wait_is_the_one_of_its_phase() -> None:
+    """Each phase that is left only by an event has its own wait; an end has none."""
+    waits = Waits(1, 2, 3, 4, 5, 6, 7, 8, 9)
+    live = [phase for phase in Phase if not phase.is_end]
+    assert sorted(wait for wait in map(waits.of, live) if wait is not None) == list(range(1, 10))
+    assert all(waits.of(phase) is None for phase in Phase if phase.is_end)
+
+
+def test_no_order_of_signals_breaks_the_rules_of_ownership(explored: Explored) -> None:
     """Whatever comes in whatever order, the commands that could double or lose a guest stay within bounds."""
-    for state, signal, taken in explored:
-        known, command = taken.state.facts, taken.command
-        if command is C.CANCEL_MIGRATION:
-            assert Fact.CONTINUED not in known, (state, signal)
-        if command is C.RESUME_DESTINATION:
-            assert {Fact.SOURCE_COMPLETED, Fact.SOURCE_ENDED} & known or signal is S.VERDICT_ACTIVATE, (state, signal)
-            assert Fact.DISCARDING not in known, (state, signal)
-        if command in (C.DISCARD_DESTINATION, C.RESUME_SOURCE, C.RESTORE_SOURCE, C.BREAK):
-            assert Fact.CONT_SENT not in known, (state, signal)
-        if command is C.RESUME_SOURCE:
-            assert Fact.DISCARDING in known, (state, signal)
-            assert signal is S.DISCARD_DESTINATION_DONE
-        if command is C.RELEASE_SOURCE:
-            assert taken.state.owner is Owner.DESTINATION, (state, signal)
-            assert Fact.DISCARDING not in known
-        if taken.state.phase.is_end:
-            assert taken.state.guest is not None
-            assert taken.state.deadline_ns is None
-    assert len(explored) > 10_000
+    for state, signal, taken in explored.steps:
+        assert breach(state, signal, taken) is None, (state, signal, taken)
+    assert len(explored.steps) > 10_000
 
 
-def test_from_every_state_deadlines_alone_lead_to_an_end(explored: frozenset[tuple[State, Signal, Step]]) -> None:
+def test_every_phase_and_every_command_is_reached(explored: Explored) -> None:
+    """The exploration is no exploration of a corner."""
+    assert {taken.state.phase for _, _, taken in explored.steps} == set(Phase)
+    assert {taken.command for _, _, taken in explored.steps} == {None, *Command}
+    assert {taken.state.owner for _, _, taken in explored.steps} == set(Owner)
+    ends = {taken.state.guest for _, _, taken in explored.steps if taken.state.phase.is_end}
+    assert ends == set(Guest)
+
+
+def test_the_token_is_where_the_phase_says(explored: Explored) -> None:
+    """Exactly these pairs of phase and owner can come about, and no others."""
+    reached = {(taken.state.phase, taken.state.owner) for _, _, taken in explored.steps}
+    assert reached == {(phase, owner) for phase, owners in LEGAL_OWNERS.items() for owner in owners}
+
+
+WRONG_ENTRIES: dict[str, tuple[tuple[Phase, Signal], Rule]] = {
+    "cancel after continue": ((P.HANDOVER, S.CANCEL), Rule(P.CANCELLING, C.CANCEL_MIGRATION)),
+    "cancel when a handover hangs": ((P.HANDOVER, S.DEADLINE), Rule(P.CANCELLING, C.CANCEL_MIGRATION)),
+    "resume on the destination's word": ((P.HANDOVER, S.DESTINATION_COMPLETED), Rule(P.ACTIVATING, C.RESUME_DESTINATION)),
+    "discard after cont": ((P.ACTIVATING, S.DEADLINE), Rule(P.CANCELLING, C.DISCARD_DESTINATION)),
+    "resume the source beside a live destination": ((P.HANDOVER, S.SOURCE_COMPLETED), Rule(P.CANCELLING, C.RESUME_SOURCE)),
+    "release a source that owns the guest": ((P.PRECOPY, S.DESTINATION_RUNNING), Rule(P.RELEASING, C.RELEASE_SOURCE)),
+    "an end without a word on the guest": ((P.PRECOPY, S.SOURCE_FAILED), Rule(P.FAILED)),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_ENTRIES)
+def test_a_wrong_entry_is_caught(name: str) -> None:
+    """The canary: with one entry made wrong the exploration finds a breach."""
+    entry, rule = WRONG_ENTRIES[name]
+    found = explore({**TABLE, entry: (rule,)}, until=lambda *taken: breach(*taken) is not None)
+    assert any(breach(*taken) is not None for taken in found.steps)
+
+
+def test_from_every_state_deadlines_alone_lead_to_an_end(explored: Explored) -> None:
     """Nobody waits for ever: with nothing but time passing, every state ends within eight deadlines."""
-    for state in {taken.state for _, _, taken in explored}:
+    for state in {taken.state for _, _, taken in explored.steps}:
         now = state
         for _ in range(8):
             if now.phase.is_end:
                 break
             now = step(now, S.DEADLINE, 0).state
         assert now.phase.is_end, state
+
+
+def test_a_live_state_without_a_deadline_is_watched_otherwise(explored: Explored) -> None:
+    """Only a migration that is connected waits without one: there the stall detector watches."""
+    for _, _, taken in explored.steps:
+        now = taken.state
+        if not now.phase.is_end and now.deadline_ns is None:
+            assert now.phase in (P.PRECOPY, P.PREFLIGHT), now

@@ -76,11 +76,18 @@ def test_an_old_answer_is_passed_over() -> None:
     assert ledger.last.transferred_bytes == 5
 
 
-def test_a_stall_is_time_without_a_byte_while_something_is_left() -> None:
-    assert Ledger().stalled_for_ns(10) == 0
-    assert fold(at(0, sent=1, left=9), at(100, sent=1, left=9)).stalled_for_ns(500 * MS) == 500 * MS
-    assert fold(at(0, sent=1, left=9), at(100, sent=2, left=8)).stalled_for_ns(500 * MS) == 400 * MS
-    assert fold(at(0, sent=1, left=0)).stalled_for_ns(500 * MS) == 0
+def test_the_last_byte_that_was_sent_is_remembered() -> None:
+    """What the stall detector goes by: an answer without news does not count."""
+    assert fold(at(0, sent=1, left=9), at(100, sent=1, left=9)).moved_ns == 0
+    assert fold(at(0, sent=1, left=9), at(100, sent=2, left=8)).moved_ns == 100 * MS
+
+
+def test_zero_pages_count_as_handled() -> None:
+    """A zero page costs next to no bytes: what was left before the sync is known from the pages."""
+    before = Statistics(at_ns=0, iteration=1, remaining_bytes=3 * 4096)
+    after = Statistics(at_ns=MS, iteration=2, remaining_bytes=4096, normal_pages=1, duplicate_pages=2)
+    (first,) = fold(before, after).iterations
+    assert (after.pages, first.remaining_at_end_bytes, first.dirtied_bytes) == (3, 0, 4096)
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 3), st.integers(0, 1000), st.integers(0, 1000)), max_size=30))

@@ -33,7 +33,9 @@ def draw(steps: tuple[Step, ...], stride: int, pages: int, rng: random.Random) -
 
 
 @pytest.mark.parametrize(
-    "steps", [uniform_steps(200), zipf_steps(200, 0.99), hotspot_steps(200, 0.95, 0.2)], ids=["uniform", "zipf", "hotspot"]
+    "steps",
+    [uniform_steps(200), zipf_steps(200, 0.99), hotspot_steps(200, 0.95, 0.2)],
+    ids=["uniform", "zipf", "hotspot"],
 )
 @pytest.mark.parametrize("draws", [1, 37, 400])
 def test_independent_draws_agree_with_trying(steps: tuple[Step, ...], draws: int) -> None:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import math
 import os
+import socket
 import struct
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.guest.laboratory import Laboratory
 from whimbrel.engine.errors import WhimbrelError
 from whimbrel.guest.boot import FIRST_CLASS_BYTES
 from whimbrel.guest.popularity import probabilities
 from whimbrel.guest.protocol import TAUS_S, DirtyRow
 from whimbrel.guest.spec import HOT_PAGES, PAGE_BYTES, Content, PageClass, Pattern, WorkloadSpec
-
-if TYPE_CHECKING:
-    from .conftest import Laboratory
 
 MIB = 1 << 20
 UNIFORM = PageClass(name="uniform", size_bytes=8 * MIB, rate_bytes_per_s=4 * MIB)
@@ -73,7 +73,7 @@ async def test_it_beats_a_thousand_times_a_second(laboratory: Laboratory) -> Non
     beats = [beat.heartbeat for beat in laboratory.monitor.beats()][:1001]
     assert beats[-1].sequence - beats[0].sequence == len(beats) - 1
     assert (beats[-1].guest_us - beats[0].guest_us) / 1e6 >= 0.99
-    on_time = sum(b.guest_us - a.guest_us < 1900 for a, b in zip(beats, beats[1:], strict=False))
+    on_time = sum(b.guest_us - a.guest_us < 1900 for a, b in itertools.pairwise(beats))
     assert on_time >= 0.5 * len(beats)
 
 
@@ -90,7 +90,7 @@ def bound(page_class: PageClass, tau_s: float, start_s: float, held_up_s: float,
         return edge
     count = draws.per_s * draws.phases.on_in(start_s, tau_s)
     clean = [(pages, (1 - p) ** count) for pages, p in probabilities(page_class.steps)]
-    return edge + 5 * math.fsum(pages * q * (1 - q) for pages, q in clean) ** 0.5
+    return edge + 5 * math.sqrt(math.fsum(pages * q * (1 - q) for pages, q in clean))
 
 
 async def survey_in_peace(laboratory: Laboratory, spec: WorkloadSpec) -> tuple[tuple[DirtyRow, ...], float, int]:
@@ -111,12 +111,12 @@ async def test_it_dirties_what_the_curve_says(laboratory: Laboratory) -> None:
     spec = WorkloadSpec(classes=(UNIFORM, ZIPF, HOTSPOT, SWEEP, PHASED, COLD), check_pages_per_s=0)
     await laboratory.start(spec)
     banner = await laboratory.monitor.wait_banner()
-    for _attempt in range(3):
-        rows, held_up_s, dropped = await survey_in_peace(laboratory, spec)
-        if dropped < 0.02 * spec.rate_bytes_per_s / PAGE_BYTES * 2:
-            break
-    else:
-        pytest.fail(f"the machine is too busy to judge: {dropped} writes given up within 2 s")
+    few = 0.02 * spec.rate_bytes_per_s / PAGE_BYTES * 2
+    rows, held_up_s, dropped = await survey_in_peace(laboratory, spec)
+    for _again in range(2):
+        if dropped > few:
+            rows, held_up_s, dropped = await survey_in_peace(laboratory, spec)
+    assert dropped <= few, "the machine is too busy to judge"
     *class_rows, books = rows
     for page_class, row in zip(spec.classes, class_rows, strict=True):
         for tau_s, pages in zip(TAUS_S, row.pages, strict=True):
@@ -153,10 +153,8 @@ async def test_pages_hold_what_they_should(laboratory: Laboratory, tmp_path: Pat
     machine = await laboratory.start(WorkloadSpec(classes=classes))
     await laboratory.monitor.wait_first_beat("source")
     for index, page_class in enumerate(classes):
-        begin, target = FIRST_CLASS_BYTES + index * page_class.size_bytes, tmp_path / page_class.name
-        where = {"val": begin, "size": page_class.size_bytes, "filename": str(target)}
-        await machine.qmp.execute("pmemsave", where)
-        memory = target.read_bytes()
+        begin = FIRST_CLASS_BYTES + index * page_class.size_bytes
+        memory = await machine.save_memory(begin, page_class.size_bytes, tmp_path / page_class.name)
         ratio = len(zlib.compress(memory)) / len(memory)
         if page_class.content is Content.ZERO:
             assert memory == bytes(len(memory))
@@ -176,10 +174,7 @@ async def test_same_seed_same_memory(laboratory: Laboratory, tmp_path: Path) -> 
         name = f"guest {len(images)}"
         machine = await laboratory.start(WorkloadSpec(classes=(COLD,), seed=seed), name)
         await laboratory.monitor.wait_first_beat(name)
-        target = tmp_path / f"image{len(images)}"
-        where = {"val": FIRST_CLASS_BYTES, "size": COLD.size_bytes, "filename": str(target)}
-        await machine.qmp.execute("pmemsave", where)
-        images.append(target.read_bytes())
+        images.append(await machine.save_memory(FIRST_CLASS_BYTES, COLD.size_bytes, tmp_path / "image"))
     assert images[0] == images[1]
     assert images[0] != images[2]
 
@@ -228,7 +223,6 @@ async def test_verification_does_not_stop_the_work(laboratory: Laboratory) -> No
     """Beats and writes go on while every page is checked, and writes behind the cursor are no false alarm."""
     hot = PageClass(name="hot", size_bytes=64 * MIB, rate_bytes_per_s=30 * MIB)
     await laboratory.start(WorkloadSpec(classes=(hot,)))
-    await laboratory.monitor.wait_beats(20)
     for _ in range(5):
         before = await laboratory.monitor.wait_beats(1)
         result = await laboratory.monitor.verify("source")
@@ -236,7 +230,7 @@ async def test_verification_does_not_stop_the_work(laboratory: Laboratory) -> No
         assert result.passed, result
         assert after.heartbeat.writes > before.heartbeat.writes
         assert after.heartbeat.sequence - before.heartbeat.sequence >= 2
-    print(f"{result.pages} pages took {result.took_us} us")
+        print(f"{result.pages} pages took {result.took_us} us")
 
 
 async def test_what_does_not_fit_is_refused_loudly(laboratory: Laboratory) -> None:
@@ -282,28 +276,29 @@ async def test_it_works_on_when_nobody_listens(laboratory: Laboratory) -> None:
     spec = WorkloadSpec(classes=(UNIFORM,), beat_hz=1000)
     machine = await laboratory.start(spec)
     await laboratory.monitor.wait_beats(10)
-    laboratory.monitor.close()
-    deaf = socket.socket(socket.AF_UNIX)
-    with deaf:
-        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    laboratory.monitor.close()  # ends the session: QEMU takes the next client
+    with socket.socket(socket.AF_UNIX) as deaf:
         deaf.connect(str(laboratory.folder / "s0"))
-        # QEMU's own view: once its socket is full, the guest's transmitter stays busy. Meanwhile memory changes.
-        first = await memory_of(machine, laboratory.folder / "before", UNIFORM.size_bytes)
+        where = (FIRST_CLASS_BYTES, UNIFORM.size_bytes, laboratory.folder / "image")
+        before = await machine.save_memory(*where)
         async with asyncio.timeout(20):
-            while (await memory_of(machine, laboratory.folder / "after", UNIFORM.size_bytes)) == first:
-                pass
+            while True:
+                after = await machine.save_memory(*where)
+                if sum(a != b for a, b in zip(pages_of(before), pages_of(after), strict=True)) > 500:
+                    break
         laboratory.monitor.adopt("late", deaf.dup())
     await laboratory.monitor.wait_beats(100, side="late")
-    timeline = laboratory.monitor.timeline()
-    assert timeline.continuity.went_back == 0
+    beats = [beat.heartbeat for beat in laboratory.monitor.beats("late")]
+    silence = max(itertools.pairwise(beats), key=lambda pair: pair[1].guest_us - pair[0].guest_us)
+    assert silence[1].guest_us - silence[0].guest_us > 100_000, "the line was never blocked"
+    assert silence[1].writes - silence[0].writes > 50
+    assert silence[1].sequence - silence[0].sequence <= 2
     assert (await laboratory.monitor.verify("late")).passed
 
 
-async def memory_of(machine: Machine, target: Path, size_bytes: int) -> bytes:
-    """The guest's memory from the first class on."""
-    where = {"val": FIRST_CLASS_BYTES, "size": size_bytes, "filename": str(target)}
-    await machine.qmp.execute("pmemsave", where)
-    return target.read_bytes()
+def pages_of(memory: bytes) -> list[bytes]:
+    """Cut into pages."""
+    return [memory[at : at + PAGE_BYTES] for at in range(0, len(memory), PAGE_BYTES)]
 
 
 async def test_an_idle_guest_leaves_the_processor_alone(laboratory: Laboratory) -> None:

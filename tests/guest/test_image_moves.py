@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
+from tests.guest.laboratory import Laboratory
 from whimbrel.guest.boot import ram_for
 from whimbrel.guest.spec import PageClass, Pattern, WorkloadSpec
-
-if TYPE_CHECKING:
-    from .conftest import Laboratory, Migrate
 
 MIB = 1 << 20
 
 
 @pytest.mark.parametrize("machine", ["pc", "q35"])
-async def test_a_good_move_verifies(laboratory: Laboratory, migrate_bare: Migrate, machine: str) -> None:
+async def test_a_good_move_verifies(laboratory: Laboratory, machine: str) -> None:
     """Several iterations under load: the beats go on in sequence and no write is lost."""
     spec = WorkloadSpec(
         classes=(
@@ -27,7 +23,7 @@ async def test_a_good_move_verifies(laboratory: Laboratory, migrate_bare: Migrat
     )
     source = await laboratory.start(spec, machine=machine)
     await laboratory.monitor.wait_beats(50)
-    await migrate_bare(source, spec, bandwidth_bytes_per_s=40 * MIB, machine=machine)
+    await laboratory.migrate(source, spec, bandwidth_bytes_per_s=40 * MIB, machine=machine)
     await laboratory.monitor.wait_beats(50, side="destination")
     timeline = laboratory.monitor.timeline()
     result = await laboratory.monitor.verify("destination")
@@ -38,7 +34,7 @@ async def test_a_good_move_verifies(laboratory: Laboratory, migrate_bare: Migrat
     print(f"switchover gap {timeline.switchover_gap_s * 1000:.1f} ms, {result}")
 
 
-async def test_lost_writes_of_old_qemu_are_found(laboratory: Laboratory, migrate_bare: Migrate) -> None:
+async def test_lost_writes_of_old_qemu_are_found(laboratory: Laboratory) -> None:
     """QEMU before 9.0 under TCG loses writes when RAM is a multiple of 256 KiB, and reports success: we see it.
 
     From 9.0 on the same move must verify; this test says which of both it was.
@@ -47,11 +43,9 @@ async def test_lost_writes_of_old_qemu_are_found(laboratory: Laboratory, migrate
     ram_bytes = 64 * MIB
     assert ram_for(spec) < ram_bytes
     source = await laboratory.start(spec, ram_bytes=ram_bytes)
-    version = await source.qmp.execute("query-version")
-    assert isinstance(version, dict)
-    major = version["qemu"]["major"]
+    major = (await source.execute("query-version"))["qemu"]["major"]
     await laboratory.monitor.wait_beats(50)
-    await migrate_bare(source, spec, bandwidth_bytes_per_s=30 * MIB, ram_bytes=ram_bytes)
+    await laboratory.migrate(source, spec, bandwidth_bytes_per_s=30 * MIB, ram_bytes=ram_bytes)
     result = await laboratory.monitor.verify("destination")
     went_back = laboratory.monitor.timeline().continuity.went_back
     print(f"QEMU {major}: {result}; beats went back {went_back} times")

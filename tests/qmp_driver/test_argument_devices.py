@@ -130,7 +130,7 @@ def test_a_monitors_character_device_is_ours_to_move() -> None:
     """A monitor that was a client of some manager becomes a server; the same chardev without a monitor is refused."""
     chardev = "-chardev socket,id=c,host=h,port=9,server=off,reconnect=1"
     assert "server" in refusal(chardev)
-    expected = f"-chardev socket,id=c,server=on,path=/run/w/c.sock,wait=off"
+    expected = "-chardev socket,id=c,server=on,path=/run/w/c.sock,wait=off"
     assert becomes(f"{chardev} -mon chardev=c,mode=control") == expected
     assert becomes(f"{chardev} -object monitor-qmp,id=m,chardev=c") == expected
 
@@ -172,5 +172,6 @@ def test_labels_lead_to_what_was_moved() -> None:
 def test_a_comma_in_the_directory_is_doubled() -> None:
     """Or QEMU would take what follows it for an option."""
     context = PlanContext(directory=f"{DIRECTORY},x")
-    for line in ("-serial stdio", "-monitor stdio", "-qmp stdio", "-chardev socket,id=c,path=/c,server=on", "-nographic"):
+    chardev = "-chardev socket,id=c,path=/c,server=on"
+    for line in ("-serial stdio", "-monitor stdio", "-qmp stdio", chardev, "-nographic"):
         assert f"{DIRECTORY},,x/" in becomes(line, context)

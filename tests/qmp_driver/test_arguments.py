@@ -26,7 +26,8 @@ LINES = [
     f"-chardev socket,id=c0,path={MARK}/c,server=on -chardev file,id=c1,path={MARK}/l,logfile={MARK}/ll",
     f"-chardev stdio,id=c2,logfile={MARK}/ll -D {MARK}/log -pidfile {MARK}/pid -trace enable=x,file={MARK}/t",
     f"-serial file:{MARK}/f -parallel mon:file:{MARK}/g -debugcon file:{MARK}/h -vnc unix:{MARK}/v,share=ignore",
-    f"-spice unix=on,addr={MARK}/spice -object filter-dump,id=d,netdev=n,file={MARK}/dump -audiodev wav,id=a,path={MARK}/w",
+    f"-spice unix=on,addr={MARK}/spice -object filter-dump,id=d,netdev=n,file={MARK}/d",
+    f"-audiodev wav,id=a,path={MARK}/w -audio wav,model=hda,path={MARK}/w -nographic",
     "-M q35,accel=tcg -cpu host,+avx -smp 2 -m 524224K -append -dash -nodefaults --display none -S -daemonize",
     "-netdev user,id=n0 -device virtio-net-pci,netdev=n0 -rtc base=utc -incoming defer",
 ]

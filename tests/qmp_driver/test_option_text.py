@@ -40,7 +40,8 @@ def test_key_value_form(text: str, implied: str | None, expected: list[tuple[str
 
 def test_json_becomes_dotted_keys() -> None:
     """JSON and dotted keys give the same settings, so that one rule does for both."""
-    document = {"driver": "qcow2", "read-only": True, "file": {"driver": "file", "filename": "/a,b"}, "l": [{"str": "x"}]}
+    leaf = {"driver": "file", "filename": "/a,b"}
+    document = {"driver": "qcow2", "read-only": True, "file": leaf, "l": [{"str": "x"}]}
     settings = Settings.parse(json.dumps(document))
     assert pairs(settings) == [
         ("driver", "qcow2"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ class BareQemu:
 
 
 @asynccontextmanager
-async def bare_qemu(folder: Path, *arguments: str, binary: str = QEMU) -> AsyncIterator[BareQemu]:
+async def bare_qemu(folder: Path, *arguments: str, binary: str = QEMU) -> AsyncGenerator[BareQemu]:
     """Start a QEMU with these arguments and two monitors, wait until it answers, and kill it in the end.
 
     ``folder`` is its working directory too.
@@ -43,6 +43,11 @@ async def bare_qemu(folder: Path, *arguments: str, binary: str = QEMU) -> AsyncI
         yield BareQemu(process, *sockets)
     finally:
         await process.kill()
+
+
+def left_in(folder: Path, pattern: str = "*") -> list[str]:
+    """The names in a folder that match a pattern."""
+    return sorted(path.name for path in folder.glob(pattern))
 
 
 async def until_it_answers(process: QemuProcess, socket: str) -> None:

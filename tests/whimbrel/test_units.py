@@ -64,8 +64,10 @@ def test_rates(text: str, rate_bytes_per_s: float) -> None:
 
 @pytest.mark.parametrize(
     ("text", "duration_s"),
-    [("300ms", 0.3), ("2m", 120.0), ("2min", 120.0), ("1h", 3600.0), ("1.5", 1.5), ("20us", 2e-5), ("20µs", 2e-5)]
-    + [("7ns", 7e-9), ("0", 0.0), ("3 s", 3.0)],
+    [
+        *(("300ms", 0.3), ("2m", 120.0), ("2min", 120.0), ("1h", 3600.0), ("1.5", 1.5)),
+        *(("20us", 2e-5), ("20µs", 2e-5), ("7ns", 7e-9), ("0", 0.0), ("3 s", 3.0)),
+    ],
 )
 def test_durations(text: str, duration_s: float) -> None:
     """From nanoseconds to hours; a bare number is seconds."""
@@ -95,7 +97,10 @@ def test_nonsense_is_refused_by_name(read: object, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("read", "text"),
-    [(parse_size, "1s"), (parse_size, "1MiB/s"), (parse_rate, "1MiB"), (parse_duration, "1MiB"), (parse_fraction, "101%")],
+    [
+        *((parse_size, "1s"), (parse_size, "1MiB/s"), (parse_rate, "1MiB")),
+        *((parse_duration, "1MiB"), (parse_fraction, "101%")),
+    ],
 )
 def test_another_kind_of_quantity_is_refused(read: object, text: str) -> None:
     """A rate is no size, a size no time, more than the whole no part."""

@@ -18,10 +18,10 @@ from whimbrel.engine.errors import WhimbrelError
 
 from .boot import image_path
 
-__all__ = ["build_image", "compiler_version", "main"]
+__all__ = ["REFERENCE_TOOLS", "build_image", "main", "tool_versions"]
 
-#: The compiler of the shipped image.
-REFERENCE_COMPILER: Final = "12.2.0"
+#: gcc and ld that built the shipped image.
+REFERENCE_TOOLS: Final = ("12.2.0", "2.40")
 _UNITS: Final = ("start.S", "main.c", "schedule.c", "verify.c", "pages.c", "config.c", "serial.c", "clock.c", "sleep.c")
 _FLAGS: Final = (
     *("-m32", "-march=i686", "-msse2", "-mfpmath=sse", "-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror"),
@@ -47,13 +47,14 @@ def _run(*arguments: str) -> str:
     return done.stdout
 
 
-def compiler_version() -> str:
-    """The version of the gcc at hand, such as ``12.2.0``.
+def tool_versions() -> tuple[str, str]:
+    """The versions of the gcc and the ld at hand, such as ``("12.2.0", "2.40")``.
 
     Raises:
         WhimbrelError: there is none.
     """
-    return _run("gcc", "-dumpfullversion").strip()
+    linker = _run("ld", "--version").splitlines()[0].rpartition(" ")[2]
+    return _run("gcc", "-dumpfullversion").strip(), linker
 
 
 def build_image(target: Path) -> None:
@@ -82,13 +83,13 @@ def main(arguments: list[str] | None = None) -> int:
     if not chosen.check:
         target.parent.mkdir(exist_ok=True)
         build_image(target)
-        print(f"built {target.name}: {target.stat().st_size} bytes, gcc {compiler_version()}")
+        print(f"built {target.name}: {target.stat().st_size} bytes, gcc {tool_versions()[0]}")
         return 0
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder) / "guest.elf"
         build_image(fresh)
         same = fresh.read_bytes() == target.read_bytes()
-    print(f"{target.name} is {'what' if same else 'NOT what'} gcc {compiler_version()} makes of the sources")
+    print(f"{target.name} is {'what' if same else 'NOT what'} gcc {tool_versions()[0]} makes of the sources")
     return 0 if same else 1
 
 

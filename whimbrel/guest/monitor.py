@@ -30,20 +30,21 @@ _T = TypeVar("_T")
 _RETRY_S: Final = 0.005
 
 
-def _connect(path: Path, side: str, timeout_s: float) -> socket.socket:
-    """Connects, also to a QEMU that is only just starting."""
+async def _connect(path: Path, side: str, timeout_s: float) -> socket.socket:
+    """Connects, also to a QEMU that is only just starting; a unix socket answers at once, one way or the other."""
     deadline = time.monotonic() + timeout_s
     while True:
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        client.setblocking(False)
         try:
             client.connect(str(path))
-        except (FileNotFoundError, ConnectionRefusedError) as error:
+        except (FileNotFoundError, ConnectionRefusedError, BlockingIOError) as error:
             client.close()
             if time.monotonic() >= deadline:
                 raise CannotConnect(
                     f"no guest on {path} within {timeout_s:g} s: {error.strerror}", side=side
                 ) from None
-            time.sleep(_RETRY_S)
+            await asyncio.sleep(_RETRY_S)
         except OSError as error:
             client.close()
             raise CannotConnect(f"cannot connect to {path}: {error.strerror or error}", side=side) from None
@@ -131,18 +132,12 @@ class GuestMonitor:
     async def attach(self, side: str, path: Path, *, timeout_s: float = 5.0) -> None:
         """Connects to a guest's serial socket; retries while it does not exist yet.
 
-        If cancelled: the attempt ends by itself within ``timeout_s`` and leaves no connection behind.
+        If cancelled: nothing was connected.
 
         Raises:
             CannotConnect: nobody listened there within ``timeout_s``.
         """
-        attempt = asyncio.ensure_future(asyncio.to_thread(_connect, path, side, timeout_s))
-        try:
-            client = await asyncio.shield(attempt)
-        except asyncio.CancelledError:
-            attempt.add_done_callback(_discard)
-            raise
-        self.adopt(side, client)
+        self.adopt(side, await _connect(path, side, timeout_s))
 
     def adopt(self, side: str, client: socket.socket) -> None:
         """Reads from a connected stream socket, which the monitor closes in the end; one for each side.
@@ -182,7 +177,7 @@ class GuestMonitor:
         return self._failure
 
     def beats(self, side: str | None = None, since_ns: int = 0) -> list[Beat]:
-        """The beats that are kept, of one side or of both, received at or after ``since_ns`` (host's monotonic clock)."""
+        """The beats that are kept, of one side or of all, received from ``since_ns`` on (host's monotonic clock)."""
         with self._lock:
             beats = list(self._beats)
         return [beat for beat in beats if side in (None, beat.side) and beat.received_ns >= since_ns]
@@ -406,12 +401,6 @@ class GuestMonitor:
                 return await future
         except TimeoutError:
             raise WhimbrelError(message) from None
-
-
-def _discard(attempt: asyncio.Future[socket.socket]) -> None:
-    """Closes a connection that came about when nobody waited for it any more."""
-    if not attempt.cancelled() and attempt.exception() is None:
-        attempt.result().close()
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, settle: Callable[[_T], None], result: _T) -> None:

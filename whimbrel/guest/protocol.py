@@ -243,7 +243,7 @@ def parse_line(line: bytes) -> Record | None:
     """Reads one line without its end; None if it is torn, garbage or of an unknown kind."""
     body, star, tail = line.rpartition(b"*")
     try:
-        if not star or len(tail) != 4 or int(tail, 16) != checksum(body):
+        if not star or tail != b"%04x" % checksum(body):
             return None
         kind, *words = body.decode("ascii").split(" ")
         return _READERS[kind](words)

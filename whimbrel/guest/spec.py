@@ -131,7 +131,7 @@ class PageClass:
             self.rate_bytes_per_s >= 0 and self.rate_mpps <= _U32,
             at + "rate",
             self.rate_bytes_per_s,
-            "0 to 16 TiB/s",
+            "0 to 16GiB/s",
         )
         _check(
             0 <= self.touch_bytes <= BODY_BYTES and self.touch_bytes % 16 == 0,

@@ -122,11 +122,12 @@ static int frame_is_whole(const struct class *c, const struct page *p, u32 numbe
 
 static int is_all_zero(const struct page *p)
 {
-    const u32 *w = (const u32 *)p;
-    u32 any = 0;
-    for (u32 i = 0; i < PAGE_BYTES / 4; i++)
+    const v4 *w = (const v4 *)p;
+    v4 any = {0, 0, 0, 0};
+#pragma GCC unroll 8
+    for (u32 i = 0; i < PAGE_BYTES / sizeof *w; i++)
         any |= w[i];
-    return !any;
+    return !(any[0] | any[1] | any[2] | any[3]);
 }
 
 /* True if the page is one whole version of itself; which one is for the group's sum to judge. */
@@ -171,11 +172,22 @@ void page_write(u32 class_index, u32 index, u64 now_us)
     anchor_add(1, delta, 0);
 }
 
+/* The firmware leaves things behind; but a page that is zero already is not touched, and takes no host memory. */
+static void put_zero(struct page *p)
+{
+    if (!is_all_zero(p))
+        put_same((v4 *)p, 0, PAGE_BYTES / sizeof(v4), (v4){0, 0, 0, 0});
+}
+
 void pages_fill(void)
 {
     for (u32 i = 0; i < config.classes; i++) {
         const struct class *c = &config.class[i];
-        for (u32 n = c->first; !c->bare && n < c->first + c->pages; n++) {
+        for (u32 n = c->first; n < c->first + c->pages; n++) {
+            if (c->bare) {
+                put_zero(page_at(n));
+                continue;
+            }
             put_page(c, n, 0, 0);
             u32 h = page_hash(n, 0);
             group[(n - config.first) >> GROUP_SHIFT].hash += h;
