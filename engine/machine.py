@@ -145,7 +145,7 @@ class Machine:
             case Inspected(source, destination):
                 found = f"the source is {source.value}, the destination {destination.value}"
                 self._signal(verdict(source, destination, self.state.facts), found)
-            case Learnt():
+            case _:  # the type checkers see that only Learnt is left
                 self._learn(event)
 
     def receive_time(self, now_ns: int) -> None:

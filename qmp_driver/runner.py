@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from whimbrel.engine.errors import OutcomeUnknown, WhimbrelError
@@ -93,10 +93,11 @@ class Runner:
     async def run(self) -> CompletedReport:
         """Run it to its end, whatever the end is.
 
-        Must not be cancelled: `cancel` is how a migration is called off.
+        Must not be cancelled: `cancel` is how a migration is called off. A log that fails on the way calls it
+        off too, where that is still safe; the report says so.
 
         Raises:
-            WhimbrelError: the log could not be written.
+            WhimbrelError: not even the first line of the log could be written; nothing was begun.
         """
         header = {"format": FORMAT, "started_wall_s": time.time(), "monotonic_ns": self._started_ns, **self._header}
         try:
@@ -109,11 +110,11 @@ class Runner:
                 self._timer.cancel()
             await self._source.close()
             await self._destination.close()
-        if self._broken is not None:
-            raise self._broken
         report = self.machine.report()
         assert report is not None
-        self._write("end", report=asdict(report))
+        self._note("end", {"report": asdict(report)})
+        if self._broken is not None:
+            report = replace(report, notes=(*report.notes, f"the log is not whole: {self._broken}"))
         return report
 
     def cancel(self, why: str = "called off by the user") -> None:
@@ -359,3 +360,5 @@ class Runner:
             self._broken = error
             self.journal.mute()
             self.machine.receive(Happened(Signal.CANCEL, str(error)), self.now_ns())
+            # Not now: a line may fail while the orders of an earlier one are being carried out.
+            asyncio.get_running_loop().call_soon(self._carry_out)

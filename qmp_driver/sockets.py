@@ -187,10 +187,15 @@ def _is_socket(path: str) -> bool:
 async def _connect_tcp(address: tuple[str, int], side: str | None) -> socket.socket:
     loop = asyncio.get_running_loop()
     where = describe(address)
+    host, port = address
+    if not 0 < port < 65536:
+        raise CannotConnect(f"cannot connect to {where}: ports go from 1 to 65535", side=side)
     try:
-        found = await loop.getaddrinfo(*address, type=socket.SOCK_STREAM)
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise CannotConnect(f"cannot connect to {where}: {error.strerror or error}", side=side) from error
+    except UnicodeError as error:  # a name that cannot be a host's: "a..b", or 64 letters without a dot
+        raise CannotConnect(f"cannot connect to {where}: this is no host name", side=side) from error
     failure: OSError | None = None
     for family, kind, protocol, _, target in found:
         sock = socket.socket(family, kind, protocol)

@@ -152,9 +152,9 @@ class LeastDowntime:
 
     def _unsent(self, seen: Observation, goodput: float) -> float:
         """What the iteration before left unsent: it was in the rest already and is not newly dirty."""
-        before = self._before
-        if before is None or self._landing is not None:
+        if self._landing is not None:
             return 0.0
+        before = self._before or seen
         passed_s = _sending_s(seen) - _sending_s(before)
         expected = max(0.0, before.remaining_bytes - goodput * passed_s)
         return min(expected, seen.knobs.downtime_limit_s * goodput)

@@ -295,7 +295,9 @@ def test_the_setup_goes_with_arm_and_counts_as_a_decision() -> None:
 
 
 def test_a_decision_becomes_an_order_to_turn_the_knobs() -> None:
-    policy = Recorder({Reason.ITERATION: Decision(downtime_limit_s=0.2, bandwidth_bytes_per_s=77, because="it converges")})
+    policy = Recorder(
+        {Reason.ITERATION: Decision(downtime_limit_s=0.2, bandwidth_bytes_per_s=77, because="it converges")}
+    )
     it = to_precopy(drive(policy)).sample(5, left=9).sample(6, iteration=2, left=9)
     (tune,) = it.tunes
     assert tune.steering.changes == {"downtime_limit_s": 0.2, "bandwidth_bytes_per_s": 77}
@@ -306,7 +308,12 @@ def test_a_decision_becomes_an_order_to_turn_the_knobs() -> None:
 
 
 def test_a_change_without_a_reason_keeps_the_last_one() -> None:
-    policy = Recorder({Reason.SETUP: Decision(downtime_limit_s=0.1, because="low"), Reason.ITERATION: Decision(bandwidth_bytes_per_s=7)})
+    policy = Recorder(
+        {
+            Reason.SETUP: Decision(downtime_limit_s=0.1, because="low"),
+            Reason.ITERATION: Decision(bandwidth_bytes_per_s=7),
+        }
+    )
     it = to_precopy(drive(policy)).sample(5, left=9).sample(6, iteration=2, left=9)
     assert len(it.tunes) == 1
     assert it.machine.progress().because == "low"
@@ -430,7 +437,9 @@ def test_while_it_connects_its_own_wait_holds_and_not_the_stall() -> None:
 
 
 def test_the_first_bad_news_is_the_reason() -> None:
-    it = to_precopy(drive()).at(5, Happened(S.DESTINATION_ENDED, "exit code 1"), Happened(S.SOURCE_FAILED, "broken pipe"))
+    it = to_precopy(drive()).at(
+        5, Happened(S.DESTINATION_ENDED, "exit code 1"), Happened(S.SOURCE_FAILED, "broken pipe")
+    )
     it.at(6, S.DISCARD_DESTINATION_DONE).at(7, S.RESTORE_SOURCE_DONE)
     report = it.machine.report()
     assert report is not None

@@ -218,9 +218,7 @@ class Migration(RuleBasedStateMachine):
 
 def settled(report: CompletedReport) -> CompletedReport:
     """The part of a report that nothing may change any more."""
-    return replace(
-        report, downtime=None, iterations=(), ram_transferred_bytes=0, ram_total_bytes=0, facts={}, notes=()
-    )
+    return replace(report, downtime=None, iterations=(), ram_transferred_bytes=0, ram_total_bytes=0, facts={}, notes=())
 
 
 TestMigration = Migration.TestCase

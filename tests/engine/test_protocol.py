@@ -70,7 +70,9 @@ def test_a_destination_that_completed_is_not_resumed_on_its_word_alone() -> None
     assert commands[-1] is C.DISCARD_DESTINATION
 
 
-@pytest.mark.parametrize("order", [(S.SOURCE_COMPLETED, S.DESTINATION_COMPLETED), (S.DESTINATION_COMPLETED, S.SOURCE_COMPLETED)])
+@pytest.mark.parametrize(
+    "order", [(S.SOURCE_COMPLETED, S.DESTINATION_COMPLETED), (S.DESTINATION_COMPLETED, S.SOURCE_COMPLETED)]
+)
 def test_both_completed_in_either_order(order: tuple[Signal, Signal]) -> None:
     state, commands = walk((*TO_HANDOVER, *order))
     assert state.phase is P.ACTIVATING
@@ -94,7 +96,14 @@ def test_a_source_that_died_before_loses_the_guest_and_says_so() -> None:
 def test_cancel_while_the_guest_is_the_sources(prefix: tuple[Signal, ...]) -> None:
     """All versions: cancelling cancelled, and the source runs."""
     state, commands = walk(
-        (*prefix, S.CANCEL, S.CANCEL_MIGRATION_DONE, S.SOURCE_CANCELLED, S.DISCARD_DESTINATION_DONE, S.RESTORE_SOURCE_DONE)
+        (
+            *prefix,
+            S.CANCEL,
+            S.CANCEL_MIGRATION_DONE,
+            S.SOURCE_CANCELLED,
+            S.DISCARD_DESTINATION_DONE,
+            S.RESTORE_SOURCE_DONE,
+        )
     )
     assert (state.phase, state.owner, state.guest) == (P.CANCELLED, Owner.SOURCE, Guest.RUNNING)
     assert commands[-3:] == [C.CANCEL_MIGRATION, C.DISCARD_DESTINATION, C.RESTORE_SOURCE]
@@ -204,9 +213,15 @@ def test_the_token_is_where_the_phase_says(explored: Explored) -> None:
 WRONG_ENTRIES: dict[str, tuple[tuple[Phase, Signal], Rule]] = {
     "cancel after continue": ((P.HANDOVER, S.CANCEL), Rule(P.CANCELLING, C.CANCEL_MIGRATION)),
     "cancel when a handover hangs": ((P.HANDOVER, S.DEADLINE), Rule(P.CANCELLING, C.CANCEL_MIGRATION)),
-    "resume on the destination's word": ((P.HANDOVER, S.DESTINATION_COMPLETED), Rule(P.ACTIVATING, C.RESUME_DESTINATION)),
+    "resume on the destination's word": (
+        (P.HANDOVER, S.DESTINATION_COMPLETED),
+        Rule(P.ACTIVATING, C.RESUME_DESTINATION),
+    ),
     "discard after cont": ((P.ACTIVATING, S.DEADLINE), Rule(P.CANCELLING, C.DISCARD_DESTINATION)),
-    "resume the source beside a live destination": ((P.HANDOVER, S.SOURCE_COMPLETED), Rule(P.CANCELLING, C.RESUME_SOURCE)),
+    "resume the source beside a live destination": (
+        (P.HANDOVER, S.SOURCE_COMPLETED),
+        Rule(P.CANCELLING, C.RESUME_SOURCE),
+    ),
     "release a source that owns the guest": ((P.PRECOPY, S.DESTINATION_RUNNING), Rule(P.RELEASING, C.RELEASE_SOURCE)),
     "an end without a word on the guest": ((P.PRECOPY, S.SOURCE_FAILED), Rule(P.FAILED)),
 }

@@ -90,7 +90,9 @@ def test_zero_pages_count_as_handled() -> None:
     assert (after.pages, first.remaining_at_end_bytes, first.dirtied_bytes) == (3, 0, 4096)
 
 
-@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 3), st.integers(0, 1000), st.integers(0, 1000)), max_size=30))
+@given(
+    st.lists(st.tuples(st.integers(0, 50), st.integers(0, 3), st.integers(0, 1000), st.integers(0, 1000)), max_size=30)
+)
 def test_any_sequence_of_answers_gives_sane_iterations(steps: list[tuple[int, int, int, int]]) -> None:
     """Numbers rise, times do not overlap, nothing is negative."""
     ledger, ms, number, sent = Ledger(), 0, 1, 0

@@ -52,9 +52,7 @@ def test_independent_draws_agree_with_trying(steps: tuple[Step, ...], draws: int
 def test_a_sweep_meets_a_range_as_counted(pages: int, part: int, draws: int) -> None:
     """Over all beginnings of a sweep, counted one by one."""
     part = min(part, pages)
-    hits = sum(
-        any((begin + step) % pages < part for step in range(min(draws, pages))) for begin in range(pages)
-    )
+    hits = sum(any((begin + step) % pages < part for step in range(min(draws, pages))) for begin in range(pages))
     assert Range(pages, part).at(draws) == pytest.approx(hits / pages)
 
 

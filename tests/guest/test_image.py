@@ -25,9 +25,7 @@ UNIFORM = PageClass(name="uniform", size_bytes=8 * MIB, rate_bytes_per_s=4 * MIB
 ZIPF = PageClass(name="zipf", size_bytes=8 * MIB, rate_bytes_per_s=4 * MIB, pattern=Pattern.ZIPF)
 HOTSPOT = PageClass(name="hotspot", size_bytes=8 * MIB, rate_bytes_per_s=4 * MIB, pattern=Pattern.HOTSPOT)
 SWEEP = PageClass(name="sweep", size_bytes=6 * MIB, rate_bytes_per_s=4 * MIB, pattern=Pattern.SWEEP)
-PHASED = PageClass(
-    name="phased", size_bytes=8 * MIB, rate_bytes_per_s=8 * MIB, period_s=0.8, duty=0.25, shift_s=0.15
-)
+PHASED = PageClass(name="phased", size_bytes=8 * MIB, rate_bytes_per_s=8 * MIB, period_s=0.8, duty=0.25, shift_s=0.15)
 COLD = PageClass(name="cold", size_bytes=8 * MIB)
 
 
@@ -135,9 +133,7 @@ async def test_it_dirties_what_the_curve_says(laboratory: Laboratory) -> None:
 @pytest.mark.parametrize("touch_bytes", [4048, 64, 0])
 async def test_every_content_verifies(laboratory: Laboratory, content: Content, touch_bytes: int) -> None:
     """Rewritten wholly or in part, beside a class of the same content that is never written."""
-    hot = PageClass(
-        name="hot", size_bytes=2 * MIB, rate_bytes_per_s=2 * MIB, content=content, touch_bytes=touch_bytes
-    )
+    hot = PageClass(name="hot", size_bytes=2 * MIB, rate_bytes_per_s=2 * MIB, content=content, touch_bytes=touch_bytes)
     spec = WorkloadSpec(classes=(hot, PageClass(name="cold", size_bytes=MIB + 3 * PAGE_BYTES, content=content)))
     await laboratory.start(spec)
     await laboratory.monitor.wait_beats(60)
@@ -145,6 +141,16 @@ async def test_every_content_verifies(laboratory: Laboratory, content: Content, 
     assert result.passed, result
     assert result.writes > 0
     assert result.pages == spec.size_bytes // PAGE_BYTES
+
+
+async def test_zeros_up_to_the_end_of_memory(laboratory: Laboratory) -> None:
+    """The firmware leaves things behind up there: a class of zeros is zero all the same."""
+    zeros = PageClass(name="zeros", size_bytes=136 * MIB + 83 * PAGE_BYTES, content=Content.ZERO)
+    spec = WorkloadSpec(classes=(zeros,))
+    await laboratory.start(spec)
+    await laboratory.monitor.wait_first_beat("source")
+    result = await laboratory.monitor.verify("source")
+    assert result.passed, result
 
 
 async def test_pages_hold_what_they_should(laboratory: Laboratory, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ async def test_a_good_move_verifies(laboratory: Laboratory, machine: str) -> Non
     result = await laboratory.monitor.verify("destination")
     assert result.passed, result
     assert timeline.continuity.went_back == 0
-    assert timeline.continuity.skipped <= 2  # the serial line itself may lose a beat at the switchover
+    assert timeline.continuity.skipped <= 1  # the switchover may cut a line in two
     assert timeline.switchover_gap_s is not None
     print(f"switchover gap {timeline.switchover_gap_s * 1000:.1f} ms, {result}")
 

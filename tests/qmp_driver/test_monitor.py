@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -10,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.qmp_server import Drop, Held, Preceded, QmpServer, Raw, Refusal, event_line
+from tests.support.qmp_server import GREETING, Drop, Held, Preceded, QmpServer, Raw, Refusal, event_line
 from whimbrel.engine.errors import BadInput, CannotConnect, OutcomeUnknown, QemuRefused, WhimbrelError
 from whimbrel.qmp_driver.monitor import MAX_IN_FLIGHT, Monitor, QmpEvent
 from whimbrel.qmp_driver.processes import QemuProcess
 from whimbrel.qmp_driver.replies import RunStatus
 
 RUNNING = {"status": "running", "running": True}
+GREETING_LINE = json.dumps(GREETING).encode() + b"\n"
 BOTH_LOOPS = True  # see conftest.py
 
 
@@ -304,6 +306,77 @@ async def test_garbage_ends_the_connection_with_a_reason(server: QmpServer, moni
     assert not monitor.read_to_end
 
 
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_loss_at_any_moment_is_one_of_two_errors(server: QmpServer, monitor: Monitor, turns: int) -> None:
+    """Sent and unanswered, or known not to be sent: whichever turn of the loop the connection goes in."""
+    server.vanish()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    with pytest.raises((OutcomeUnknown, CannotConnect)) as ended:
+        await monitor.execute("cont")
+    if isinstance(ended.value, CannotConnect):
+        assert str(ended.value) == "source: cont was not sent: the connection has ended"
+    assert [each.command for each in server.received] == ["qmp_capabilities"]
+
+
+async def test_a_loss_callback_that_raises_harms_nothing(server: QmpServer) -> None:
+    """What on_lost raises goes to the loop's exception handler, and the monitor can still be closed."""
+    reported: list[dict[str, object]] = []
+    told = asyncio.Event()
+
+    def keep(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        reported.append(context)
+        told.set()
+
+    def clumsy(reason: str) -> None:
+        raise ValueError(reason)
+
+    asyncio.get_running_loop().set_exception_handler(keep)
+    async with await Monitor.connect(server.address, side="source", on_lost=clumsy):
+        server.vanish()
+        await told.wait()
+    assert [str(each["exception"]) for each in reported] == ["QEMU closed the connection"]
+
+
+async def accept_by_hand(listener: socket.socket) -> socket.socket:
+    """Serve a client up to the end of the handshake, on a bare socket that a test can end as it likes."""
+    loop = asyncio.get_running_loop()
+    client, _ = await loop.sock_accept(listener)
+    client.setblocking(False)
+    await loop.sock_sendall(client, GREETING_LINE)
+    assert b"qmp_capabilities" in await loop.sock_recv(client, 4096)
+    await loop.sock_sendall(client, b'{"return": {}, "id": "__qmp#00000"}\n')
+    return client
+
+
+@pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET], ids=["unix", "tcp"])
+async def test_a_reset_of_the_connection(tmp_path: Path, ears: Ears, family: socket.AddressFamily) -> None:
+    """QEMU dies with a command of ours unread, which is a reset and no end of file.
+
+    A UNIX socket hands out first what it holds, so everything was read. TCP may have thrown it away.
+    """
+    with socket.socket(family) as listener:
+        listener.bind(str(tmp_path / "q") if family == socket.AF_UNIX else ("127.0.0.1", 0))
+        listener.listen()
+        listener.setblocking(False)
+        connecting = asyncio.create_task(
+            Monitor.connect(listener.getsockname(), side="source", on_event=ears.on_event, on_lost=ears.on_lost)
+        )
+        client = await accept_by_hand(listener)
+        monitor = await connecting
+        lost = asyncio.create_task(monitor.execute("cont"))
+        while not await asyncio.to_thread(client.recv, 1, socket.MSG_PEEK):
+            raise AssertionError("the command did not come")
+        client.send(event_line("STOP"))
+        client.close()
+        with pytest.raises(OutcomeUnknown):
+            await lost
+        await ears.lost.wait()
+        assert ears.reasons == ["the connection broke: Connection reset by peer"]
+        assert monitor.read_to_end == (family == socket.AF_UNIX)
+        assert family == socket.AF_INET or ears.order == ["STOP", "lost"]
+
+
 async def test_no_such_socket(tmp_path: Path) -> None:
     with pytest.raises(CannotConnect, match=r"^destination: cannot connect to .*/q: there is no such socket$"):
         await Monitor.connect(tmp_path / "q", side="destination")
@@ -326,6 +399,36 @@ async def test_a_socket_that_was_left_behind(tmp_path: Path) -> None:
         left.listen()
     with pytest.raises(CannotConnect, match="nobody listens at this socket: the process that made it has ended"):
         await Monitor.connect(tmp_path / "q", side="source")
+
+
+async def test_a_path_through_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CannotConnect, match="Not a directory"):
+        await Monitor.connect(tmp_path / "file" / "q", side="source")
+
+
+async def test_a_path_with_a_zero_byte() -> None:
+    with pytest.raises(CannotConnect, match=r"cannot connect to .*: .*null (byte|character)"):
+        await Monitor.connect("/tmp/a\0b", side="source")
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "reason"),
+    [("a..b", 4444, "this is no host name"), ("127.0.0.1", 0, "ports go from"), ("127.0.0.1", 65536, "ports go from")],
+)
+async def test_what_is_no_tcp_address(host: str, port: int, reason: str) -> None:
+    with pytest.raises(CannotConnect, match=reason):
+        await Monitor.connect((host, port), side="source")
+
+
+async def test_a_host_that_does_not_answer() -> None:
+    """The kernel drops what does not fit into a listener's queue, as a dead host would: the deadline ends it."""
+    with socket.socket() as listener, socket.socket() as filler:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        filler.connect(listener.getsockname())
+        with pytest.raises(CannotConnect, match=r"cannot connect to 127\.0\.0\.1:\d+: no answer within 0\.05 s"):
+            await Monitor.connect(listener.getsockname(), side="source", timeout_s=0.05)
 
 
 async def test_a_datagram_socket(tmp_path: Path) -> None:

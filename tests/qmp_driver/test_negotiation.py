@@ -20,7 +20,7 @@ from whimbrel.qmp_driver.negotiation import (
     to_put_back,
 )
 
-BASE = dict.fromkeys(REQUIRED, False)
+BASE: dict[str, bool] = dict.fromkeys(REQUIRED, False)
 OPTIONAL = ("auto-converge", "multifd", "postcopy-ram", "xbzrle", "zero-blocks")
 CAPABILITIES = st.dictionaries(st.sampled_from(OPTIONAL), st.booleans()).map(lambda more: BASE | more)
 WANTED = st.dictionaries(st.sampled_from((*OPTIONAL, *REQUIRED)), st.booleans())
@@ -56,7 +56,7 @@ def test_what_ownership_hangs_on_is_on_whatever_is_wanted(
 @pytest.mark.parametrize("side", ["source", "destination"])
 @pytest.mark.parametrize("name", REQUIRED)
 def test_an_end_without_a_required_capability_is_refused_by_name(side: str, name: str) -> None:
-    poor = {kept: False for kept in REQUIRED if kept != name}
+    poor: dict[str, bool] = {kept: False for kept in REQUIRED if kept != name}
     ends = {"source": BASE, "destination": BASE} | {side: poor}
     with pytest.raises(PreparationFailed, match=name) as raised:
         negotiate(ends["source"], ends["destination"], {})

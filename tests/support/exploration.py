@@ -53,7 +53,9 @@ class _Walk:
     states: list[State] = field(default_factory=list[State])
     numbers: dict[State, int] = field(default_factory=dict[State, int])
     unasked: dict[int, frozenset[Edge]] = field(default_factory=dict[int, frozenset[Edge]])
-    answered: dict[tuple[int, Command], frozenset[Edge]] = field(default_factory=dict[tuple[int, Command], frozenset[Edge]])
+    answered: dict[tuple[int, Command], frozenset[Edge]] = field(
+        default_factory=dict[tuple[int, Command], frozenset[Edge]]
+    )
 
     def number(self, state: State) -> int:
         """A small integer that stands for a state."""
@@ -147,9 +149,7 @@ def breach(state: State, signal: Signal, taken: Step) -> str | None:
         Fact.DISCARDING in known and signal is Signal.DISCARD_DESTINATION_DONE
     ):
         return "cont on a completed source whose destination is not known to be dead"
-    if command is Command.RELEASE_SOURCE and (
-        taken.state.owner.value != "destination" or Fact.DISCARDING in known
-    ):
+    if command is Command.RELEASE_SOURCE and (taken.state.owner.value != "destination" or Fact.DISCARDING in known):
         return "quit on a source that may own the guest"
     if taken.state.phase.is_end and (taken.state.guest is None or taken.state.deadline_ns is not None):
         return "an end that does not say what became of the guest"

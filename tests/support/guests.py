@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -91,13 +92,19 @@ def lives(pid: int) -> bool:
 
 
 def run_state(pid: int, monitor: Path) -> str:
-    """A QEMU's run state, as it says; the empty string if its process has ended."""
-    try:
-        return str(ask(monitor, "query-status")[0]["status"]) if lives(pid) else ""
-    except (ConnectionError, FileNotFoundError):
-        # It is ending just now, or somebody else has held this monitor up to its end.
-        assert not lives(pid), f"process {pid} lives and its monitor {monitor} does not answer"
-        return ""
+    """A QEMU's run state, as it says; the empty string if its process has ended.
+
+    Raises:
+        AssertionError: it lives and does not answer.
+    """
+    deadline_s = time.monotonic() + PATIENCE_S
+    while lives(pid):
+        try:
+            return str(ask(monitor, "query-status")[0]["status"])
+        except (ConnectionError, FileNotFoundError):
+            # It is ending just now: its monitor goes before its process does.
+            assert time.monotonic() < deadline_s, f"process {pid} lives and its monitor {monitor} does not answer"
+    return ""
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -146,6 +153,10 @@ class Guest:
         """QEMU's run state, as it says; the empty string if it has ended."""
         return run_state(self.pid, self.spare)
 
+    def stop(self) -> None:
+        """Pause the guest, as its user does."""
+        ask(self.spare, "stop")
+
     def settings(self) -> dict[str, Any]:
         """Every migration parameter and capability."""
         parameters, capabilities = ask(self.spare, "query-migrate-parameters", "query-migrate-capabilities")
@@ -172,6 +183,15 @@ class End:
         if self.destination_pid is None or self.destination_qmp is None:
             return ""
         return run_state(self.destination_pid, self.destination_qmp)
+
+    def resume(self) -> None:
+        """Let a guest go on that stands paused at the destination, as its user does."""
+        assert self.destination_qmp is not None
+        ask(self.destination_qmp, "cont")
+
+    def commands(self) -> list[str]:
+        """The commands that were carried out, in order."""
+        return [line["command"] for line in read_log(self.log) if line["kind"] == "command"]
 
     def phases(self) -> list[str]:
         """The phases that it went through, in order."""
@@ -270,6 +290,31 @@ class World:
         """On which sides the guest runs, as the QEMUs that are left say themselves."""
         states = {"source": source.status(), "destination": end.destination_status()}
         return {side for side, state in states.items() if state == "running"}
+
+    async def check(self, source: Guest, end: End, *, before: Mapping[str, Any] | None = None) -> None:
+        """Demand that the report agrees with the world.
+
+        Args:
+            source: the guest as it was started.
+            end: what is said of it.
+            before: the source's settings before the migration, which must be back where it keeps the guest.
+        """
+        outcome, owner, guest = end.verdict
+        destination = end.destination_pid
+        if owner == "source" and destination is not None:
+            assert not lives(destination), "the destination was left running"
+            assert not Path(end.report.facts["destination_directory"]).exists(), "its directory was left"
+        if owner == "source":
+            assert not self.monitor.beats("destination"), "the guest beat on the destination"
+        if outcome == "completed":
+            await until(lambda: not source.alive, "the source process ends")
+        if guest == "lost":
+            assert not self.running(source, end)
+        elif source.alive or owner == "destination":
+            assert self.running(source, end) == {owner}
+            await self.check_beats(owner)
+        if owner == "source" and source.alive and before is not None:
+            assert source.settings() == before
 
     async def check_beats(self, side: str) -> None:
         """Demand that the guest beats on one side, that it never beat on two, and that its memory is whole.

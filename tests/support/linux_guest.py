@@ -65,7 +65,13 @@ class LinuxGuest:
     initramfs: Path
 
     def arguments(
-        self, *, serial: str, working_set_bytes: int = 64 << 20, dirtied_bytes_per_s: int = 8 << 20, beat_hz: int = 100
+        self,
+        *,
+        serial: str,
+        working_set_bytes: int = 64 << 20,
+        dirtied_bytes_per_s: int = 8 << 20,
+        beat_hz: int = 100,
+        spoil_after_pages: int | None = None,
     ) -> list[str]:
         """Give QEMU's arguments for this guest; machine, accelerator and monitors are the caller's.
 
@@ -74,12 +80,15 @@ class LinuxGuest:
             working_set_bytes: memory that is written round and round; at least a page.
             dirtied_bytes_per_s: how fast, in whole pages.
             beat_hz: lines per second, 1 to 1000.
+            spoil_after_pages: after this many pages the guest spoils one on purpose; ``None``: never.
         """
         settings = {
             "WORK_PAGES": working_set_bytes // 4096,
             "RATE_PAGES": dirtied_bytes_per_s // 4096,
             "BEAT_HZ": beat_hz,
         }
+        if spoil_after_pages is not None:
+            settings["SPOIL_AFTER"] = spoil_after_pages
         words = ["console=ttyS0", "quiet", "panic=-1", *(f"{name}={value}" for name, value in settings.items())]
         kernel = ["-kernel", str(self.kernel), "-initrd", str(self.initramfs), "-append", " ".join(words)]
         return ["-m", DEFAULT_RAM, *kernel, "-serial", serial, "-no-reboot"]

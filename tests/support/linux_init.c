@@ -4,6 +4,7 @@
  *   WORK_PAGES   pages that are written, one after the other, round and round (default 16384)
  *   RATE_PAGES   pages written per second (default 2000)
  *   BEAT_HZ      lines per second (default 100)
+ *   SPOIL_AFTER  pages written until one is set back on purpose, to try the check (default: never)
  *
  * Each beat is one line, all numbers decimal:
  *   B <sequence> <CLOCK_MONOTONIC ns> <CLOCK_REALTIME ns> <pages written so far> <pages found wrong so far>
@@ -56,7 +57,7 @@ static void fill(uint64_t *page, uint64_t index)
 int main(void)
 {
     uint64_t pages = setting("WORK_PAGES", 16384), rate = setting("RATE_PAGES", 2000);
-    uint64_t beat_hz = setting("BEAT_HZ", 100);
+    uint64_t beat_hz = setting("BEAT_HZ", 100), spoil_after = setting("SPOIL_AFTER", UINT64_MAX);
     if (pages == 0 || beat_hz == 0 || beat_hz > 1000) {
         printf("E WORK_PAGES has to be at least 1, BEAT_HZ 1 to 1000\n");
         return reboot(RB_POWER_OFF);
@@ -84,6 +85,8 @@ int main(void)
         for (owed_ns += rate * (NS_PER_S / beat_hz); owed_ns >= NS_PER_S; owed_ns -= NS_PER_S) {
             volatile uint64_t *page = memory + (written % pages) * WORDS;
             uint64_t expected = written / pages;
+            if (written == spoil_after)
+                page[WORDS - 1]--;
             wrong += page[0] != expected || page[WORDS - 1] != expected;
             page[0] = page[WORDS - 1] = expected + 1;
             written++;

@@ -41,9 +41,7 @@ async def _connect(path: Path, side: str, timeout_s: float) -> socket.socket:
         except (FileNotFoundError, ConnectionRefusedError, BlockingIOError) as error:
             client.close()
             if time.monotonic() >= deadline:
-                raise CannotConnect(
-                    f"no guest on {path} within {timeout_s:g} s: {error.strerror}", side=side
-                ) from None
+                raise CannotConnect(f"no guest on {path} within {timeout_s:g} s: {error.strerror}", side=side) from None
             await asyncio.sleep(_RETRY_S)
         except OSError as error:
             client.close()
@@ -265,9 +263,7 @@ class GuestMonitor:
         with self._waiting(completed, already=None if refresh else complete) as future:
             if refresh:
                 self.send(side, b"i")
-            return await self._within(
-                future, timeout_s, f"the guest did not say within {timeout_s:g} s what it runs"
-            )
+            return await self._within(future, timeout_s, f"the guest did not say within {timeout_s:g} s what it runs")
 
     async def verify(self, side: str, *, timeout_s: float = 30.0) -> Verification:
         """Has every page checked now, while the guest goes on, and returns the result.
@@ -282,9 +278,7 @@ class GuestMonitor:
 
         with self._waiting(result) as future:
             self.send(side, b"v")
-            return await self._within(
-                future, timeout_s, f"the guest did not verify its memory within {timeout_s:g} s"
-            )
+            return await self._within(future, timeout_s, f"the guest did not verify its memory within {timeout_s:g} s")
 
     async def survey(self, side: str, *, timeout_s: float = 10.0) -> tuple[DirtyRow, ...]:
         """Has the guest count the distinct pages that it wrote of late.

@@ -79,8 +79,7 @@ def probabilities(steps: tuple[Step, ...]) -> list[tuple[int, float]]:
     """For each step the number of its pages and the probability of *each* of them."""
     limits = [-1, *(step.limit for step in steps)]
     return [
-        (step.pages, (step.limit - before) / _DRAWS / step.pages)
-        for step, before in zip(steps, limits, strict=False)
+        (step.pages, (step.limit - before) / _DRAWS / step.pages) for step, before in zip(steps, limits, strict=False)
     ]
 
 

@@ -320,9 +320,7 @@ _KEYS: Final[dict[str, tuple[str, Callable[[str, str], object]]]] = {
     "duty": ("duty", parse_fraction),
     "shift": ("shift_s", parse_duration),
 }
-_DEFAULTS: Final[dict[str, object]] = {
-    field.name: field.default for field in PageClass.__dataclass_fields__.values()
-}
+_DEFAULTS: Final[dict[str, object]] = {field.name: field.default for field in PageClass.__dataclass_fields__.values()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,7 @@ class Continuity:
 
     Attributes:
         went_back: beats whose sequence, clock or write counter is not above (for writes: below) the one before.
-        skipped: beats that never arrived. One or two may be lost on the serial line at a switchover.
+        skipped: beats that never arrived. A switchover that cuts a line in two, one half for each side, costs one.
     """
 
     went_back: int
@@ -86,11 +86,7 @@ def continuity(beats: Sequence[Beat]) -> Continuity:
     """Judges the sequence of beats, which must be in the order of arrival."""
     went_back = skipped = 0
     for before, after in itertools.pairwise(beat.heartbeat for beat in beats):
-        if (
-            after.sequence <= before.sequence
-            or after.guest_us <= before.guest_us
-            or after.writes < before.writes
-        ):
+        if after.sequence <= before.sequence or after.guest_us <= before.guest_us or after.writes < before.writes:
             went_back += 1
         skipped += max(0, after.sequence - before.sequence - 1)
     return Continuity(went_back, skipped)

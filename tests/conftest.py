@@ -1,0 +1,79 @@
+"""What holds for every test: folders of its own, the loops, and no QEMU left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from tests.support.guests import World
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run the asynchronous tests of a module that says ``BOTH_LOOPS = True`` on asyncio's loop and on uvloop."""
+    module = item.getparent(pytest.Module)
+    if module is not None and getattr(module.obj, "BOTH_LOOPS", False):
+        return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}
+
+
+@pytest.fixture
+def short_folder(tmp_path: Path) -> Generator[Path, None, None]:
+    """A folder whose name leaves room for a socket's (107 bytes), unlike that of ``tmp_path``."""
+    folder = Path(tempfile.mkdtemp(prefix="wt-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[None, None, None]:
+    """Logs, sockets and caches go to folders of the test; whoever still runs out of them at its end is a failure."""
+    places = {
+        "XDG_STATE_HOME": tmp_path / "state",
+        "XDG_CACHE_HOME": tmp_path / "cache",
+        "XDG_RUNTIME_DIR": short_folder / "run",
+        "TMPDIR": short_folder / "tmp",
+    }
+    for name, folder in places.items():
+        folder.mkdir(mode=0o700)
+        monkeypatch.setenv(name, str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(places["TMPDIR"]))
+    yield
+    left = _still_running((str(tmp_path), str(short_folder)))
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left, f"the test left processes running: {left}"
+
+
+def _still_running(folders: tuple[str, ...]) -> dict[int, str]:
+    """Processes whose command line names a folder of this test: nobody else's does."""
+    found: dict[int, str] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+        except OSError:
+            continue  # it has ended meanwhile
+        if any(folder in words for folder in folders):
+            found[int(entry.name)] = words[:200]
+    return found
+
+
+@pytest.fixture
+async def world(short_folder: Path) -> AsyncGenerator[World, None]:
+    """A place to boot guests in; everything in it ends with the test."""
+    place = World(short_folder)
+    try:
+        yield place
+    finally:
+        place.end()
