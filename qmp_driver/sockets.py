@@ -144,21 +144,21 @@ def _connect_unix(path: str, side: str | None) -> socket.socket:
             f"the socket's path is {len(os.fsencode(path))} bytes long, and {UNIX_PATH_MAX_BYTES} is the most: {path}",
             side=side,
         )
+    if "\0" in path[1:]:  # at the beginning it means Linux's abstract names; elsewhere the kernel would stop reading
+        raise CannotConnect(f"cannot connect to {path!r}: a path holds no zero bytes", side=side)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         sock.connect(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         sock.close()
         raise _unix_failure(path, error, side) from error
     return sock
 
 
-def _unix_failure(path: str, error: OSError | ValueError, side: str | None) -> CannotConnect:
+def _unix_failure(path: str, error: OSError, side: str | None) -> CannotConnect:
     advice = None
-    if isinstance(error, ValueError):  # a zero byte within the path
-        reason = str(error)
-    elif isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError):
         reason = "there is no such socket"
     elif isinstance(error, PermissionError):
         reason, advice = "no permission to connect", "run as the user that QEMU runs as, or as root"

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from whimbrel.engine import diagram
+from whimbrel.engine.states import Phase
+from whimbrel.engine.tables import TABLE
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
 
@@ -19,7 +21,7 @@ def test_the_page_is_up_to_date() -> None:
 
 def test_every_phase_is_in_the_picture() -> None:
     picture = diagram.mermaid()
-    for phase in diagram.Phase:
+    for phase in Phase:
         assert phase.value in picture
 
 
@@ -35,7 +37,7 @@ def test_run_as_a_program_it_prints_the_page(
 
 def test_every_entry_that_leads_somewhere_has_its_lines() -> None:
     lines = diagram.entries().splitlines()[2:]
-    wanted = sum(len(rules) for rules in diagram.TABLE.values() if not all(rule.is_ignored for rule in rules))
+    wanted = sum(len(rules) for rules in TABLE.values() if not all(rule.is_ignored for rule in rules))
     assert len(lines) == wanted
     assert all(line.count("|") == 8 for line in lines)
 

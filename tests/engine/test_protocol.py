@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from tests.support.exploration import LEGAL_OWNERS, Explored, breach, explore
-from whimbrel.engine.protocol import DEFAULT_WAITS, Waits, step
+from whimbrel.engine.protocol import DEFAULT_WAITS, Step, Waits, step
 from whimbrel.engine.rules import Rule
 from whimbrel.engine.signals import Command, Signal
 from whimbrel.engine.states import Fact, Guest, Owner, Phase, State
@@ -227,12 +227,17 @@ WRONG_ENTRIES: dict[str, tuple[tuple[Phase, Signal], Rule]] = {
 }
 
 
+def breaks(state: State, signal: Signal, taken: Step) -> bool:
+    """Whether a step breaks a rule of ownership."""
+    return breach(state, signal, taken) is not None
+
+
 @pytest.mark.parametrize("name", WRONG_ENTRIES)
 def test_a_wrong_entry_is_caught(name: str) -> None:
     """The canary: with one entry made wrong the exploration finds a breach."""
     entry, rule = WRONG_ENTRIES[name]
-    found = explore({**TABLE, entry: (rule,)}, until=lambda *taken: breach(*taken) is not None)
-    assert any(breach(*taken) is not None for taken in found.steps)
+    found = explore({**TABLE, entry: (rule,)}, until=breaks)
+    assert any(breaks(*taken) for taken in found.steps)
 
 
 def test_from_every_state_deadlines_alone_lead_to_an_end(explored: Explored) -> None:

@@ -365,8 +365,7 @@ async def test_a_reset_of_the_connection(tmp_path: Path, ears: Ears, family: soc
         client = await accept_by_hand(listener)
         monitor = await connecting
         lost = asyncio.create_task(monitor.execute("cont"))
-        while not await asyncio.to_thread(client.recv, 1, socket.MSG_PEEK):
-            raise AssertionError("the command did not come")
+        assert await asyncio.get_running_loop().sock_recv(client, 1) == b"{"  # and the rest stays unread
         client.send(event_line("STOP"))
         client.close()
         with pytest.raises(OutcomeUnknown):
@@ -408,7 +407,7 @@ async def test_a_path_through_a_file(tmp_path: Path) -> None:
 
 
 async def test_a_path_with_a_zero_byte() -> None:
-    with pytest.raises(CannotConnect, match=r"cannot connect to .*: .*null (byte|character)"):
+    with pytest.raises(CannotConnect, match="a path holds no zero bytes"):
         await Monitor.connect("/tmp/a\0b", side="source")
 
 

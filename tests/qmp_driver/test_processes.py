@@ -224,6 +224,18 @@ async def test_a_child_is_reaped_though_nobody_waits(spawn: Spawn) -> None:
         identify_peer(process.pid)
 
 
+def reap(pid: int) -> None:
+    os.waitpid(pid, 0)
+
+
+async def test_a_child_that_others_reap_has_no_code(spawn: Spawn) -> None:
+    """An embedder that waits for all children takes the code; the end is seen all the same."""
+    process = await spawn("true")
+    reap(process.pid)
+    assert await process.wait_exit(10) is None
+    assert process.exited
+
+
 async def test_what_cannot_be_started_says_why(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.write_text("no program")
