@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 from .policy import Abilities, Decision, Knobs, Objectives, Observation, Policy, Reason
@@ -14,6 +15,9 @@ GREATEST_DOWNTIME_LIMIT_S = 2000.0
 GREATEST_THROTTLE = 0.99
 LEAST_WAKE_S = 0.01
 """QEMU's windows are 100 ms; asking more often than 100 times a second can teach nothing."""
+
+GREATEST_WAKE_S = 86400.0
+"""A day: "never again" is said by leaving the cadence out, and must fit a clock of nanoseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,13 +105,12 @@ class Pilot:
         clamped: list[str] = []
         wanted = self._wanted(decision, clamped)
         changes = {
-            name: value
-            for name, value in wanted.items()
-            if value is not None and value != getattr(self.knobs, name)
+            name: value for name, value in wanted.items() if value is not None and value != getattr(self.knobs, name)
         }
         self.knobs = replace(self.knobs, **changes)  # type: ignore[arg-type]
-        if decision.wake_after_s is not None:
-            self.wake_every_ns = round(max(decision.wake_after_s, LEAST_WAKE_S) * 1e9)
+        wake_after_s = _within("wake", decision.wake_after_s, LEAST_WAKE_S, GREATEST_WAKE_S, clamped)
+        if wake_after_s is not None:
+            self.wake_every_ns = round(wake_after_s * 1e9)
         if self.wake_every_ns is not None:
             self.next_wake_ns = now_ns + self.wake_every_ns
         if decision.abort and not self.objectives.may_abort:
@@ -147,6 +150,9 @@ class Pilot:
 
 def _within(name: str, wanted: float | None, least: float, most: float, clamped: list[str]) -> float | None:
     if wanted is None:
+        return None
+    if math.isnan(wanted):
+        clamped.append(f"{name}: not a number")
         return None
     if most < least:
         clamped.append(f"{name}: the objectives do not allow it")

@@ -148,7 +148,7 @@ def demo(
     destination_qemu: Annotated[str | None, typer.Option(help="QEMU binary of the destination; default: the source's.")] = None,
     machine: Annotated[str, typer.Option(help="Machine type.")] = "q35",
     log: Log = None,
-    keep_log: Annotated[bool, typer.Option(help="Keep the log and say where it is.")] = False,
+    keep_log: Annotated[bool, typer.Option(help="Keep the log and say where it is; --json and --log imply it.")] = False,
     accept_memory_loss: Annotated[bool, typer.Option(help="Go on where this QEMU is known to lose guest writes.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -206,11 +206,11 @@ def demo(
         result = _run(go())
     except asyncio.CancelledError:
         _fail(CANCELLED, MigrationCancelled("called off before the migration began", report=None, owner="source"))
-    kept = keep_log or log is not None or result.report.outcome != "completed"
+    kept = keep_log or as_json or log is not None or result.report.outcome != "completed"
     if not kept and result.log:
         Path(result.log).unlink(missing_ok=True)
     if as_json:
-        _print_json(result.as_dict() | ({} if kept else {"log": ""}))
+        _print_json(result.as_dict())
     else:
         console.print(render.report(result.report, render.guest_view(asdict(result))))
         if result.error:

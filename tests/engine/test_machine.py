@@ -177,6 +177,8 @@ def test_a_clock_that_goes_back_is_not_followed() -> None:
     it = drive().at(10, S.START).at(5, S.INSPECT_DONE)
     assert it.machine.progress().elapsed_s == 0.0
     assert it.next_s == 10 + DEFAULT_WAITS.preparing_ns / SECOND
+    it.time(12).time(11)
+    assert it.machine.progress().elapsed_s == 2.0
 
 
 def test_there_is_no_report_before_the_end() -> None:
@@ -407,6 +409,14 @@ def test_a_stalled_stream_is_ended() -> None:
     report = it.machine.report()
     assert report is not None
     assert report.why == "nothing was sent for 10 s"
+
+
+def test_a_stalled_stream_is_not_steered_any_more() -> None:
+    """Where the user's deadline passes at the same moment the policy is not asked: it is being ended."""
+    policy = Recorder()
+    it = to_precopy(drive(policy, Objectives(deadline_s=11.0), stall_s=10)).time(14)
+    assert it.machine.phase is P.CANCELLING
+    assert policy.reasons == [Reason.SETUP]
 
 
 def test_a_source_that_never_gives_statistics_is_stalled_too() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from whimbrel.engine.pilot import Pilot
@@ -93,8 +95,37 @@ def test_a_policy_without_cadence_is_never_ticked() -> None:
 
 def test_a_cadence_beyond_sense_is_slowed() -> None:
     it = pilot(Decision(wake_after_s=0.0))
-    it.setup(0)
+    assert it.setup(0).clamped == ("wake: 0 is outside 0.01 to 86400",)
     assert it.wake_every_ns == SECOND // 100
+
+
+def test_a_cadence_of_never_is_a_day() -> None:
+    it = pilot(Decision(wake_after_s=math.inf))
+    it.setup(0)
+    assert it.wake_every_ns == 86400 * SECOND
+
+
+def test_what_is_not_a_number_changes_nothing() -> None:
+    """It would reach QEMU, or the clock, as an error in the middle of a migration."""
+    it = pilot(
+        Decision(downtime_limit_s=math.nan, throttle_initial=math.nan, wake_after_s=math.nan),
+        Objectives(greatest_throttle=0.5),
+    )
+    steered = it.ask(Reason.TICK, Ledger(), 0)
+    assert steered.changes == {}
+    assert it.wake_every_ns is None
+    assert steered.clamped == ("downtime limit: not a number", "throttle: not a number", "wake: not a number")
+
+
+@pytest.mark.parametrize(("limit_s", "allowed_s"), [(math.inf, 2000.0), (5000.0, 2000.0), (1999.0, 1999.0)])
+def test_no_objective_goes_beyond_what_qemu_takes(limit_s: float, allowed_s: float) -> None:
+    it = pilot(Decision(downtime_limit_s=limit_s), Objectives(downtime_s=1e6))
+    assert it.ask(Reason.TICK, Ledger(), 0).knobs.downtime_limit_s == allowed_s
+
+
+def test_a_throttle_never_stops_the_guest() -> None:
+    it = pilot(Decision(throttle_ceiling=1.0), Objectives(greatest_throttle=1.0))
+    assert it.ask(Reason.TICK, Ledger(), 0).knobs.throttle_ceiling == 0.99
 
 
 def test_the_deadline_is_told_once() -> None:
