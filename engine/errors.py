@@ -69,7 +69,7 @@ class BadInput(WhimbrelError, ValueError):
 
 
 class CannotConnect(WhimbrelError):
-    """No QMP session came about: no such socket, not a QMP monitor, or held by another client."""
+    """No QMP session came about, or there is none any more: nothing was sent, so nothing was changed."""
 
 
 class QemuRefused(WhimbrelError):

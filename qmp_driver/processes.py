@@ -161,7 +161,12 @@ class QemuProcess:
         try:
             identity, pidfd = await asyncio.shield(starting)
         except asyncio.CancelledError:
-            starting.add_done_callback(_kill_unwanted)
+            ending = asyncio.ensure_future(_end_unwanted(starting))
+            while not ending.done():
+                try:
+                    await asyncio.wait((ending,))
+                except asyncio.CancelledError:
+                    pass  # once more: it takes a moment only, and whoever stops waiting leaves a stray process
             raise
         except (OSError, ValueError) as error:
             raise PreparationFailed(_start_failure(argv, error), side="destination") from error
@@ -316,13 +321,13 @@ def _is_loader(program: str) -> bool:
     return Path(program).name.startswith(("ld-linux", "ld-musl", "ld.so", "ld64.so"))
 
 
-def _kill_unwanted(starting: asyncio.Future[tuple[ProcessIdentity, int]]) -> None:
-    """End a process that was born after its parent lost interest."""
-    if starting.cancelled() or starting.exception() is not None:
-        return
-    identity, pidfd = starting.result()
-    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    QemuProcess(identity, pidfd, child=True, stderr_path=None)  # the loop holds it until it is reaped
+async def _end_unwanted(starting: asyncio.Future[tuple[ProcessIdentity, int]]) -> None:
+    """Wait for a start that nobody wants any more, and end what was born."""
+    try:
+        identity, pidfd = await starting
+    except (OSError, ValueError):
+        return  # nothing was
+    await QemuProcess(identity, pidfd, child=True, stderr_path=None).kill()
 
 
 def _reap(pidfd: int) -> int | None:

@@ -152,6 +152,66 @@ def test_a_handover_that_hangs_is_broken_not_cancelled() -> None:
     assert C.CANCEL_MIGRATION not in commands
 
 
+@pytest.mark.parametrize("known", [S.SOURCE_COMPLETED, S.SOURCE_ENDED])
+def test_a_handover_whose_source_is_out_is_not_broken(known: Signal) -> None:
+    """Killing the destination then would kill the guest: both sides are asked instead."""
+    state, commands = walk((*TO_HANDOVER, known, S.DEADLINE))
+    assert state.phase is P.RESOLVING
+    assert C.BREAK not in commands
+
+
+def test_a_handover_is_broken_once_and_then_both_sides_are_asked() -> None:
+    state, commands = walk((*TO_HANDOVER, S.DEADLINE, S.BREAK_DONE, S.DEADLINE))
+    assert state.phase is P.RESOLVING
+    assert commands[-2:] == [C.BREAK, C.INSPECT_BOTH]
+
+
+@pytest.mark.parametrize("meanwhile", [S.CANCEL, S.DESTINATION_ENDED])
+def test_what_happened_while_asking_is_not_forgotten(meanwhile: Signal) -> None:
+    """The migration is found to go on, but it is not wanted, or cannot succeed, any more."""
+    state, commands = walk((*TO_PRECOPY, S.SOURCE_LOST, meanwhile, S.VERDICT_GOES_ON))
+    assert (state.phase, commands[-1]) == (P.CANCELLING, C.CANCEL_MIGRATION)
+    state, commands = walk((*TO_PRECOPY, S.SOURCE_LOST, S.VERDICT_GOES_ON))
+    assert (state.phase, commands[-1]) == (P.PRECOPY, C.INSPECT_BOTH)
+
+
+def test_a_cancel_while_asking_after_continue_is_not_heeded() -> None:
+    state, _ = walk((*TO_HANDOVER, S.SOURCE_LOST, S.CANCEL, S.VERDICT_GOES_ON))
+    assert (state.phase, Fact.CANCEL_WANTED in state.facts) == (P.HANDOVER, False)
+
+
+def test_a_source_that_ran_again_while_asking_is_remembered() -> None:
+    """Its end after that takes the guest along: the destination's copy is old."""
+    asked, _ = walk((*TO_HANDOVER, S.DESTINATION_LOST, S.SOURCE_RUNNING))
+    assert Fact.SETBACK in asked.facts
+    before, _ = walk((*TO_PRECOPY, S.SOURCE_LOST, S.SOURCE_RUNNING))
+    assert Fact.SETBACK not in before.facts
+
+
+def test_handing_back_resumes_the_source_though_its_completed_was_never_heard() -> None:
+    signals = (*TO_HANDOVER, S.SOURCE_LOST, S.VERDICT_HAND_BACK, S.DISCARD_DESTINATION_DONE, S.RESUME_SOURCE_DONE)
+    state, commands = walk(signals)
+    assert commands[-2:] == [C.DISCARD_DESTINATION, C.RESUME_SOURCE]
+    assert (state.phase, state.owner, state.guest) == (P.FAILED, Owner.SOURCE, Guest.RUNNING)
+
+
+def test_a_destination_that_does_not_start_is_tried_twice_and_then_held() -> None:
+    first = (*TO_ACTIVATING, S.DEADLINE, S.VERDICT_ACTIVATE)
+    state, commands = walk(first)
+    assert (state.phase, commands.count(C.RESUME_DESTINATION)) == (P.ACTIVATING, 2)
+    state, commands = walk((*first, S.DEADLINE, S.VERDICT_ACTIVATE))
+    assert (state.phase, state.owner, state.guest) == (P.FAILED, Owner.DESTINATION, Guest.HELD)
+    assert commands.count(C.RESUME_DESTINATION) == 2
+
+
+@pytest.mark.parametrize(
+    "bad", [S.SOURCE_LOST, S.SOURCE_ENDED, S.DESTINATION_LOST, S.DESTINATION_FAILED, S.DESTINATION_ENDED]
+)
+def test_preparation_that_loses_a_side_backs_out(bad: Signal) -> None:
+    state, commands = walk((S.START, S.INSPECT_DONE, bad))
+    assert (state.phase, commands[-1]) == (P.CANCELLING, C.DISCARD_DESTINATION)
+
+
 def test_a_guest_that_was_paused_stays_paused() -> None:
     before = State(facts=frozenset({Fact.PAUSED_BEFORE}))
     state, commands = walk((*TO_HANDOVER, S.DESTINATION_COMPLETED, S.SOURCE_COMPLETED, S.RELEASE_SOURCE_DONE), before)
@@ -202,6 +262,16 @@ def test_every_phase_and_every_command_is_reached(explored: Explored) -> None:
     assert {taken.state.owner for _, _, taken in explored.steps} == set(Owner)
     ends = {taken.state.guest for _, _, taken in explored.steps if taken.state.phase.is_end}
     assert ends == set(Guest)
+
+
+def test_an_end_stands(explored: Explored) -> None:
+    """Nothing that comes later changes it, not even what is remembered."""
+    ends = {taken.state for _, _, taken in explored.steps if taken.state.phase.is_end}
+    assert ends
+    for end in ends:
+        for signal in Signal:
+            taken = step(end, signal, 1)
+            assert (taken.state, taken.command) == (end, None), (end, signal)
 
 
 def test_the_token_is_where_the_phase_says(explored: Explored) -> None:

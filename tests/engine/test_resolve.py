@@ -101,9 +101,26 @@ def test_a_source_in_limbo_and_out_of_sight_is_held() -> None:
     assert verdict(SC.UNREACHABLE, DC.READY, frozenset({Fact.CONTINUED})) is S.VERDICT_HOLD
 
 
-def test_once_completed_a_source_out_of_sight_counts_as_completed() -> None:
+@pytest.mark.parametrize("source", [SC.UNREACHABLE, SC.UNCLEAR, SC.ENDED])
+def test_once_completed_a_source_out_of_sight_counts_as_completed(source: SourceClass) -> None:
+    """It could only come back from there by a cont of ours."""
     facts = frozenset({Fact.CONTINUED, Fact.SOURCE_COMPLETED})
-    assert verdict(SC.UNREACHABLE, DC.READY, facts) is S.VERDICT_ACTIVATE
+    for destination in DC:
+        assert verdict(source, destination, facts) is verdict(SC.COMPLETED, destination, facts)
+
+
+def test_a_source_out_of_sight_is_the_only_copy_once_the_destination_ended_without_running() -> None:
+    assert verdict(SC.UNREACHABLE, DC.ENDED, frozenset({Fact.CONTINUED})) is S.VERDICT_SOURCE
+    assert verdict(SC.UNREACHABLE, DC.ENDED, frozenset({Fact.CONTINUED, Fact.CONT_SENT})) is S.VERDICT_HAND_BACK
+
+
+@pytest.mark.parametrize("destination", list(DC))
+def test_a_source_that_was_never_told_to_go_on_cannot_have_completed_out_of_sight(
+    destination: DestinationClass,
+) -> None:
+    """So the destination may be ended, unless it has everything or runs: then somebody else had a hand in it."""
+    expected = S.VERDICT_HOLD if destination in (DC.READY, DC.RUNNING) else S.VERDICT_SOURCE
+    assert verdict(SC.UNREACHABLE, destination, frozenset()) is expected
 
 
 def test_a_source_that_ran_again_and_died_took_the_guest_along() -> None:

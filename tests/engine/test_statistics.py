@@ -76,6 +76,10 @@ def test_an_old_answer_is_passed_over() -> None:
     assert ledger.last.transferred_bytes == 5
 
 
+def test_of_two_answers_at_the_same_moment_the_later_counts() -> None:
+    assert fold(at(100, sent=5), at(100, sent=6)).last == at(100, sent=6)
+
+
 def test_the_last_byte_that_was_sent_is_remembered() -> None:
     """What the stall detector goes by: an answer without news does not count."""
     assert fold(at(0, sent=1, left=9), at(100, sent=1, left=9)).moved_ns == 0

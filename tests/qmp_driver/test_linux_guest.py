@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import subprocess
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -188,7 +189,8 @@ def test_the_archive_follows_its_format() -> None:
 def test_the_tool_prints_the_files(guest: LinuxGuest) -> None:
     """``tools/linux-guest`` runs without the virtual environment and names both files."""
     tool = Path(__file__).parents[2] / "tools" / "linux-guest"
-    done = subprocess.run([tool], capture_output=True, text=True, timeout=60, check=True)
+    environment = {**os.environ, "WHIMBREL_CACHE": str(guest.kernel.parent.parent)}
+    done = subprocess.run([tool], env=environment, capture_output=True, text=True, timeout=60, check=True)
     assert f"kernel     {guest.kernel}" in done.stdout
     assert f"initramfs  {guest.initramfs}" in done.stdout
     assert subprocess.run([tool, "--help"], capture_output=True, timeout=60, check=False).returncode == 0

@@ -265,9 +265,11 @@ async def test_a_child_born_after_its_parent_was_cancelled_is_ended(tmp_path: Pa
     starting = asyncio.create_task(QemuProcess.spawn([SLEEP, "1000"], stderr_path=pipe))
     await asyncio.sleep(0)  # it has handed its work to a thread, which waits for a reader
     starting.cancel()
+    await asyncio.sleep(0)  # it knows that it was cancelled, and only now the start can go on
+    reading = asyncio.create_task(asyncio.to_thread(pipe.read_bytes))
     with pytest.raises(asyncio.CancelledError):
         await starting
-    assert await asyncio.to_thread(pipe.read_bytes) == b""
+    assert await reading == b""
 
 
 async def test_standard_error_is_kept_and_quoted_from_its_end(spawn: Spawn, tmp_path: Path) -> None:

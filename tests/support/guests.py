@@ -157,6 +157,10 @@ class Guest:
         """Pause the guest, as its user does."""
         ask(self.spare, "stop")
 
+    def resume(self) -> None:
+        """Let the guest go on, as its user does."""
+        ask(self.spare, "cont")
+
     def settings(self) -> dict[str, Any]:
         """Every migration parameter and capability."""
         parameters, capabilities = ask(self.spare, "query-migrate-parameters", "query-migrate-capabilities")

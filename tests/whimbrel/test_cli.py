@@ -1,0 +1,1 @@
+"""Being written by a colleague right now (the lead split the work at 00:11): leave this file to them."""
