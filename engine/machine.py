@@ -232,8 +232,7 @@ class Machine:
         bandwidth = at_stop.bandwidth_bytes_per_s if at_stop else 0.0
         downtime = itemise(self._marks, left_bytes=left_bytes, bandwidth_bytes_per_s=bandwidth)
         stages = tuple(
-            StageTime(stage=stage, name=STAGES[stage], seconds=ns / 1e9)
-            for stage, ns in sorted(self._stage_ns.items())
+            StageTime(stage=stage, name=STAGES[stage], seconds=ns / 1e9) for stage, ns in sorted(self._stage_ns.items())
         )
         return CompletedReport(
             outcome=self.phase.value,

@@ -44,9 +44,7 @@ class DestinationClass(enum.Enum):
     UNCLEAR = "unclear"
 
 
-MOVING_STATUSES = frozenset(
-    {"setup", "wait-unplug", "active", "pre-switchover", "device", "cancelling", "failing"}
-)
+MOVING_STATUSES = frozenset({"setup", "wait-unplug", "active", "pre-switchover", "device", "cancelling", "failing"})
 OVER_STATUSES = frozenset({"", "none", "failed", "cancelled"})
 RUNNING_STATES = frozenset({"running"})
 STILL_STATES = frozenset({"paused", "prelaunch", "suspended", "io-error", "watchdog", "guest-panicked", "shutdown"})

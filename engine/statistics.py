@@ -113,7 +113,8 @@ class Ledger:
         )
 
     def _close(self, now: Statistics) -> Iteration:
-        assert self.opened is not None and self.last is not None
+        assert self.opened is not None
+        assert self.last is not None
         # Between the last answer before the sync and this one the sync happened: what was left before it
         # is what was left then less the pages handled since (zero pages too, which cost next to no bytes), so
         # that only the sync's own addition counts as dirtied.

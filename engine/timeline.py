@@ -48,9 +48,7 @@ class Downtime:
     """Until the destination's RESUME."""
 
 
-def itemise(
-    marks: Mapping[Mark, float], *, left_bytes: int = 0, bandwidth_bytes_per_s: float = 0.0
-) -> Downtime | None:
+def itemise(marks: Mapping[Mark, float], *, left_bytes: int = 0, bandwidth_bytes_per_s: float = 0.0) -> Downtime | None:
     """The items of the outage.
 
     Args:

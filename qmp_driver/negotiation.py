@@ -26,14 +26,14 @@ class Negotiated:
     dropped: tuple[str, ...]
 
 
-def abilities(source: Mapping[str, bool], destination: Mapping[str, bool], parameters: Mapping[str, object]) -> Abilities:
+def abilities(
+    source: Mapping[str, bool], destination: Mapping[str, bool], parameters: Mapping[str, object]
+) -> Abilities:
     """What both ends have."""
     return Abilities(capabilities=frozenset(source) & frozenset(destination), parameters=frozenset(parameters))
 
 
-def negotiate(
-    source: Mapping[str, bool], destination: Mapping[str, bool], wanted: Mapping[str, bool]
-) -> Negotiated:
+def negotiate(source: Mapping[str, bool], destination: Mapping[str, bool], wanted: Mapping[str, bool]) -> Negotiated:
     """Every capability that either end has, set true or false explicitly.
 
     Capabilities survive in the process from an earlier attempt or from whoever used it before, so nothing

@@ -1,7 +1,7 @@
 """``least_downtime``, the default: as little outage as a few percent of time can buy.
 
-QEMU takes the downtime limit for a permission: it stops the guest as soon as the rest *fits*, and uses all of it. And what
-it calls the rest leaves out what was sent and has not arrived (`whimbrel.engine.link`). So, in this order:
+QEMU takes the downtime limit for a permission: it stops the guest as soon as the rest *fits*, and uses all of it. And
+what it calls the rest leaves out what was sent and has not arrived (`whimbrel.engine.link`). So, in this order:
 
 1. **Aim low.** The limit starts at `outage_s` of link time, not at the greatest downtime.
 2. **Sync early while there is far to go.** QEMU looks at what the guest dirtied only when the rest is below the
@@ -9,10 +9,10 @@ it calls the rest leaves out what was sent and has not arrived (`whimbrel.engine
    certain to be larger than the greatest limit used here, the limit is raised to bring the sync forward.
 3. **Stop when iterations stop shrinking**: when a second more would buy less than `worth` seconds of outage, the limit
    goes to what is left, if the user's greatest downtime allows it.
-4. **Land.** Where the pipe is deep, the last iteration is sent in ever smaller portions, slower than the link, so that
-   the pipe has run empty when the guest stops. QEMU sends in windows of 100 ms, each portion as one burst at the
-   window's start: a bandwidth of ``q / 100 ms`` is a portion of q bytes. While the pipe drains the link is busy, so that
-   costs next to nothing.
+4. **Land.** Where the pipe is deep, the last iteration is sent in ever smaller portions, slower than the link, so
+   that the pipe has run empty when the guest stops. QEMU sends in windows of 100 ms, each portion as one burst at the
+   window's start: a bandwidth of ``q / 100 ms`` is a portion of q bytes. While the pipe drains the link is busy, so
+   that costs next to nothing.
 5. When the deadline passes, or the next iteration would end after it, all of the downtime allowed is given.
 
 The constants were found on QEMU 7.2 at 200 Mbit/s and 1 Gbit/s (benchmarks/README.md).
@@ -195,7 +195,7 @@ class LeastDowntime:
 
     def _begin_first(self, seen: Observation, goodput: float) -> Decision | None:
         """The end of the first iteration: a stream whose portions were not ours, so the pipe has to be followed."""
-        if LANDING_COST_S > GREATEST_COST * _sending_s(seen) + 0.01:
+        if GREATEST_COST * _sending_s(seen) + 0.01 < LANDING_COST_S:
             return None
         rest, room, pipe = 1.3 * self.outage_s * goodput, ROOM * WINDOW_S * goodput, self._link.pipe_bytes
         portions = max(1, math.ceil(pipe / room))
@@ -255,7 +255,9 @@ class LeastDowntime:
         else:
             landing.landed = True
             limit_s = 1.5 * self.outage_s * goodput * WINDOW_S / portion
-            return Decision(downtime_limit_s=min(seen.objectives.downtime_s, limit_s), because="landed: the pipe is empty")
+            return Decision(
+                downtime_limit_s=min(seen.objectives.downtime_s, limit_s), because="landed: the pipe is empty"
+            )
         # Raised again only well after this window's burst, so that it counts for the next window.
         held = portion <= TRICKLE_BYTES < wanted and at_s - landing.window_began_s > 0.3 * WINDOW_S
         if wanted < 0.9 * portion or held:

@@ -1,0 +1,49 @@
+"""The guests that are moved. RAM sizes are odd on purpose: see `whimbrel.guest.boot.DEFAULT_RAM_BYTES`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from whimbrel.guest.spec import WorkloadSpec
+
+MIB = 1 << 20
+BEAT_HZ = 200
+FINE_BEAT_HZ = 500
+"""Where single milliseconds count."""
+_PAGE_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A guest: what it does and how much memory it has."""
+
+    name: str
+    spec: WorkloadSpec
+    ram_bytes: int
+    """Not a multiple of 256 KiB."""
+
+
+def small(beat_hz: int = BEAT_HZ) -> Guest:
+    """An idle guest that is moved in no time: 32 MiB and 64 KiB, 16 MiB of them random."""
+    return Guest("small", _idle(16 * MIB, beat_hz), 32 * MIB + (64 << 10))
+
+
+def idle(beat_hz: int = BEAT_HZ) -> Guest:
+    """An idle guest: 128 MiB and 64 KiB, 112 MiB of them random."""
+    return Guest("idle", _idle(112 * MIB, beat_hz), 128 * MIB + (64 << 10))
+
+
+def writer(share: float, goodput_bytes_per_s: float) -> Guest:
+    """A guest of 512 MiB less 64 KiB, 448 MiB of them random, that rewrites whole pages of 256 MiB of it.
+
+    Args:
+        share: its rate as a share of the link's goodput, 0 to 1.
+        goodput_bytes_per_s: what one TCP stream gets through the link.
+    """
+    rate = share * goodput_bytes_per_s // _PAGE_BYTES * _PAGE_BYTES
+    spec = WorkloadSpec.uniform(448 * MIB, 256 * MIB, rate)
+    return Guest(f"writes {share:.0%}", spec, 512 * MIB - (64 << 10))
+
+
+def _idle(fill_bytes: int, beat_hz: int) -> WorkloadSpec:
+    return WorkloadSpec(classes=WorkloadSpec.idle(fill_bytes).classes, beat_hz=beat_hz)
