@@ -10,7 +10,7 @@ import asyncio
 import time
 from typing import Any, cast
 
-from qemu.qmp import ConnectError, EventListener, QMPClient
+from qemu.qmp import EventListener, QMPClient
 
 from whimbrel.engine.errors import WhimbrelError
 
@@ -20,7 +20,6 @@ from .stage import Moved, Stage
 POLL_S = 0.02
 DOWNTIME_LIMIT_MS = 300
 """QEMU's own default (DEFAULT_MIGRATE_SET_DOWNTIME, migration/migration.c)."""
-_RETRY_S = 0.002
 
 
 async def move(stage: Stage, *, ready: bool = False) -> Moved:
@@ -36,15 +35,14 @@ async def move(stage: Stage, *, ready: bool = False) -> Moved:
     argv = stage.destination_arguments("-incoming", f"tcp:{stage.place.host}:0")
     if ready:
         stage.spawn(argv)
-        await stage.until_there(stage.destination_qmp)
         stage.listen_to_destination()
-        await (await _connect(stage, "destination")).disconnect()  # from its greeting on it is up
+        await stage.until_up(stage.destination_qmp)
     watch = Stopwatch.start(stage.pids)
     began_ns = time.monotonic_ns()
     if not ready:
         stage.spawn(argv)
         stage.listen_to_destination()
-    source, destination = await _connect(stage, "source"), await _connect(stage, "destination")
+    source, destination = await stage.connect(stage.source_qmp), await stage.connect(stage.destination_qmp)
     stopped, resumed = EventListener("STOP"), EventListener("RESUME")
     source.register_listener(stopped)
     destination.register_listener(resumed)
@@ -65,7 +63,6 @@ async def move(stage: Stage, *, ready: bool = False) -> Moved:
         stop_wall_s=_stamp_s(stop),
         resume_wall_s=_stamp_s(resume),
         manager_cpu_s=watch.manager_cpu_s(),
-        pids=(),
         items={"before": (started_ns - began_ns) / 1e9},
     )
 
@@ -91,20 +88,6 @@ async def _until_completed(source: QMPClient) -> None:
 
 async def _ask(client: QMPClient, command: str) -> dict[str, Any]:
     return cast(dict[str, Any], await client.execute(command))
-
-
-async def _connect(stage: Stage, side: str) -> QMPClient:
-    """Connect to a monitor, also to one of a QEMU that is only just starting."""
-    path = stage.source_qmp if side == "source" else stage.destination_qmp
-    await stage.until_there(path)
-    while True:
-        client = QMPClient(side)
-        try:
-            await client.connect(str(path))
-        except ConnectError:
-            await asyncio.sleep(_RETRY_S)  # the socket is there before anybody listens at it
-        else:
-            return client
 
 
 def _stamp_s(event: Any) -> float:

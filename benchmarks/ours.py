@@ -27,8 +27,7 @@ async def move(stage: Stage, *, ready: bool = False) -> Moved:
     proxy: AddressProxy | None = None
     if ready or stage.place.relayed:
         stage.spawn(stage.destination_arguments("-incoming", "defer", "-S"))
-        await stage.until_there(stage.destination_qmp)
-        await stage.until_listening(stage.destination_qmp)
+        await stage.until_up(stage.destination_qmp)
         where: whimbrel.Destination = whimbrel.Existing(str(stage.destination_qmp))
         if stage.place.relayed:
             proxy = await AddressProxy.start(stage.destination_qmp, stage.place.reach)
@@ -65,7 +64,6 @@ async def _move(stage: Stage, where: whimbrel.Destination, *, from_call: bool) -
         stop_wall_s=moments.mark_s("source-stop"),
         resume_wall_s=moments.mark_s("destination-resume"),
         manager_cpu_s=cpu_s,
-        pids=stage.adopted_pids,
         items=items(moments, called_ns, ended_ns) | {f"downtime.{name}": value for name, value in downtime(report)},
     )
 

@@ -12,10 +12,13 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from qemu.qmp import ConnectError, QMPClient
+
 from whimbrel.engine.errors import WhimbrelError
 from whimbrel.guest.boot import guest_arguments
 from whimbrel.guest.monitor import GuestMonitor
 from whimbrel.guest.timeline import Timeline
+from whimbrel.qmp_driver.destination import StartedDestination
 
 from .guests import Guest
 from .load import Stopwatch
@@ -75,7 +78,6 @@ class Moved:
     stop_wall_s: float
     resume_wall_s: float
     manager_cpu_s: float
-    pids: tuple[int, ...]
     items: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
@@ -89,6 +91,7 @@ class Stage:
         self.folder = folder
         self.monitor = GuestMonitor()
         self._children: list[subprocess.Popen[bytes]] = []
+        self._taken_over: StartedDestination | None = None
         self._listening: asyncio.Task[None] | None = None
 
     @property
@@ -103,8 +106,14 @@ class Stage:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """The processes started by `spawn`."""
-        return tuple(child.pid for child in self._children)
+        """The QEMUs."""
+        ours = self._taken_over.process if self._taken_over is not None else None
+        return (*(child.pid for child in self._children), *((ours.pid,) if ours is not None else ()))
+
+    def take_over(self, started: StartedDestination | None) -> None:
+        """Have a destination that whimbrel started end with the stage; one of `spawn` does so anyway."""
+        if started is not None and started.owned:
+            self._taken_over = started
 
     def destination_arguments(self, *more: str, qmp: bool = True) -> list[str]:
         """The destination's command line: the source's, on other sockets, and what a mover adds."""
@@ -122,22 +131,33 @@ class Stage:
         attach = self.monitor.attach("destination", self.folder / "d.serial", timeout_s=BOOT_TIMEOUT_S)
         self._listening = asyncio.get_running_loop().create_task(attach)
 
-    async def until_there(self, socket: Path) -> None:
-        """Wait until a process that was started has made its socket.
+    async def connect(self, monitor: Path) -> QMPClient:
+        """Connect to a monitor, also to that of a QEMU that is only just starting.
 
         Raises:
-            WhimbrelError: it has not within a minute, or a process has ended; with what it said.
+            WhimbrelError: none within a minute, or a process has ended; with what it said.
         """
         deadline_s = time.monotonic() + BOOT_TIMEOUT_S
-        while not socket.exists():
+        while True:
+            if monitor.exists():
+                client = QMPClient(monitor.stem)
+                try:
+                    await client.connect(str(monitor))
+                    return client
+                except ConnectError:
+                    pass  # the socket is there a moment before anybody listens at it
             if time.monotonic() > deadline_s or any(child.poll() is not None for child in self._children):
-                raise WhimbrelError(f"no {socket.name}: {(self.folder / 'stderr').read_text(errors='replace').strip()}")
+                said = (self.folder / "stderr").read_text(errors="replace").strip()
+                raise WhimbrelError(f"no QEMU answers at {monitor.name}: {said or 'it said nothing'}")
             await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def until_up(self, monitor: Path) -> None:
+        """Wait until a QEMU has greeted, and leave its monitor free."""
+        await (await self.connect(monitor)).disconnect()
 
     async def boot(self) -> None:
         """Start the source and let its guest run for a while."""
         self.spawn([*self.place.source_prefix, *self._arguments("s", True)])
-        await self.until_there(self.source_qmp)
         await self.monitor.attach("source", self.folder / "s.serial", timeout_s=BOOT_TIMEOUT_S)
         await self.monitor.wait_first_beat("source", timeout_s=BOOT_TIMEOUT_S)
         await self.monitor.wait_beats(round(WARM_UP_S * self.guest.spec.beat_hz), side="source")
@@ -149,7 +169,7 @@ class Stage:
             MemoryLost: the memory is not what the guest wrote, or its counters went back.
             WhimbrelError: no heartbeat from the destination.
         """
-        others_cores = watch.others_cores((*self.pids, *moved.pids))
+        others_cores = watch.others_cores(self.pids)
         if self._listening is not None:
             await self._listening
         first = await self.monitor.wait_first_beat("destination", timeout_s=BOOT_TIMEOUT_S)
@@ -193,6 +213,8 @@ class Stage:
         for child in self._children:
             child.kill()
             await asyncio.to_thread(child.wait)
+        if self._taken_over is not None:
+            await self._taken_over.discard()
 
     def _arguments(self, letter: str, qmp: bool) -> list[str]:
         return guest_arguments(

@@ -300,6 +300,9 @@ class Machine:
         if command is Command.ARM:
             setup = self._pilot.setup(self._now_ns)
             self._note_steering(setup)
+            if setup.decision.abort:
+                self._signal(Signal.GIVEN_UP, setup.decision.because or "the policy gave up")
+                return
         elif command is Command.MIGRATE:
             self._pilot.start(self._now_ns)
         self._orders.append(Order(command, setup))

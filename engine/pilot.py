@@ -101,7 +101,11 @@ class Pilot:
         )
 
     def _steer(self, seen: Observation, now_ns: int) -> Steering:
-        decision = self.policy(seen)
+        broken = False
+        try:
+            decision = self.policy(seen)
+        except Exception as error:  # a policy is somebody's code: whatever it raises must not strand a guest
+            decision, broken = Decision(abort=True, because=f"the policy raised {error!r}"), True
         clamped: list[str] = []
         wanted = self._wanted(decision, clamped)
         changes = {
@@ -113,7 +117,7 @@ class Pilot:
             self.wake_every_ns = round(wake_after_s * 1e9)
         if self.wake_every_ns is not None:
             self.next_wake_ns = now_ns + self.wake_every_ns
-        if decision.abort and not self.objectives.may_abort:
+        if decision.abort and not self.objectives.may_abort and not broken:
             clamped.append("abort: the objectives do not allow giving up")
             decision = replace(decision, abort=False)
         return Steering(

@@ -53,7 +53,8 @@ def negotiate(source: Mapping[str, bool], destination: Mapping[str, bool], wante
         if not state:
             continue
         if lacking:
-            dropped.append(f"{name} dropped: the {' and the '.join(lacking)} has none")
+            verb = "has" if len(lacking) == 1 else "have"
+            dropped.append(f"{name} dropped: the {' and the '.join(lacking)} {verb} none")
         else:
             on.add(name)
     return Negotiated({name: name in on for name in sorted(set(source) | set(destination))}, tuple(dropped))

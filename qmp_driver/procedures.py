@@ -104,6 +104,7 @@ class Procedures:
         monitor = await self.source.connect(self.source_address)
         self.truth = await SourceTruth.read(monitor)
         facts = self.truth.facts
+        self.source.status = facts.migration_status or ""  # of an earlier migration: no news for this one
         self.was_running = facts.run_state == "running"
         self._capabilities["source"], self._parameters = await asyncio.gather(
             replies.query_capabilities(monitor), replies.query_parameters(monitor)
@@ -265,6 +266,9 @@ class Procedures:
         await self._await_final_status()
         if self.was_running:
             await self._see_running()
+        await self._put_back()
+
+    async def _put_back(self) -> None:
         try:
             await replies.set_parameters(self.source.require(), to_put_back(self._parameters))
             await replies.set_capabilities(self.source.require(), self._capabilities["source"])
@@ -307,6 +311,7 @@ class Procedures:
             raise CannotConnect("its monitor does not answer any more", side="source")
         if self.was_running:
             await replies.cont(self.source.require())
+        await self._put_back()
 
     # ---- resolving
 

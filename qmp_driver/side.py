@@ -115,6 +115,7 @@ class Side:
             CannotConnect: no session came about.
         """
         self.address = address
+        self.status = None  # whatever it says first on a new connection is news
         self._lost.clear()
         try:
             monitor = await Monitor.connect(

@@ -7,12 +7,13 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.driving import SECOND, Drive, Recorder, drive, to_handover, to_precopy, to_the_end
-from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Marked, Order
-from whimbrel.engine.policy import Abilities, Decision, Objectives, Reason
+from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Machine, Marked, Order, Sampled
+from whimbrel.engine.policy import Abilities, Decision, Objectives, Observation, Reason
 from whimbrel.engine.protocol import DEFAULT_WAITS
 from whimbrel.engine.resolve import DestinationClass, SourceClass
 from whimbrel.engine.signals import Command, Signal
 from whimbrel.engine.states import STAGES, Owner, Phase
+from whimbrel.engine.statistics import Statistics
 from whimbrel.engine.timeline import Mark
 
 C, P, S = Command, Phase, Signal
@@ -438,3 +439,26 @@ def test_a_glance_shows_the_latest_numbers() -> None:
     assert progress.dirty_bytes_per_s == pytest.approx(50)
     assert progress.elapsed_s == 6.0
     assert it.machine.owner is Owner.SOURCE
+
+
+@pytest.mark.parametrize("reason", [Reason.SETUP, Reason.ITERATION])
+def test_a_policy_that_raises_ends_the_migration_and_is_named(reason: Reason) -> None:
+    """Somebody's code may fail at any time: the guest stays where it is and the report says why."""
+
+    def faulty(seen: Observation) -> Decision:
+        if seen.reason is reason:
+            raise KeyError("thing")
+        return Decision()
+
+    machine = Machine(policy=faulty)
+    for signal in (Signal.START, Signal.INSPECT_DONE, Signal.PREPARE_DONE, Signal.ARM_DONE, Signal.SOURCE_ACTIVE):
+        machine.receive(Happened(signal), 0)
+    machine.receive(Sampled(Statistics(at_ns=1, iteration=1, remaining_bytes=9)), 1)
+    machine.receive(Sampled(Statistics(at_ns=2, iteration=2, remaining_bytes=9)), 2)
+    assert machine.phase is Phase.CANCELLING
+    for signal in (Signal.SOURCE_CANCELLED, Signal.DISCARD_DESTINATION_DONE, Signal.RESTORE_SOURCE_DONE):
+        machine.receive(Happened(signal), 3)
+    report = machine.report()
+    assert report is not None
+    assert (report.outcome, report.owner) == ("failed", "source")
+    assert report.why == "the policy raised KeyError('thing')"

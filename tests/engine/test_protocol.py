@@ -327,3 +327,10 @@ def test_a_live_state_without_a_deadline_is_watched_otherwise(explored: Explored
         now = taken.state
         if not now.phase.is_end and now.deadline_ns is None:
             assert now.phase in (P.PRECOPY, P.PREFLIGHT), now
+
+
+def test_words_that_came_while_both_were_asked_are_not_waited_for_again() -> None:
+    signals = (*TO_HANDOVER, S.DESTINATION_LOST, S.SOURCE_COMPLETED, S.DESTINATION_COMPLETED, S.VERDICT_GOES_ON)
+    state, commands = walk(signals)
+    assert (state.phase, state.owner) == (P.ACTIVATING, Owner.DESTINATION)
+    assert commands[-1] is C.RESUME_DESTINATION

@@ -74,7 +74,7 @@ def test_what_one_end_lacks_is_dropped_and_said() -> None:
     assert negotiate(rich, BASE, {"multifd": True}).dropped == ("multifd dropped: the destination has none",)
     assert negotiate(BASE, rich, {"multifd": True}).dropped == ("multifd dropped: the source has none",)
     assert negotiate(BASE, BASE, {"multifd": True}).dropped == (
-        "multifd dropped: the source and the destination has none",
+        "multifd dropped: the source and the destination have none",
     )
     assert negotiate(BASE, rich, {"multifd": True}).capabilities["multifd"] is False
 

@@ -1,0 +1,100 @@
+"""Runs moves in pairs: bare, ours, bare, ours ... on the same guest and the same link."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import bare, ours
+from .guests import Guest
+from .load import Stopwatch, until_quiet
+from .place import Place
+from .stage import Move, stage
+
+BUSY_CORES = 0.5
+"""A pair during which others used more than this is done again: it says more about them."""
+GREATEST_REPEATS = 5
+"""Of one pair; the last is taken as it comes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How runs are made."""
+
+    runs: int
+    patience_s: float = 0.0
+    """How long to wait for a quiet machine before each pair, seconds."""
+    lock: Path | None = None
+    """Held during each pair: others that measure may hold it too."""
+    say: Callable[[str], None] = print
+
+
+@dataclass(slots=True)
+class Pairs:
+    """What was measured; `bare[i]` and `ours[i]` are one pair."""
+
+    bare: list[Move] = field(default_factory=list[Move])
+    ours: list[Move] = field(default_factory=list[Move])
+    repeated: int = 0
+    """Pairs that were thrown away because others used the machine."""
+
+    def values(self, of: Callable[[Move], float]) -> tuple[list[float], list[float]]:
+        """A figure of each of ours, and of each of the bare ones."""
+        return [of(move) for move in self.ours], [of(move) for move in self.bare]
+
+
+async def run_pairs(place: Place, guest: Guest, manner: Manner, *, ready: bool = False) -> Pairs:
+    """Move the guest so many times each way; which half of a pair comes first alternates.
+
+    Raises:
+        WhimbrelError: a move failed or lost memory. Nothing is left out in silence.
+    """
+    done = Pairs()
+    for run in range(manner.runs):
+        for attempt in range(GREATEST_REPEATS + 1):
+            with _holding(manner.lock):
+                await until_quiet(manner.patience_s)
+                pair = await _pair(place, guest, ready, ours_first=bool(run % 2))
+            others = max(move.others_cores for move in pair.values())
+            busy = others > BUSY_CORES and manner.patience_s > 0 and attempt < GREATEST_REPEATS
+            manner.say(
+                f"  {guest.name} {run + 1}/{manner.runs}: "
+                + ", ".join(f"{by} {move.gap_s * 1e3:.1f} ms in {move.total_s:.3f} s" for by, move in pair.items())
+                + f" (others: {others:.2f} cores{'; again' if busy else ''})"
+            )
+            if not busy:
+                break
+            done.repeated += 1
+        done.bare.append(pair["bare"])
+        done.ours.append(pair["whimbrel"])
+    return done
+
+
+async def _pair(place: Place, guest: Guest, ready: bool, *, ours_first: bool) -> dict[str, Move]:
+    movers = {"bare": bare.move, "whimbrel": ours.move}
+    order = sorted(movers, reverse=ours_first)
+    pair: dict[str, Move] = {}
+    for by in order:
+        async with stage(place, guest) as standing:
+            watch = Stopwatch.start(standing.pids)
+            moved = await movers[by](standing, ready=ready)
+            pair[by] = await standing.judge(by, moved, watch)
+    return dict(sorted(pair.items()))
+
+
+@contextlib.contextmanager
+def _holding(lock: Path | None) -> Generator[None, None, None]:
+    if lock is None:
+        yield
+        return
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
