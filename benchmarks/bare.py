@@ -82,7 +82,8 @@ async def _until_completed(source: QMPClient) -> None:
         if info["status"] == "completed":
             return
         if info["status"] in ("failed", "cancelled"):
-            raise WhimbrelError(f"the bare migration {info['status']}: {info.get('error-desc', 'QEMU gives no reason')}")
+            because = info.get("error-desc", "QEMU gives no reason")
+            raise WhimbrelError(f"the bare migration {info['status']}: {because}")
         await asyncio.sleep(POLL_S)
 
 

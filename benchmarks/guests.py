@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from whimbrel.guest.spec import WorkloadSpec
+from whimbrel.guest.spec import Content, PageClass, WorkloadSpec
 
 MIB = 1 << 20
 BEAT_HZ = 200
@@ -29,8 +29,19 @@ def small(beat_hz: int = BEAT_HZ) -> Guest:
 
 
 def idle(beat_hz: int = BEAT_HZ) -> Guest:
-    """An idle guest: 128 MiB and 64 KiB, 112 MiB of them random."""
-    return Guest("idle", _idle(112 * MIB, beat_hz), 128 * MIB + (64 << 10))
+    """An idle guest of 128 MiB and 64 KiB: 14 MiB of zeros, and then 112 MiB of random content up to the end.
+
+    QEMU sends memory from the lowest address to the highest, and zero pages in no time. Had the zeros been last, a
+    sender that stops early would stop among them, and the outage would not be what its limit lets it be.
+    """
+    zeros = PageClass(name="zeros", size_bytes=14144 << 10, content=Content.ZERO)
+    classes = (zeros, PageClass(name="cold", size_bytes=112 * MIB))
+    return Guest("idle", WorkloadSpec(classes=classes, beat_hz=beat_hz), 128 * MIB + (64 << 10))
+
+
+def idle_zeros_last(beat_hz: int = BEAT_HZ) -> Guest:
+    """The same with its random content first and 14 MiB of zeros at the end: kind to a sender that stops early."""
+    return Guest("idle, zeros last", _idle(112 * MIB, beat_hz), 128 * MIB + (64 << 10))
 
 
 def writer(share: float, goodput_bytes_per_s: float) -> Guest:

@@ -43,9 +43,7 @@ async def move(stage: Stage, *, ready: bool = False) -> Moved:
 
 async def _move(stage: Stage, where: whimbrel.Destination, *, from_call: bool) -> Moved:
     log = stage.folder / "log.jsonl"
-    migration = whimbrel.Migration(
-        str(stage.source_qmp), where, whimbrel.Options(host=stage.place.host, log_path=log)
-    )
+    migration = whimbrel.Migration(str(stage.source_qmp), where, whimbrel.Options(host=stage.place.host, log_path=log))
     stage.listen_to_destination()
     watch = Stopwatch.start(stage.pids)
     called_ns = time.monotonic_ns()
@@ -94,9 +92,10 @@ class Moments:
     def qmp_s(self, side: str, event: str, status: str = "") -> float:
         """Moment at which QEMU says that an event happened, wall-clock seconds."""
         for line in self._lines:
-            if line["kind"] == "qmp" and (line["side"], line["event"]) == (side, event):
-                if line["data"].get("status", "") == status:
-                    return float(line["at_s"])
+            if line["kind"] != "qmp" or line["data"].get("status", "") != status:
+                continue
+            if (line["side"], line["event"]) == (side, event):
+                return float(line["at_s"])
         raise LookupError(f"the log has no {event} {status} of the {side}")
 
     def mark_s(self, mark: str) -> float:

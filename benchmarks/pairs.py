@@ -55,19 +55,21 @@ async def run_pairs(place: Place, guest: Guest, manner: Manner, *, ready: bool =
     """
     done = Pairs()
     for run in range(manner.runs):
-        for attempt in range(GREATEST_REPEATS + 1):
+        chances = GREATEST_REPEATS if manner.patience_s > 0 else 0
+        while True:
             with _holding(manner.lock):
                 await until_quiet(manner.patience_s)
                 pair = await _pair(place, guest, ready, ours_first=bool(run % 2))
             others = max(move.others_cores for move in pair.values())
-            busy = others > BUSY_CORES and manner.patience_s > 0 and attempt < GREATEST_REPEATS
+            again = others > BUSY_CORES and chances > 0
             manner.say(
                 f"  {guest.name} {run + 1}/{manner.runs}: "
                 + ", ".join(f"{by} {move.gap_s * 1e3:.1f} ms in {move.total_s:.3f} s" for by, move in pair.items())
-                + f" (others: {others:.2f} cores{'; again' if busy else ''})"
+                + f" (others: {others:.2f} cores{'; again' if again else ''})"
             )
-            if not busy:
+            if not again:
                 break
+            chances -= 1
             done.repeated += 1
         done.bare.append(pair["bare"])
         done.ours.append(pair["whimbrel"])
@@ -97,4 +99,3 @@ def _holding(lock: Path | None) -> Generator[None, None, None]:
         yield
     finally:
         os.close(descriptor)
-

@@ -184,7 +184,8 @@ class AddressProxy:
         self._tasks.add(task)
         try:
             from_qemu, to_qemu = await asyncio.open_unix_connection(self._monitor, limit=_LINE_BYTES)
-            both = {asyncio.ensure_future(self._copy(reader, to_qemu)), asyncio.ensure_future(self._answer(from_qemu, writer))}
+            there, back = self._copy(reader, to_qemu), self._answer(from_qemu, writer)
+            both = {asyncio.ensure_future(there), asyncio.ensure_future(back)}
             try:
                 await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -139,7 +140,7 @@ class Stage:
         """
         deadline_s = time.monotonic() + BOOT_TIMEOUT_S
         while True:
-            if monitor.exists():
+            if os.path.exists(monitor):  # no wait
                 client = QMPClient(monitor.stem)
                 try:
                     await client.connect(str(monitor))

@@ -44,7 +44,7 @@ class Journal:
         self._fd = descriptor
         self._lines = 0
         self._muted = False
-        self._encoder = msgspec.json.Encoder(enc_hook=_encode_odd)
+        self._encoder = msgspec.json.Encoder(enc_hook=str)
 
     @classmethod
     def create(cls, path: Path, *, field: str = "log") -> Journal:
@@ -169,9 +169,3 @@ def is_held(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-def _encode_odd(value: Any) -> Any:
-    if isinstance(value, (set, frozenset)):
-        return sorted(str(each) for each in cast("frozenset[object]", value))
-    return str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +54,7 @@ class Options:
         goal = self.objectives
         if not 0.001 <= goal.downtime_s <= 2000:
             raise BadInput("downtime", f"{goal.downtime_s:g} s", "1 ms to 2000 s")
-        if goal.deadline_s is not None and goal.deadline_s <= 0:
+        if goal.deadline_s is not None and not 0 < goal.deadline_s < math.inf:
             raise BadInput("deadline", f"{goal.deadline_s:g} s", "more than 0 s")
         if goal.bandwidth_bytes_per_s is not None and goal.bandwidth_bytes_per_s < 1:
             raise BadInput("bandwidth", goal.bandwidth_bytes_per_s, "at least 1 byte per second")
@@ -63,8 +64,10 @@ class Options:
             raise BadInput("port", self.port, "0 (any) to 65535")
         if self.host in ALL_ADDRESSES:
             raise BadInput("host", self.host, "one address of the destination's host, not all of them")
-        if self.stall_s <= 0:
-            raise BadInput("stall", self.stall_s, "more than 0 s")
+        if not 0 < self.stall_s < math.inf:
+            raise BadInput("stall", f"{self.stall_s:g} s", "more than 0 s")
+        if not 0 <= self.reconnect_s < math.inf:
+            raise BadInput("reconnect", f"{self.reconnect_s:g} s", "0 s or more")
 
     @property
     def stall_ns(self) -> int:

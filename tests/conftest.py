@@ -38,8 +38,8 @@ def short_folder(tmp_path: Path) -> Generator[Path, None, None]:
 def own_folders(tmp_path: Path, short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[None, None, None]:
     """Logs, sockets and caches go to folders of the test; whoever still runs out of them at its end is a failure."""
     places = {
-        "XDG_STATE_HOME": tmp_path / "state",
-        "XDG_CACHE_HOME": tmp_path / "cache",
+        "XDG_STATE_HOME": short_folder / "state",
+        "XDG_CACHE_HOME": short_folder / "cache",
         "XDG_RUNTIME_DIR": short_folder / "run",
         "TMPDIR": short_folder / "tmp",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ async def test_the_example_moves_a_guest(world: World, tmp_path: Path) -> None:
     )
     output, _ = await process.communicate()
     text = output.decode()
-    (log,) = (tmp_path / "state" / "whimbrel" / "log").glob("*.jsonl")
+    (log,) = (Path(os.environ["XDG_STATE_HOME"]) / "whimbrel" / "log").glob("*.jsonl")
     for line in read_log(log):
         if line["kind"] == "learnt":
             world.hear(line["facts"])  # so that the destination, which outlives the example, ends with the test

@@ -1,12 +1,12 @@
-"""The command line. The only place that prints, parses people's units and owns the event loop."""
+"""The command line. With `render` and `live` the only place that prints, parses people's units and owns the loop."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
+import os
 import sys
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Coroutine, Generator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -23,13 +23,13 @@ from whimbrel.engine.errors import (
     CannotConnect,
     MigrationCancelled,
     MigrationFailed,
-    PreflightFailed,
     PreparationFailed,
     WhimbrelError,
 )
 from whimbrel.engine.policy import Objectives
 from whimbrel.engine.report import CompletedReport
-from whimbrel.live import show
+from whimbrel.live import console as new_console
+from whimbrel.live import interruptible, show
 from whimbrel.migration import Migration
 from whimbrel.policies import resolve
 from whimbrel.qmp_driver.options import Options
@@ -38,16 +38,27 @@ from whimbrel.units import parse_duration, parse_rate, parse_size
 T = TypeVar("T")
 
 OK, FAILED, BAD_INPUT, NOT_BEGUN, CANCELLED, UNSETTLED = 0, 1, 2, 3, 4, 5
+BY_SIGNAL = 130
+"""What typer makes of a ctrl-C."""
 
-EPILOG = """
-Exit codes: 0 done · 1 failed, the guest is where the message says · 2 bad input · 3 not begun: refused by the
-preflight, or a side could not be reached or prepared · 4 cancelled · 5 the owner of the guest could not be settled.
+EPILOG = """\b
+Exit codes:
+  0  done
+  1  failed: the message says where the guest is
+  2  bad input
+  3  not begun: refused by the preflight, or a side could not be reached or
+     prepared
+  4  cancelled
+  5  who owns the guest could not be settled
 """
+
+UsageError: Any = typer.BadParameter.__mro__[1]
+"""What typer raises for an unknown option and the like; it exports only this heir of it."""
 
 app = typer.Typer(
     name="whimbrel",
     help="Live migration for QEMU without libvirt.",
-    epilog=EPILOG,
+    epilog=EPILOG + "\nwhimbrel COMMAND --help shows examples.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -55,31 +66,78 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
-Downtime = Annotated[str, typer.Option(help="Greatest downtime allowed, such as 300ms.")]
-Deadline = Annotated[str | None, typer.Option(help="When it should be over, such as 2m.")]
-Bandwidth = Annotated[str | None, typer.Option(help="Send at most this much, such as 50MiB/s or 1Gbit/s.")]
-PolicyName = Annotated[str, typer.Option("--policy", help="NAME, NAME:key=value,…, or FILE.py:NAME.")]
-Log = Annotated[Path | None, typer.Option(help="Where the log goes: a new file.")]
-Seed = Annotated[int, typer.Option(help="Of the guest's choices and contents.")]
+JSON_HELP = (
+    "One JSON object on standard output, nothing else. An error without a report is "
+    '{"error": {"kind": …, "message": …, "exit_code": …}}.'
+)
+Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
+Downtime = Annotated[str, typer.Option(metavar="TIME", help="Greatest downtime allowed, such as 300ms.")]
+Deadline = Annotated[str | None, typer.Option(metavar="TIME", help="When it should be over, such as 2m.")]
+Bandwidth = Annotated[
+    str | None, typer.Option(metavar="RATE", help="Send at most this much, such as 50MiB/s or 1Gbit/s.")
+]
+PolicyName = Annotated[
+    str, typer.Option("--policy", metavar="POLICY", help="NAME, NAME:key=value,…, or FILE.py:NAME.")
+]
+Log = Annotated[Path | None, typer.Option(metavar="PATH", help="Where the log goes: a new file.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Of the guest's choices and contents.")]
+Beats = Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="Heartbeats per second.")]
+Classes = Annotated[
+    list[str] | None,
+    typer.Option("--class", metavar="CLASS", help="Pages of the guest, such as hot:size=64MiB,rate=20MiB/s; repeat."),
+]
+MemoryLoss = Annotated[
+    bool, typer.Option("--accept-memory-loss", help="Go on where this QEMU is known to lose guest writes.")
+]
+SourceQmp = Annotated[
+    str, typer.Argument(metavar="SOURCE_QMP", help="QMP monitor of the running guest: a socket's path or HOST:PORT.")
+]
+DestinationQmp = Annotated[
+    str | None,
+    typer.Option(
+        "--to",
+        metavar="QMP",
+        help="QMP of a destination that you started with -incoming defer; default: one is started on this host.",
+    ),
+]
+DestinationQemu = Annotated[
+    str | None, typer.Option(metavar="BINARY", help="QEMU of the destination; default: the source's.")
+]
+Replacements = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--replace", metavar="KEY=VALUE", help="Instead of an argument that can't be taken over, as KEY=VALUE; repeat."
+    ),
+]
+DisksShared = Annotated[bool, typer.Option("--disks-shared", help="You vouch that both ends see the same disks.")]
 
 
-def main() -> None:
-    """Run the command line; never shows a traceback for what a user did."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit; never shows a traceback for what a user did.
+
+    Args:
+        arguments: without the program's name; ``None``: those of the process.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        app(standalone_mode=True)
-    except BadInput as error:
-        _fail(BAD_INPUT, error)
-    except (CannotConnect, PreflightFailed, PreparationFailed) as error:
-        _fail(NOT_BEGUN, error)
-    except MigrationCancelled as error:
-        _fail(CANCELLED, error)
-    except MigrationFailed as error:
-        _fail(exit_code(error.report), error)
+        returned = app(words, prog_name="whimbrel", standalone_mode=False)
+        code = returned if isinstance(returned, int) else OK
+    except UsageError as error:
+        error.show()
+        code = BAD_INPUT
+        _tell_error(error, error.format_message(), code, words)
     except WhimbrelError as error:
-        _fail(FAILED, error)
-    except KeyboardInterrupt:
-        _fail(CANCELLED, WhimbrelError("stopped before anything was begun"))
+        code = _code_of(error)
+        new_console(stderr=True).print(f"whimbrel: {error}", soft_wrap=True)
+        if getattr(error, "report", None) is None:
+            _tell_error(error, str(error), code, words)
+    except OSError as error:  # a full disk, a folder for temporary files that is not there
+        code = NOT_BEGUN
+        new_console(stderr=True).print(f"whimbrel: {error}", soft_wrap=True)
+        _tell_error(error, str(error), code, words)
+    except (KeyboardInterrupt, typer.Abort):
+        code = CANCELLED
+    raise SystemExit(CANCELLED if code == BY_SIGNAL else code)
 
 
 def exit_code(report: CompletedReport) -> int:
@@ -91,84 +149,91 @@ def exit_code(report: CompletedReport) -> int:
     return CANCELLED if report.outcome == "cancelled" else FAILED
 
 
-def _fail(code: int, error: WhimbrelError) -> NoReturn:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"whimbrel: {error}", markup=False)
-    raise SystemExit(code)
+def _code_of(error: WhimbrelError) -> int:
+    """Whatever ends without a report ended before anything was begun."""
+    if isinstance(error, MigrationFailed | MigrationCancelled):
+        return CANCELLED if error.report is None else exit_code(error.report)
+    if isinstance(error, _Interrupted):
+        return CANCELLED
+    return BAD_INPUT if isinstance(error, BadInput) else NOT_BEGUN
+
+
+class _Interrupted(WhimbrelError):
+    """ctrl-C where nothing has to be seen to its end."""
+
+
+def _tell_error(error: Exception, message: str, code: int, words: Sequence[str]) -> None:
+    if "--json" in words:
+        _print_json({"error": {"kind": type(error).__name__, "message": message, "exit_code": code}})
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(work)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise _Interrupted("stopped before anything was begun") from None
 
 
 def _print_json(value: Any) -> None:
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value, enc_hook=str)).decode() + "\n")
-
-
-def _objectives(downtime: str, deadline: str | None, bandwidth: str | None) -> Objectives:
-    return Objectives(
-        downtime_s=parse_duration(downtime, field="downtime"),
-        deadline_s=None if deadline is None else parse_duration(deadline, field="deadline"),
-        bandwidth_bytes_per_s=None if bandwidth is None else round(parse_rate(bandwidth, field="bandwidth")),
-    )
+    text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str)).decode()
+    stream = new_console().file
+    stream.write(text + "\n")
+    stream.flush()
 
 
 @contextlib.contextmanager
-def _interruptible(call_off: Callable[[], None], console: Console) -> Generator[None]:
-    """ctrl-C and SIGTERM call the migration off; it is seen to its end either way."""
-    loop = asyncio.get_running_loop()
-
-    def on_signal() -> None:
-        console.print("calling it off; where that is too late, it ends first", style="yellow")
-        call_off()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
+def _ending(code: int) -> Generator[None]:
+    """Exit with this code after the block prints; a ctrl-C in it changes nothing of what has happened."""
     try:
         yield
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+    except KeyboardInterrupt:
+        pass
+    raise typer.Exit(code)
 
 
-@app.command(epilog=EPILOG)
+@app.callback()
+def whimbrel(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    """Live migration for QEMU without libvirt."""
+
+
+@app.command(epilog=EPILOG, short_help="Move a guest between two QEMUs, and verify it.")
 def demo(
-    guest: Annotated[
-        list[str] | None,
-        typer.Option("--class", help="A page class of the guest, such as hot:size=64MiB,rate=20MiB/s; repeat."),
-    ] = None,
-    ram: Annotated[str, typer.Option(help="RAM of the guest; QEMU < 9.0 under TCG loses writes at multiples of 256KiB.")] = "524224KiB",
-    beats: Annotated[int, typer.Option(help="Heartbeats per second.")] = 200,
+    guest: Classes = None,
+    ram: Annotated[
+        str,
+        typer.Option(metavar="SIZE", help="RAM of the guest; QEMU < 9.0 under TCG loses writes at multiples of 256KiB."),
+    ] = "524224KiB",
+    beats: Beats = 200,
     seed: Seed = 1,
     downtime: Downtime = "300ms",
     deadline: Deadline = None,
     bandwidth: Bandwidth = "128MiB/s",
     policy: PolicyName = "least_downtime",
-    source_qemu: Annotated[str, typer.Option(help="QEMU binary of the source.")] = "qemu-system-x86_64",
-    destination_qemu: Annotated[str | None, typer.Option(help="QEMU binary of the destination; default: the source's.")] = None,
-    machine: Annotated[str, typer.Option(help="Machine type.")] = "q35",
+    source_qemu: Annotated[
+        str, typer.Option(metavar="BINARY", help="QEMU of the source.")
+    ] = "qemu-system-x86_64",
+    destination_qemu: DestinationQemu = None,
+    machine: Annotated[str, typer.Option(metavar="TYPE", help="Machine type.")] = "q35",
     log: Log = None,
-    keep_log: Annotated[bool, typer.Option(help="Keep the log and say where it is; --json and --log imply it.")] = False,
-    accept_memory_loss: Annotated[bool, typer.Option(help="Go on where this QEMU is known to lose guest writes.")] = False,
+    keep_log: Annotated[
+        bool, typer.Option("--keep-log", help="Keep the log and say where it is; --json and --log imply it.")
+    ] = False,
+    accept_memory_loss: MemoryLoss = False,
     as_json: Json = False,
 ) -> None:
     """Boot the built-in workload guest in a real QEMU, move it to another, verify its memory, report.
 
+    \b
     Examples:
-
       whimbrel demo
-
-      whimbrel demo --class hot:size=64MiB,rate=60MiB/s --bandwidth 100MiB/s --downtime 100ms --json
+      whimbrel demo --class hot:size=64MiB,rate=60MiB/s --bandwidth 100MiB/s
+      whimbrel demo --downtime 100ms --log demo.jsonl --json
     """
-    from whimbrel.demo import DEFAULT_CLASSES, DemoOptions, run_demo
+    from whimbrel.demo import DEFAULT_CLASSES, DemoOptions, DemoResult, run_demo
 
-    options = Options(
-        objectives=_objectives(downtime, deadline, bandwidth),
-        policy=resolve(policy),
-        policy_name=policy,
-        log_path=log,
-        accept_memory_loss=accept_memory_loss,
-    )
     wanted = DemoOptions(
         classes=tuple(guest or DEFAULT_CLASSES),
         ram_bytes=parse_size(ram, field="ram"),
@@ -177,280 +242,282 @@ def demo(
         source_binary=source_qemu,
         destination_binary=destination_qemu,
         machine=machine,
-        options=options,
+        options=Options(
+            objectives=_objectives(downtime, deadline, bandwidth),
+            policy=resolve(policy),
+            policy_name=policy,
+            log_path=_new_file(log),
+            accept_memory_loss=accept_memory_loss,
+        ),
     )
-    console = Console(stderr=as_json, highlight=False)
+    wanted.workload()
+    console = new_console(stderr=as_json)
 
-    async def go() -> Any:
+    async def go() -> DemoResult:
         task = asyncio.current_task()
+        assert task is not None
         begun: list[Migration] = []
 
-        def call_off() -> None:
+        def call_off(count: int) -> None:
             if begun:
                 begun[0].cancel()
-            elif task is not None:
+            elif count == 1:  # a second time would cut the cleaning up short
                 task.cancel()
 
         async def watch(migration: Migration) -> None:
             await show(migration.progress(), console)
 
-        with _interruptible(call_off, console):
-            return await run_demo(
-                wanted,
-                say=lambda text: console.print(text, style="dim"),
-                watch=watch,
-                on_migration=begun.append,
-            )
+        with interruptible(call_off, console):
+            await _check_qemu("source-qemu", source_qemu, machine)
+            if destination_qemu is not None:
+                await _check_qemu("destination-qemu", destination_qemu)
+            say = lambda text: console.print(text, style="dim")  # noqa: E731
+            return await run_demo(wanted, say=say, watch=watch, on_migration=begun.append)
 
-    try:
-        result = _run(go())
-    except asyncio.CancelledError:
-        _fail(CANCELLED, MigrationCancelled("called off before the migration began", report=None, owner="source"))
-    kept = keep_log or as_json or log is not None or result.report.outcome != "completed"
-    if not kept and result.log:
-        Path(result.log).unlink(missing_ok=True)
-    if as_json:
-        _print_json(result.as_dict())
-    else:
-        console.print(render.report(result.report, render.guest_view(asdict(result))))
-        if result.error:
-            console.print(f"\n{result.error}", style="red", markup=False)
-        if kept:
-            console.print(f"log: {result.log}", soft_wrap=True)
+    result = _run(go())
     code = exit_code(result.report)
-    raise typer.Exit(FAILED if code == OK and result.memory_verified is not True else code)
+    with _ending(FAILED if code == OK and result.memory_verified is not True else code):
+        kept = keep_log or as_json or log is not None or code != OK
+        if not kept and result.log:
+            Path(result.log).unlink(missing_ok=True)
+        if as_json:
+            _print_json(result.as_dict())
+        else:
+            seen = render.guest_view(asdict(result))
+            console.print(render.report(result.report, seen, destination_stays=False))
+            if kept:
+                console.print(f"log: {result.log}", soft_wrap=True)
+        if result.error:
+            new_console(stderr=True).print(f"whimbrel: {result.error}", soft_wrap=True)
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=EPILOG, short_help="Move a running guest, given its QMP monitor.")
 def migrate(
-    source_qmp: Annotated[str, typer.Argument(help="QMP monitor of the running guest: a socket's path or HOST:PORT.")],
-    destination_qmp: Annotated[
-        str | None,
-        typer.Option("--to", help="QMP of a destination that you started with -incoming defer; default: we start one."),
-    ] = None,
-    destination_qemu: Annotated[str | None, typer.Option(help="QEMU binary for the destination that we start.")] = None,
-    replace_: Annotated[
-        list[str] | None,
-        typer.Option("--replace", help="Replacement for an argument that can't be taken over, as KEY=VALUE; repeat."),
-    ] = None,
-    disks_shared: Annotated[bool, typer.Option(help="You vouch that both ends see the same disks.")] = False,
-    host: Annotated[str, typer.Option(help="Address at which the destination listens for the stream.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Its port; 0: the kernel chooses.")] = 0,
+    source_qmp: SourceQmp,
+    destination_qmp: DestinationQmp = None,
+    destination_qemu: DestinationQemu = None,
+    replace_: Replacements = None,
+    disks_shared: DisksShared = False,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where the destination listens for the stream.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="PORT", help="Its port; 0: the kernel chooses.")] = 0,
     downtime: Downtime = "300ms",
     deadline: Deadline = None,
     bandwidth: Bandwidth = None,
     policy: PolicyName = "least_downtime",
     log: Log = None,
-    keep_source: Annotated[bool, typer.Option(help="Leave the source process after a success.")] = False,
-    accept_memory_loss: Annotated[bool, typer.Option(help="Go on where this QEMU is known to lose guest writes.")] = False,
+    keep_source: Annotated[
+        bool, typer.Option("--keep-source", help="Leave the source process after a success.")
+    ] = False,
+    accept_memory_loss: MemoryLoss = False,
     as_json: Json = False,
 ) -> None:
     """Move a running guest, given nothing but its QMP monitor.
 
+    ctrl-C and SIGTERM call it off where that is still safe: the guest then stays where it is.
+
+    \b
     Examples:
-
       whimbrel migrate /run/vm/qmp.sock
-
-      whimbrel migrate /run/vm/qmp.sock --downtime 100ms --bandwidth 1Gbit/s --log move.jsonl
+      whimbrel migrate /run/vm/qmp.sock --downtime 100ms --bandwidth 1Gbit/s
+      whimbrel migrate /run/vm/qmp.sock --to other:4444 --host 10.0.0.2
     """
-    from whimbrel.qmp_driver.destination import Existing, FromSource
-
     options = Options(
         objectives=_objectives(downtime, deadline, bandwidth),
         policy=resolve(policy),
         policy_name=policy,
-        log_path=log,
+        log_path=_new_file(log),
         host=host,
         port=port,
         keep_source=keep_source,
         accept_memory_loss=accept_memory_loss,
         disks_shared=disks_shared,
     )
-    destination = (
-        Existing(_address(destination_qmp))
-        if destination_qmp is not None
-        else FromSource(binary=destination_qemu, replacements=_replacements(replace_), disks_shared=disks_shared or None)
-    )
-    migration = Migration(_address(source_qmp), destination, options)
-    console = Console(stderr=as_json, highlight=False)
+    destination = _destination(destination_qmp, destination_qemu, replace_, disks_shared)
+    migration = Migration(_address("source_qmp", source_qmp), destination, options)
+    console = new_console(stderr=as_json)
 
     async def go() -> CompletedReport:
-        with _interruptible(migration.cancel, console):
+        with interruptible(lambda _: migration.cancel(), console):
             shown = asyncio.ensure_future(show(migration.progress(), console))
             try:
                 return await migration.run()
+            except PreparationFailed:
+                if destination_qemu is not None:
+                    await _check_qemu("destination-qemu", destination_qemu)
+                raise
             finally:
                 await asyncio.gather(shown, return_exceptions=True)
 
     try:
         finished = _run(go())
     except (MigrationFailed, MigrationCancelled) as error:
-        _tell(error.report, migration, as_json, console)
-        _fail(exit_code(error.report), error)
-    _tell(finished, migration, as_json, console)
+        with contextlib.suppress(KeyboardInterrupt):
+            _tell(error.report, migration.log_path, as_json, console)
+        raise
+    with _ending(OK):
+        _tell(finished, migration.log_path, as_json, console)
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=EPILOG, short_help="Say everything that would stop a migration.")
 def preflight(
-    source_qmp: Annotated[str, typer.Argument(help="QMP monitor of the running guest.")],
-    destination_qmp: Annotated[str | None, typer.Option("--to", help="QMP of a destination that is there already.")] = None,
-    destination_qemu: Annotated[str | None, typer.Option(help="QEMU binary that the destination would be.")] = None,
-    replace_: Annotated[list[str] | None, typer.Option("--replace", help="KEY=VALUE, as for migrate; repeat.")] = None,
-    disks_shared: Annotated[bool, typer.Option(help="You vouch that both ends see the same disks.")] = False,
-    accept_memory_loss: Annotated[bool, typer.Option(help="As for migrate.")] = False,
+    source_qmp: SourceQmp,
+    destination_qmp: DestinationQmp = None,
+    destination_qemu: DestinationQemu = None,
+    replace_: Replacements = None,
+    disks_shared: DisksShared = False,
+    accept_memory_loss: MemoryLoss = False,
     as_json: Json = False,
 ) -> None:
     """Say everything that would stop a migration, before anything is touched.
 
-    Example: whimbrel preflight /run/vm/qmp.sock --destination-qemu /usr/bin/qemu-system-x86_64
+    \b
+    Examples:
+      whimbrel preflight /run/vm/qmp.sock
+      whimbrel preflight /run/vm/qmp.sock --to /run/vm/destination.sock
+      whimbrel preflight /run/vm/qmp.sock --destination-qemu /opt/qemu/bin/qemu
     """
-    from whimbrel.qmp_driver.destination import Existing, FromSource
     from whimbrel.qmp_driver.findings import refused
     from whimbrel.qmp_driver.preflight import inspect as look
 
-    strategy = (
-        Existing(_address(destination_qmp))
-        if destination_qmp is not None
-        else FromSource(binary=destination_qemu, replacements=_replacements(replace_), disks_shared=disks_shared or None)
-    )
-    found = _run(look(_address(source_qmp), strategy, accept_memory_loss=accept_memory_loss))
-    if as_json:
-        _print_json({"findings": [asdict(each) for each in found], "refused": bool(refused(found))})
-    else:
-        Console(highlight=False).print(render.findings(found))
-    raise typer.Exit(NOT_BEGUN if refused(found) else OK)
+    strategy = _destination(destination_qmp, destination_qemu, replace_, disks_shared)
+    found = _run(look(_address("source_qmp", source_qmp), strategy, accept_memory_loss=accept_memory_loss))
+    with _ending(NOT_BEGUN if refused(found) else OK):
+        if as_json:
+            _print_json({"findings": [asdict(each) for each in found], "refused": bool(refused(found))})
+        else:
+            new_console().print(render.findings(found))
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=EPILOG, short_help="Call a running migration off.")
 def cancel(
-    log: Annotated[Path, typer.Argument(help="The log of the migration that is under way.")],
+    log: Annotated[Path, typer.Argument(metavar="LOG", help="The log of the migration that is under way.")],
     as_json: Json = False,
 ) -> None:
     """Call a running migration off, where that is still safe, and wait for its end.
 
-    Example: whimbrel cancel move.jsonl
+    Exits with 0 if it was called off, and with 1 if it was too late: the guest was moved, or the migration failed.
+
+    \b
+    Example:
+      whimbrel cancel move.jsonl
     """
+    from whimbrel.logbook import check_running
     from whimbrel.qmp_driver.control import ask
 
-    said = _run(ask(log, "cancel"))
-    if as_json:
-        _print_json(said)
-    else:
-        Console(highlight=False).print(f"{said.get('outcome')}: the guest is {said.get('guest')}, owner: {said.get('owner')}")
-    raise typer.Exit(OK if said.get("outcome") == "cancelled" else FAILED)
+    check_running(log)
+    try:
+        said = _run(ask(log, "cancel"))
+    except CannotConnect:
+        check_running(log)  # it may have ended meanwhile
+        raise
+    outcome = str(said.get("outcome", "it ended before it began"))
+    with _ending(OK if outcome == "cancelled" else FAILED):
+        if as_json:
+            _print_json(said)
+        elif "outcome" in said:
+            new_console().print(f"{outcome}: the guest is {said.get('guest')}, owner: {said.get('owner')}")
+        else:
+            new_console().print(f"{outcome}, owner: {said.get('owner')}")
 
 
-@app.command()
+@app.command(epilog=EPILOG, short_help="List the policies and their parameters.")
 def policies(as_json: Json = False) -> None:
-    """List the policies that can be named, with their parameters."""
+    """List the policies that can be named, with their parameters.
+
+    \b
+    Examples:
+      whimbrel policies
+      whimbrel demo --policy fixed:downtime_limit=50ms
+    """
     from whimbrel.policies import available, describe, parameters_of
 
-    known = available()
-    if as_json:
-        about = {name: {"about": describe(made), "parameters": parameters_of(made)} for name, made in known.items()}
-        _print_json(about)
-        return
-    console = Console(highlight=False)
-    for name, made in known.items():
-        console.print(f"[bold]{name}[/bold]  {describe(made)}")
-        for key, default in parameters_of(made).items():
-            console.print(f"    {key} = {default}", style="dim", markup=False)
+    known = {name: (describe(made), parameters_of(made)) for name, made in available().items()}
+    with _ending(OK):
+        if as_json:
+            _print_json({name: {"about": about, "parameters": given} for name, (about, given) in known.items()})
+        else:
+            new_console().print(render.policies(known))
 
 
-@app.command()
+@app.command(epilog=EPILOG, short_help="Print the report of a migration again.")
 def report(
-    log: Annotated[Path, typer.Argument(help="The log of a migration.")],
-    as_json: Json = False,
+    log: Annotated[Path, typer.Argument(metavar="LOG", help="The log of a migration.")], as_json: Json = False
 ) -> None:
     """Print the report of a migration again, from its log.
 
-    Example: whimbrel report move.jsonl
+    \b
+    Examples:
+      whimbrel report move.jsonl
+      whimbrel report move.jsonl --json
     """
     from whimbrel.logbook import report_of
 
     finished = report_of(log)
-    if as_json:
-        _print_json(asdict(finished))
-    else:
-        Console(highlight=False).print(render.report(finished))
+    with _ending(OK):
+        _tell(finished, log, as_json, new_console())
 
 
-@app.command()
+@app.command(epilog=EPILOG, short_help="Run the workload guest alone.")
 def guest(
-    classes: Annotated[list[str] | None, typer.Option("--class", help="A page class; repeat.")] = None,
-    ram: Annotated[str | None, typer.Option(help="RAM; default: what the classes need.")] = None,
-    beats: Annotated[int, typer.Option(help="Heartbeats per second.")] = 200,
+    classes: Classes = None,
+    ram: Annotated[str | None, typer.Option(metavar="SIZE", help="RAM; default: what the classes need.")] = None,
+    beats: Beats = 200,
     seed: Seed = 1,
-    seconds: Annotated[str, typer.Option(help="How long it runs.")] = "5s",
-    qemu: Annotated[str, typer.Option(help="QEMU binary.")] = "qemu-system-x86_64",
+    seconds: Annotated[str, typer.Option(metavar="TIME", help="How long it runs.")] = "5s",
+    qemu: Annotated[str, typer.Option(metavar="BINARY", help="QEMU.")] = "qemu-system-x86_64",
     as_json: Json = False,
 ) -> None:
-    """Run the workload guest alone, and verify its memory at the end.
+    """Run the workload guest alone, and verify its memory at the end; ctrl-C ends it early, with a summary.
 
-    Example: whimbrel guest --class hot:size=64MiB,rate=40MiB/s,pattern=zipf --seconds 10s
+    \b
+    Examples:
+      whimbrel guest --seconds 2s
+      whimbrel guest --class hot:size=64MiB,rate=40MiB/s,pattern=zipf
     """
     from whimbrel.demo import DEFAULT_CLASSES
-    from whimbrel.guest.run import run_alone
+    from whimbrel.guest.run import GuestSummary, run_alone
     from whimbrel.guest.spec import WorkloadSpec
 
     spec = WorkloadSpec.parse(classes or DEFAULT_CLASSES, beat_hz=beats, seed=seed)
     span_s = parse_duration(seconds, field="seconds")
     ram_bytes = None if ram is None else parse_size(ram, field="ram")
-    console = Console(stderr=as_json, highlight=False)
+    console = new_console(stderr=as_json)
 
-    async def go() -> Any:
-        stop = asyncio.Event()
-        with _interruptible(stop.set, console):
+    async def go() -> GuestSummary:
+        task, stop = asyncio.current_task(), asyncio.Event()
+        assert task is not None
+
+        def end(count: int) -> None:
+            stop.set()
+            if count == 2:  # it does not even boot
+                task.cancel()
+
+        with interruptible(end, console):
             return await run_alone(spec, qemu_binary=qemu, ram_bytes=ram_bytes, seconds=span_s, stop=stop)
 
     summary = _run(go())
-    if as_json:
-        _print_json(asdict(summary))
-    else:
-        console.print(render.guest_summary(summary))
-    raise typer.Exit(OK if summary.verification.passed else FAILED)
+    with _ending(OK if summary.verification.passed else FAILED):
+        if as_json:
+            _print_json(asdict(summary))
+        else:
+            console.print(render.guest_summary(summary))
 
 
-@app.command()
+@app.command(epilog=EPILOG, short_help="Say what this host can do.")
 def doctor(as_json: Json = False) -> None:
-    """Say what this host can do: QEMUs, KVM, userfaultfd, folders, versions."""
+    """Say what this host can do: QEMUs, KVM, userfaultfd, folders, versions.
+
+    \b
+    Example:
+      whimbrel doctor
+    """
     from whimbrel.doctor import examine
 
     found = _run(examine())
-    if as_json:
-        _print_json(found)
-        return
-    console = Console(highlight=False)
-    for name, value in found.items():
-        console.print(f"{name:<22} {value}", soft_wrap=True, markup=False)
-
-
-@app.command()
-def version() -> None:
-    """Print the version."""
-    print(__version__)
-
-
-def _tell(finished: CompletedReport, migration: Migration, as_json: bool, console: Console) -> None:
-    if as_json:
-        _print_json(asdict(finished) | {"log": str(migration.log_path or "")})
-    else:
-        console.print(render.report(finished))
-        console.print(f"log: {migration.log_path}", soft_wrap=True)
-
-
-def _address(text: str) -> str | tuple[str, int]:
-    host, separator, port = text.rpartition(":")
-    if separator and port.isdigit() and "/" not in text:
-        return host.strip("[]"), int(port)
-    return text
-
-
-def _replacements(given: list[str] | None) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for text in given or ():
-        key, separator, value = text.partition("=")
-        if not separator or not key:
-            raise BadInput("replace", text, "KEY=VALUE")
-        pairs[key] = value
-    return pairs
+    with _ending(OK):
+        if as_json:
+            _print_json(found)
+        else:
+            new_console().print(render.pairs(found))

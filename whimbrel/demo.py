@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from whimbrel.engine.errors import BadInput, MigrationCancelled, MigrationFailed, WhimbrelError
+from whimbrel.engine.errors import BadInput, CannotConnect, MigrationCancelled, MigrationFailed, WhimbrelError
 from whimbrel.engine.report import CompletedReport
 from whimbrel.guest.boot import DEFAULT_RAM_BYTES, guest_arguments
 from whimbrel.guest.monitor import GuestMonitor
@@ -23,6 +23,7 @@ from whimbrel.qmp_driver.options import Options
 from whimbrel.qmp_driver.processes import QemuProcess
 
 BOOT_TIMEOUT_S = 30.0
+ATTEMPT_S = 0.2
 VERIFY_TIMEOUT_S = 60.0
 WARM_UP_BEATS = 100
 """Half a second at 200 Hz: the guest is seen to run steadily before it is moved."""
@@ -152,9 +153,7 @@ class _Stage:
         self.say("booting the workload guest")
         process = await QemuProcess.spawn(arguments, stderr_path=self.folder / "source.stderr")
         try:
-            await self.monitor.attach("source", self.folder / "serial.sock", timeout_s=BOOT_TIMEOUT_S)
-            await self.monitor.wait_first_beat("source", timeout_s=BOOT_TIMEOUT_S)
-            await self.monitor.wait_beats(WARM_UP_BEATS, side="source", timeout_s=BOOT_TIMEOUT_S)
+            await self._until_it_beats(process)
         except BaseException as error:
             tail = process.stderr_tail()
             await process.kill()
@@ -163,6 +162,33 @@ class _Stage:
             raise
         self.say("the guest beats; starting the migration")
         return process
+
+    async def _until_it_beats(self, process: QemuProcess) -> None:
+        """Wait until the guest runs steadily; a QEMU that ends before is not waited for."""
+
+        async def listen() -> None:
+            deadline_s = time.monotonic() + BOOT_TIMEOUT_S
+            while True:
+                try:
+                    # In short attempts: one that is abandoned goes on in its thread, and the loop's end waits for it.
+                    await self.monitor.attach("source", self.folder / "serial.sock", timeout_s=ATTEMPT_S)
+                    break
+                except CannotConnect:
+                    if time.monotonic() >= deadline_s:
+                        raise
+            await self.monitor.wait_first_beat("source", timeout_s=BOOT_TIMEOUT_S)
+            await self.monitor.wait_beats(WARM_UP_BEATS, side="source", timeout_s=BOOT_TIMEOUT_S)
+
+        beating, ended = asyncio.ensure_future(listen()), asyncio.ensure_future(process.wait_exit(None))
+        try:
+            await asyncio.wait((beating, ended), return_when=asyncio.FIRST_COMPLETED)
+            if not beating.done():
+                raise WhimbrelError(f"it ended with code {ended.result()}")
+            await beating
+        finally:
+            beating.cancel()
+            ended.cancel()
+            await asyncio.gather(beating, ended, return_exceptions=True)
 
     async def move(
         self,

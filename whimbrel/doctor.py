@@ -28,7 +28,7 @@ async def examine() -> dict[str, str]:
     for name in ("qemu.qmp", "uvloop", "msgspec"):
         found[name] = metadata.version(name)
     for name in BINARIES:
-        found[name] = await _binary(name)
+        found[name] = await binary(name)
     found["/dev/kvm"] = _device(Path("/dev/kvm"), "QEMU will run guests under TCG, slowly")
     found["userfaultfd"] = _userfaultfd()
     found["workload guest"] = f"{image_path().stat().st_size} bytes"
@@ -37,20 +37,27 @@ async def examine() -> dict[str, str]:
     return found
 
 
-async def _binary(name: str) -> str:
+async def binary(name: str, *, timeout_s: float = PROBE_TIMEOUT_S) -> str:
+    """Where a QEMU is and what it says of its version, or what is wrong with it, as one line."""
     path = shutil.which(name)
     if path is None:
         return "missing (apt-get install qemu-system-x86)"
-    process = await asyncio.create_subprocess_exec(
-        path, "--version", stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )  # fmt: skip
+    pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     try:
-        async with asyncio.timeout(PROBE_TIMEOUT_S):
+        process = await asyncio.create_subprocess_exec(
+            path, "--version", stdin=nothing, stdout=pipe, stderr=asyncio.subprocess.STDOUT
+        )
+    except OSError as error:
+        return f"{path}: cannot be run ({error.strerror})"
+    try:
+        async with asyncio.timeout(timeout_s):
             output, _ = await process.communicate()
     except TimeoutError:
-        process.kill()
-        await process.wait()
         return f"{path}: does not answer"
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     return f"{path}: {output.decode(errors='replace').partition(chr(10))[0]}"
 
 

@@ -245,7 +245,12 @@ def _advice(report: CompletedReport, log: Path | None) -> str:
         "paused": "the guest stands paused, as it was before",
         "held": "it stands paused because running it could not be shown to be safe: look at both QEMUs",
         "lost": "the process that held the guest has ended",
-        "unconfirmed": "whether the guest runs could not be confirmed: look at the source",
+        "unconfirmed": f"whether the guest runs could not be confirmed: look at the {report.owner}",
     }
+    if report.guest == "lost" and report.owner == "destination":
+        said["lost"] += (
+            "; if the source is still there, it holds the guest as it was at the switchover: "
+            "cont there is safe only if nothing that the guest did since matters"
+        )
     text = said.get(report.guest, "")
     return f"{text} (log: {log})" if log else text

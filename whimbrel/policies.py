@@ -1,4 +1,4 @@
-"""Finding a policy by what the user wrote: a name, a name with parameters, or a file.
+"""Finding a policy by what the user wrote: a name, a name with parameters, or a file::
 
     least_downtime
     fixed:downtime_limit=50ms,bandwidth=100MiB/s
@@ -8,17 +8,21 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
 import inspect
+import math
+import os
 import sys
 from collections.abc import Callable
+from inspect import Parameter
 from pathlib import Path
 from typing import Any, cast
 
 from whimbrel.engine.errors import BadInput
 from whimbrel.engine.policy import Policy
-from whimbrel.units import parse_duration, parse_rate, parse_size
+from whimbrel.units import format_duration, format_rate, format_size, parse_duration, parse_rate, parse_size
 
 GROUP = "whimbrel.policies"
 
@@ -46,9 +50,11 @@ def resolve(text: str) -> Policy:
         if name not in known:
             raise BadInput("policy", text, f"one of {', '.join(sorted(known))}, or FILE.py:NAME")
         factory = cast(PolicyFactory, known[name].load())
-    if not inspect.isclass(factory) and not parameters and _takes_an_observation(factory):
-        return cast(Policy, factory)
-    return _make(factory, parameters, text)
+    values = _values(factory, parameters, text)
+    if _is_policy_itself(factory):
+        policy = functools.partial(factory, **values) if values else factory
+        return cast(Policy, policy)
+    return _make(factory, values, text)
 
 
 def describe(factory: PolicyFactory) -> str:
@@ -57,41 +63,65 @@ def describe(factory: PolicyFactory) -> str:
 
 
 def parameters_of(factory: PolicyFactory) -> dict[str, str]:
-    """A policy's parameters and their defaults, as text; the unit is left off the name as users write it."""
-    return {_short(p.name): str(p.default) for p in _signature(factory) if p.default is not inspect.Parameter.empty}
+    """A policy's parameters and their defaults, as users write them; the unit is left off the name."""
+    return {_short(p.name): _shown(p) for p in _parameters(factory)}
 
 
-def _signature(factory: PolicyFactory) -> list[inspect.Parameter]:
-    return [p for p in inspect.signature(factory).parameters.values() if p.kind is p.KEYWORD_ONLY]
+def _parameters(factory: PolicyFactory) -> list[Parameter]:
+    """What may be given by name: neither a policy's observation nor what it keeps for itself."""
+    try:
+        found = list(inspect.signature(factory).parameters.values())
+    except (TypeError, ValueError):
+        return []  # made in C: it does not say
+    takes = (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    named = [p for p in found if p.kind in takes and not p.name.startswith("_")]
+    return named[1:] if _is_policy_itself(factory) and named[:1] == found[:1] else named
 
 
-def _takes_an_observation(candidate: Callable[..., Any]) -> bool:
-    parameters = list(inspect.signature(candidate).parameters.values())
-    return len(parameters) == 1 and parameters[0].kind in (
-        inspect.Parameter.POSITIONAL_ONLY,
-        inspect.Parameter.POSITIONAL_OR_KEYWORD,
-    )
+def _is_policy_itself(candidate: Callable[..., Any]) -> bool:
+    """Whether this is a function of an observation, and not what makes a policy."""
+    if inspect.isclass(candidate):
+        return False
+    try:
+        parameters = inspect.signature(candidate).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    needed = [p for p in parameters if p.default is Parameter.empty and p.kind is not Parameter.VAR_KEYWORD]
+    return len(needed) == 1 and needed[0].kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def _from_file(path: Path, attribute: str) -> PolicyFactory:
+    # os.path says no to a name that can't be one, where Path.is_file would raise.
     spec = importlib.util.spec_from_file_location(f"whimbrel_policy_{path.stem}", path)
-    if spec is None or spec.loader is None or not path.is_file():
+    if spec is None or spec.loader is None or not os.path.isfile(path):
         raise BadInput("policy", str(path), "a Python file that exists")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up while they are made
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # the user's file may fail in any way
+    except (Exception, SystemExit) as error:  # the user's file may fail in any way
+        del sys.modules[spec.name]
         raise BadInput("policy", str(path), f"a Python file that can be run ({error!r})") from error
     found = getattr(module, attribute, None) if attribute else None
     if not callable(found):
         names = sorted(n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == spec.name)
-        raise BadInput("policy", f"{path}:{attribute}", f"one of {', '.join(names) or '(nothing is defined there)'}")
+        allowed = f"FILE.py:NAME, with one of {', '.join(names)}" if names else "a file that defines a policy"
+        raise BadInput("policy", f"{path}:{attribute}", allowed)
     return cast(PolicyFactory, found)
 
 
-def _make(factory: PolicyFactory, parameters: str, text: str) -> Policy:
-    known = {parameter.name: parameter for parameter in _signature(factory)}
+def _make(factory: PolicyFactory, values: dict[str, Any], text: str) -> Policy:
+    try:
+        made: object = factory(**values)
+    except (Exception, SystemExit) as error:  # the user's code may fail in any way
+        raise BadInput("policy", text, f"one that can be made with these parameters ({error!r})") from error
+    if not callable(made):
+        raise BadInput("policy", text, f"a callable that takes an Observation (this makes a {type(made).__name__})")
+    return cast(Policy, made)
+
+
+def _values(factory: PolicyFactory, parameters: str, text: str) -> dict[str, Any]:
+    known = {parameter.name: parameter for parameter in _parameters(factory)}
     short = {_short(name): name for name in known}
     values: dict[str, Any] = {}
     for part in filter(None, parameters.split(",")):
@@ -99,34 +129,82 @@ def _make(factory: PolicyFactory, parameters: str, text: str) -> Policy:
         name = key if key in known else short.get(key, "")
         if not separator or name not in known:
             raise BadInput("policy", text, f"parameters {', '.join(sorted(short)) or '(none)'}, as NAME=VALUE")
-        values[name] = _value(name, key, value)
-    try:
-        return factory(**values)
-    except (TypeError, ValueError) as error:
-        raise BadInput("policy", text, f"parameters that it takes ({error})") from error
+        values[name] = _value(known[name], f"policy parameter {key}", value)
+    return values
 
 
-_UNITS: dict[str, Callable[[str, str], Any]] = {
+_READ: dict[str, Callable[[str, str], float]] = {
     "_bytes_per_s": lambda field, text: parse_rate(text, field=field),
     "_bytes": lambda field, text: parse_size(text, field=field),
     "_s": lambda field, text: parse_duration(text, field=field),
 }
-"""How a parameter is read, by the unit at the end of its name; any other is a number, a bool or a word."""
+"""How a parameter is read, by the unit at the end of its name."""
+
+_SHOW: dict[str, Callable[[float], str]] = {"_bytes_per_s": format_rate, "_bytes": format_size, "_s": format_duration}
+
+
+def _unit(name: str) -> str:
+    return next((unit for unit in _READ if name.endswith(unit)), "")
 
 
 def _short(name: str) -> str:
-    return next((name.removesuffix(unit) for unit in _UNITS if name.endswith(unit)), name)
+    return name.removesuffix(_unit(name))
 
 
-def _value(name: str, key: str, text: str) -> Any:
-    for unit, parse in _UNITS.items():
-        if name.endswith(unit):
-            return parse(key, text)
-    if text in ("true", "false"):
+def _shown(parameter: Parameter) -> str:
+    default, unit = parameter.default, _unit(parameter.name)
+    if default is Parameter.empty:
+        return "(needed)"
+    if default is None:
+        return "(unset)"
+    if isinstance(default, bool):
+        return str(default).lower()
+    return _SHOW[unit](default) if unit and isinstance(default, int | float) else str(default)
+
+
+def _value(parameter: Parameter, field: str, text: str) -> Any:
+    kind = _kind(parameter)
+    unit = _unit(parameter.name)
+    if unit:
+        number = _READ[unit](field, text)
+        return round(number) if kind == "int" else number
+    if kind == "bool" or (not kind and text in ("true", "false")):
+        if text not in ("true", "false"):
+            raise BadInput(field, text, "true or false")
         return text == "true"
-    for number in (int, float):
-        try:
-            return number(text)
-        except ValueError:
-            continue
-    return text
+    if kind == "str":
+        return text
+    return _number(text, field, kind)
+
+
+def _kind(parameter: Parameter) -> str:
+    """The type of a parameter: that of its default, else what its annotation names; empty: unknown."""
+    for kind in (bool, int, float, str):
+        if type(parameter.default) is kind:
+            # A float parameter often has a whole default: believe the annotation, if there is one.
+            return "float" if kind is int and "float" in _annotation(parameter) else kind.__name__
+    written = _annotation(parameter)
+    return next((kind for kind in ("float", "int", "bool", "str") if kind in written), "")
+
+
+def _annotation(parameter: Parameter) -> str:
+    written = parameter.annotation
+    if written is Parameter.empty:
+        return ""
+    return written.__name__ if isinstance(written, type) else str(written)
+
+
+def _number(text: str, field: str, kind: str) -> Any:
+    try:
+        return int(text)
+    except ValueError:
+        pass  # then it may be one with a fraction
+    try:
+        number = float(text)
+    except ValueError:
+        if not kind:
+            return text
+        raise BadInput(field, text, "a whole number" if kind == "int" else "a number") from None
+    if kind == "int" or not math.isfinite(number):
+        raise BadInput(field, text, "a whole number" if kind == "int" else "a finite number")
+    return number

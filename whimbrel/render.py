@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -26,28 +27,64 @@ SEVERITY_STYLE = {Severity.REFUSE: "bold red", Severity.WARN: "yellow", Severity
 BAR_CELLS = 28
 
 
+BACKING_OUT = {"cancelling": "backing out", "resolving": "finding out who has the guest"}
+"""Phases that belong to no stage, in words. They say nothing of the cause: a failure backs out, too."""
+
+
+def stage_label(glance: OngoingReport) -> str:
+    """Where a migration stands, in a few words."""
+    if glance.stage:
+        return f"{glance.stage}/5 {glance.stage_name}"
+    return BACKING_OUT.get(glance.phase, glance.phase)
+
+
 def progress_line(glance: OngoingReport) -> Text:
-    """One line on a running migration."""
-    line = Text()
-    stage = f"{glance.stage}/5 {glance.stage_name}" if glance.stage else glance.phase
-    line.append(f"[{stage}] ", style="bold cyan")
+    """A running migration as one line, for logs."""
+    words = [stage_label(glance)]
     if glance.total_bytes:
-        line.append(f"iteration {glance.iteration}  ")
-        line.append(_bar(1 - min(1.0, glance.remaining_bytes / glance.total_bytes)), style="green")
-        line.append(f" {format_size(glance.remaining_bytes)} left")
-        line.append(f"  sent {format_size(glance.transferred_bytes)} at {format_rate(glance.bandwidth_bytes_per_s)}")
-        line.append(f"  dirtied {format_rate(glance.dirty_bytes_per_s)}")
-        if glance.throttle:
-            line.append(f"  throttle {glance.throttle:.0%}", style="yellow")
-        line.append(f"  limit {format_duration(glance.knobs.downtime_limit_s)}")
-        if glance.knobs.bandwidth_bytes_per_s:
-            line.append(f" at most {format_rate(glance.knobs.bandwidth_bytes_per_s)}")
-    line.append(f"  {glance.elapsed_s:.1f} s", style="dim")
-    return line
+        words += [f"iteration {glance.iteration}", f"{format_size(glance.remaining_bytes)} left", *_speeds(glance)]
+    return Text(", ".join([*words, f"{glance.elapsed_s:.1f} s"]))
 
 
-def report(finished: CompletedReport, extra: RenderableType | None = None) -> RenderableType:
-    """A finished migration, whole."""
+def progress(glance: OngoingReport) -> RenderableType:
+    """A running migration on a terminal: a line or two, each cut to its width."""
+    first = Text(f"{stage_label(glance)}  ", style="bold cyan", no_wrap=True, overflow="ellipsis")
+    elapsed = Text(f"{glance.elapsed_s:.1f} s", style="dim")
+    if not glance.total_bytes:
+        return first + elapsed
+    first.append(_bar(1 - min(1.0, glance.remaining_bytes / glance.total_bytes)), style="green")
+    first.append(f" {format_size(glance.remaining_bytes)} left  ", style="default")
+    details = f"  iteration {glance.iteration} · " + " · ".join(_speeds(glance))
+    lines = [first + elapsed, Text(details, style="dim", no_wrap=True, overflow="ellipsis")]
+    if glance.because:
+        lines.append(Text(f"  policy: {glance.because}", style="dim", no_wrap=True, overflow="ellipsis"))
+    return Group(*lines)
+
+
+def _speeds(glance: OngoingReport) -> list[str]:
+    words = [f"sent {format_size(glance.transferred_bytes)}"]
+    if glance.bandwidth_bytes_per_s:
+        words[0] += f" at {format_rate(glance.bandwidth_bytes_per_s)}"
+    if glance.dirty_bytes_per_s:  # unknown in the first iteration
+        words.append(f"dirtied {format_rate(glance.dirty_bytes_per_s)}")
+    if glance.throttle:
+        words.append(f"throttle {glance.throttle:.0%}")
+    words.append(f"limit {format_duration(glance.knobs.downtime_limit_s)}")
+    if glance.knobs.bandwidth_bytes_per_s:
+        words[-1] += f" at most {format_rate(glance.knobs.bandwidth_bytes_per_s)}"
+    return words
+
+
+def report(
+    finished: CompletedReport, extra: RenderableType | None = None, *, destination_stays: bool = True
+) -> RenderableType:
+    """A finished migration, whole.
+
+    Args:
+        finished: what is told.
+        extra: goes between the downtime and the figures.
+        destination_stays: the destination is still there for the reader, so its monitor is named.
+    """
     parts: list[RenderableType] = [_headline(finished)]
     if finished.stages:
         parts += ["", _stages(finished)]
@@ -57,7 +94,7 @@ def report(finished: CompletedReport, extra: RenderableType | None = None) -> Re
         parts += ["", _downtime(finished.downtime)]
     if extra is not None:
         parts += ["", extra]
-    parts += ["", _figures(finished)]
+    parts += ["", _figures(finished, destination_stays)]
     if finished.notes:
         parts += ["", Text("Notes", style="bold"), *(Text(f"  {note}") for note in finished.notes)]
     return Group(*parts)
@@ -76,7 +113,7 @@ def findings(found: Iterable[Finding]) -> RenderableType:
         text = Text(each.seen)
         if each.advice:
             text.append(f"\n→ {each.advice}", style="dim")
-        table.add_row(Text(each.severity.value, style=SEVERITY_STYLE[each.severity]), each.code, text)
+        table.add_row(Text(each.severity.value, style=SEVERITY_STYLE[each.severity]), Text(each.code), text)
     return table
 
 
@@ -95,7 +132,7 @@ def guest_view(seen: Mapping[str, Any]) -> RenderableType:
         table.add_row("largest gap", format_duration(largest), "anywhere in the move")
     verified = seen.get("memory_verified")
     word = {True: Text("verified", "green"), False: Text("DAMAGED", "bold red"), None: Text("not checked", "yellow")}
-    table.add_row("memory", word[verified], str(seen.get("memory_detail", "")))
+    table.add_row("memory", word[verified], Text(str(seen.get("memory_detail", ""))))
     return table
 
 
@@ -105,7 +142,7 @@ def guest_summary(summary: GuestSummary) -> RenderableType:
     for name in ("class", "pages", "writes", "dropped"):
         table.add_column(name, justify="left" if name == "class" else "right")
     for each in summary.classes:
-        table.add_row(each.name, str(each.pages), str(each.writes), str(each.dropped))
+        table.add_row(Text(each.name), str(each.pages), str(each.writes), str(each.dropped))
     timeline = summary.timeline
     lines = (
         f"booted in {format_duration(summary.boot_s)}, ran {format_duration(summary.ran_s)}",
@@ -116,11 +153,35 @@ def guest_summary(summary: GuestSummary) -> RenderableType:
     return Group(table, *(Text(line) for line in lines), Text(str(summary.verification), style=style))
 
 
+def policies(known: Mapping[str, tuple[str, Mapping[str, str]]]) -> RenderableType:
+    """Policies by name: what each does, and its parameters with their defaults."""
+    parts: list[RenderableType] = []
+    for name, (about, parameters) in known.items():
+        parts += [Text(name, style="bold"), Padding(Text(about), (0, 0, 0, 2))]
+        if parameters:
+            listed = ", ".join(f"{key}={value}" for key, value in parameters.items())
+            parts.append(Padding(Text(f"parameters: {listed}", style="dim"), (0, 0, 0, 2)))
+    return Group(*parts)
+
+
+def pairs(rows: Mapping[str, str]) -> RenderableType:
+    """Names and values."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(Text(name), Text(value))
+    return table
+
+
 def _headline(finished: CompletedReport) -> Text:
     line = Text()
     line.append(finished.outcome.upper(), style=OUTCOME_STYLE.get(finished.outcome, "bold"))
-    line.append(f" in {format_duration(finished.total_s)}: the guest is {finished.guest} and belongs to the ")
-    line.append(finished.owner, style="bold")
+    line.append(f" in {format_duration(finished.total_s)}: the guest is {finished.guest} and ")
+    if finished.owner == "limbo":
+        line.append("nobody could settle whose it is", style="bold red")
+    else:
+        line.append("belongs to the ").append(finished.owner, style="bold")
     if finished.outcome != "completed":
         line.append(f"\n{finished.why}")
     return line
@@ -179,18 +240,22 @@ def _downtime(downtime: Downtime) -> Table:
     return table
 
 
-def _figures(finished: CompletedReport) -> Table:
+def _figures(finished: CompletedReport, destination_stays: bool) -> Table:
     facts = finished.facts
     table = Table(box=None, show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
-    ratio = f" ({finished.ram_transferred_bytes / finished.ram_total_bytes:.2f} × RAM)" if finished.ram_total_bytes else ""
+    total_bytes = finished.ram_total_bytes
+    ratio = f" ({finished.ram_transferred_bytes / total_bytes:.2f} × RAM)" if total_bytes else ""
     table.add_row("sent", format_size(finished.ram_transferred_bytes) + ratio)
     table.add_row("pages", f"{finished.normal_pages} in full, {finished.duplicate_pages} as zero")
     table.add_row("decisions", f"{finished.decisions} by the policy")
-    for name, key in (("source", "qemu_source"), ("destination", "qemu_destination"), ("destination QMP", "destination_qmp")):
+    names = {"source": "qemu_source", "destination": "qemu_destination"}
+    if destination_stays and finished.owner == "destination":
+        names["destination QMP"] = "destination_qmp"
+    for name, key in names.items():
         if facts.get(key):
-            table.add_row(name, str(facts[key]))
+            table.add_row(name, Text(str(facts[key])))
     return table
 
 

@@ -25,6 +25,7 @@ from whimbrel.engine.report import CompletedReport
 from whimbrel.guest.boot import guest_arguments
 from whimbrel.guest.monitor import GuestMonitor
 from whimbrel.guest.spec import WorkloadSpec
+from whimbrel.migration import Migration
 from whimbrel.qmp_driver.destination import Destination, FromSource
 from whimbrel.qmp_driver.journal import Journal
 from whimbrel.qmp_driver.options import Options
@@ -69,10 +70,11 @@ def ask(path: Path | str, *commands: str) -> list[Any]:
         answers: list[Any] = []
         if not stream.readline():
             raise ConnectionResetError("no greeting")
-        for command in ("qmp_capabilities", *commands):
-            stream.write(json.dumps({"execute": command}).encode() + b"\n")
+        for number, command in enumerate(("qmp_capabilities", *commands)):
+            stream.write(json.dumps({"execute": command, "id": number}).encode() + b"\n")
             stream.flush()
-            while "event" in (answer := json.loads(stream.readline())):
+            # Between them come events, and what QEMU still owed to the client before us.
+            while (answer := json.loads(stream.readline())).get("id") != number:
                 pass
             answers.append(answer["return"])
         return answers[1:]
@@ -224,7 +226,9 @@ class World:
             spec, serial_path=serial, qmp_paths=[qmp, spare], ram_bytes=ram_bytes, extra=extra, **options
         )
         with (self.folder / f"e{name}").open("wb") as errors:
-            process = await asyncio.to_thread(subprocess.Popen, argv, stderr=errors, start_new_session=True)
+            process = await asyncio.to_thread(
+                subprocess.Popen, argv, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
+            )
         guest = Guest(process, argv, qmp, spare, serial)
         self.guests.append(guest)
         if listen:
@@ -282,9 +286,33 @@ class World:
                 report = await runner.run()
         finally:
             journal.close()
-        pid = report.facts.get("destination_pid")
-        spare = dict(report.facts.get("relocalised", {})).get("qmp-human")
-        return End(report, log, pid, Path(spare) if spare else None, runner.procedures.failure)
+        return end_of(report, log)
+
+    async def run(self, migration: Migration) -> End:
+        """Run a whole `Migration` to its end, however it ends, and listen to its destination.
+
+        What it raised stands in `End.error`; without a report (it was not begun) it is raised.
+        """
+        follow = asyncio.get_running_loop().create_task(self._follow(migration))
+        error: WhimbrelError | None = None
+        try:
+            async with asyncio.timeout(PATIENCE_S * 2):
+                await migration.run()
+        except WhimbrelError as said:
+            error = said
+            if migration.report is None:
+                raise
+        finally:
+            await follow
+        assert migration.report is not None
+        assert migration.log_path is not None
+        return end_of(migration.report, migration.log_path, error)
+
+    async def _follow(self, migration: Migration) -> None:
+        async for _ in migration.progress():
+            if "destination_pid" in migration.facts:
+                self.hear(migration.facts)
+                return
 
     def _on_line(self, kind: str, fields: Line) -> None:
         if kind == "learnt":
@@ -305,6 +333,7 @@ class World:
         """
         outcome, owner, guest = end.verdict
         destination = end.destination_pid
+        source_lives = source.status() != ""
         if owner == "source" and destination is not None:
             assert not lives(destination), "the destination was left running"
             assert not Path(end.report.facts["destination_directory"]).exists(), "its directory was left"
@@ -314,10 +343,10 @@ class World:
             await until(lambda: not source.alive, "the source process ends")
         if guest == "lost":
             assert not self.running(source, end)
-        elif source.alive or owner == "destination":
+        elif source_lives or owner == "destination":
             assert self.running(source, end) == {owner}
             await self.check_beats(owner)
-        if owner == "source" and source.alive and before is not None:
+        if owner == "source" and source_lives and before is not None:
             assert source.settings() == before
 
     async def check_beats(self, side: str) -> None:
@@ -347,7 +376,17 @@ class World:
         left = [pid for pid in self.pids if lives(pid)]
         for pid in left:
             os.kill(pid, signal.SIGKILL)
+        deadline_s = time.monotonic() + PATIENCE_S
+        while any(map(lives, left)) and time.monotonic() < deadline_s:
+            time.sleep(0.001)  # nobody else is left whom that could hold up
         return left
+
+
+def end_of(report: CompletedReport, log: Path, error: WhimbrelError | None = None) -> End:
+    """How a migration ended, from its report."""
+    facts = report.facts
+    monitor = facts.get("destination_qmp")
+    return End(report, log, facts.get("destination_pid"), Path(monitor) if monitor else None, error)
 
 
 async def until(holds: Callable[[], bool], what: str, *, timeout_s: float = PATIENCE_S) -> None:

@@ -1,0 +1,254 @@
+"""One side's happenings in the engine's words, from a scripted monitor and a process that dies on demand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.support.qmp_server import QmpServer
+from whimbrel.engine.errors import CannotConnect
+from whimbrel.engine.machine import Event, Happened, Marked
+from whimbrel.engine.signals import Signal
+from whimbrel.engine.states import Side as SideName
+from whimbrel.engine.timeline import Mark
+from whimbrel.qmp_driver.processes import QemuProcess
+from whimbrel.qmp_driver.side import Side
+
+BOTH_LOOPS = True
+
+
+@dataclass
+class Ear:
+    """A side, and all that it told."""
+
+    name: SideName = SideName.SOURCE
+    events: list[Event] = field(default_factory=list[Event])
+    noted: list[str] = field(default_factory=list[str])
+    passes: int = 0
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.side = Side(self.name, self._deliver, self._note, self._pass)
+
+    def _deliver(self, event: Event) -> None:
+        self.events.append(event)
+        self._news.set()
+
+    def _note(self, kind: str, fields: dict[str, object]) -> None:
+        self.noted.append(str(fields.get("event", kind)))
+        self._news.set()
+
+    def _pass(self) -> None:
+        self.passes += 1
+
+    @property
+    def signals(self) -> list[Signal]:
+        """The signals so far."""
+        return [event.signal for event in self.events if isinstance(event, Happened)]
+
+    @property
+    def marks(self) -> list[Mark]:
+        """The marks so far."""
+        return [event.mark for event in self.events if isinstance(event, Marked)]
+
+    async def until_heard(self, what: Signal | str) -> None:
+        """Wait for a signal, or for an event of QMP."""
+        async with asyncio.timeout(10):
+            while what not in self.signals and what not in self.noted:
+                self._news.clear()
+                await self._news.wait()
+
+
+@pytest.fixture
+async def server() -> AsyncGenerator[QmpServer, None]:
+    """A monitor on TCP, which does not tell whose process it is."""
+    async with QmpServer() as listening:
+        yield listening
+
+
+@pytest.fixture
+async def sleeper(tmp_path: Path) -> AsyncGenerator[QemuProcess, None]:
+    """A process that can be killed in the place of a QEMU."""
+    process = await QemuProcess.spawn(["sleep", "100"], stderr_path=tmp_path / "stderr")
+    try:
+        yield process
+    finally:
+        await process.kill()
+
+
+async def test_events_become_signals_and_marks(server: QmpServer) -> None:
+    """In the order in which they came; a new iteration is told apart."""
+    ear = Ear()
+    await ear.side.connect(server.address)
+    server.emit("MIGRATION", {"status": "setup"})
+    server.emit("MIGRATION", {"status": "active"})
+    server.emit("MIGRATION_PASS", {"pass": 2})
+    server.emit("STOP")
+    server.emit("MIGRATION", {"status": "pre-switchover"})
+    server.emit("MIGRATION", {"status": "device"})
+    server.emit("MIGRATION", {"status": "completed"})
+    server.emit("RESUME")
+    await ear.until_heard("RESUME")
+    assert ear.signals == [
+        Signal.SOURCE_ACTIVE,
+        Signal.SOURCE_STOPPED,
+        Signal.SOURCE_PRE_SWITCHOVER,
+        Signal.SOURCE_DEVICE,
+        Signal.SOURCE_COMPLETED,
+        Signal.SOURCE_RUNNING,
+    ]
+    assert ear.marks == [
+        Mark.SOURCE_STOP,
+        Mark.SOURCE_PRE_SWITCHOVER,
+        Mark.SOURCE_DEVICE,
+        Mark.SOURCE_COMPLETED,
+    ]
+    assert ear.passes == 1
+    await ear.side.close()
+
+
+async def test_the_destination_has_words_of_its_own(server: QmpServer) -> None:
+    """Its STOP means nothing: it stands stopped from the beginning."""
+    ear = Ear(SideName.DESTINATION)
+    await ear.side.connect(server.address)
+    server.emit("STOP")
+    server.emit("MIGRATION", {"status": "active"})
+    server.emit("MIGRATION", {"status": "completed"})
+    server.emit("RESUME")
+    await ear.until_heard(Signal.DESTINATION_RUNNING)
+    assert ear.signals == [Signal.DESTINATION_ACTIVE, Signal.DESTINATION_COMPLETED, Signal.DESTINATION_RUNNING]
+    assert ear.marks == [Mark.DESTINATION_COMPLETED, Mark.DESTINATION_RESUME]
+    await ear.side.close()
+
+
+async def test_a_polled_status_is_told_once() -> None:
+    """Only what is news; words that nobody knows change nothing; none at all is a word too."""
+    ear = Ear()
+    for status in ("active", "active", "something-new", "active", None, "none", "failed"):
+        ear.side.see_status(status)
+    assert ear.signals == [
+        Signal.SOURCE_ACTIVE,
+        Signal.SOURCE_ACTIVE,
+        Signal.SOURCE_IDLE,
+        Signal.SOURCE_IDLE,
+        Signal.SOURCE_FAILED,
+    ]
+
+
+async def test_a_status_that_an_event_told_is_no_news_to_a_poll(server: QmpServer) -> None:
+    """Whichever comes first tells."""
+    ear = Ear()
+    await ear.side.connect(server.address)
+    server.emit("MIGRATION", {"status": "completed"})
+    await ear.until_heard(Signal.SOURCE_COMPLETED)
+    ear.side.see_status("completed")
+    assert ear.signals.count(Signal.SOURCE_COMPLETED) == 1
+    await ear.side.close()
+
+
+async def test_a_connection_without_a_process_is_lost(server: QmpServer) -> None:
+    """Nobody can say that the process ended, so it counts as lost, never as ended."""
+    ear = Ear()
+    await ear.side.connect(server.address)
+    assert ear.side.process is None
+    server.vanish()
+    await ear.until_heard(Signal.SOURCE_LOST)
+    assert not ear.side.alive
+    assert not ear.side.ended
+    assert not await ear.side.is_gone()
+    with pytest.raises(CannotConnect):
+        ear.side.require()
+    await ear.side.close()
+
+
+async def test_a_process_that_ended_is_ended_not_lost(server: QmpServer, sleeper: QemuProcess) -> None:
+    """Its last event comes first; then its end, with the code."""
+    ear = Ear(SideName.DESTINATION)
+    ear.side.process = sleeper
+    await ear.side.connect(server.address)
+    server.vanish(b'{"event": "MIGRATION", "data": {"status": "failed"}, "timestamp": {"seconds": 1, "microseconds": 2}}\r\n')
+    await sleeper.kill()
+    await ear.until_heard(Signal.DESTINATION_ENDED)
+    assert ear.signals == [Signal.DESTINATION_FAILED, Signal.DESTINATION_ENDED]
+    last = ear.events[-1]
+    assert isinstance(last, Happened)
+    assert "ended with code -9" in last.detail
+    assert await ear.side.has_ended()
+    await ear.side.close()
+
+
+async def test_a_dying_process_is_heard_out(server: QmpServer, sleeper: QemuProcess) -> None:
+    """Its monitor goes first: who looks in between waits for the process instead of calling it out of sight."""
+    ear = Ear()
+    ear.side.process = sleeper
+    await ear.side.connect(server.address)
+    server.vanish()
+    async with asyncio.timeout(10):
+        while ear.side.alive:
+            await asyncio.sleep(0)
+    looking = asyncio.create_task(ear.side.has_ended())
+    await asyncio.sleep(0)
+    await sleeper.kill()
+    assert await looking
+    assert ear.signals == [Signal.SOURCE_ENDED]
+    await ear.side.close()
+
+
+async def test_a_torn_message_means_that_the_end_was_not_read(server: QmpServer, sleeper: QemuProcess) -> None:
+    """What the process said last is not known: it stays lost for ever, though it is dead."""
+    ear = Ear()
+    ear.side.process = sleeper
+    await ear.side.connect(server.address)
+    server.vanish(b'{"event": "MIGRA')
+    await sleeper.kill()
+    await ear.until_heard(Signal.SOURCE_LOST)
+    assert await ear.side.is_gone()
+    assert not await ear.side.has_ended()
+    assert Signal.SOURCE_ENDED not in ear.signals
+    await ear.side.close()
+
+
+async def test_a_lost_monitor_is_tried_again(server: QmpServer) -> None:
+    """What the new connection says is heard."""
+    ear = Ear()
+    await ear.side.connect(server.address)
+    server.vanish()
+    await ear.until_heard(Signal.SOURCE_LOST)
+    assert await ear.side.reconnect(within_s=5)
+    assert await ear.side.reconnect(within_s=0)  # it is there: no time is needed
+    server.emit("STOP")
+    await ear.until_heard("STOP")
+    await ear.side.close()
+
+
+async def test_nobody_listens_any_more(tmp_path: Path) -> None:
+    """The time is up at last; a side that was never connected is not tried at all."""
+    ear = Ear()
+    assert not await ear.side.reconnect(within_s=60)
+    ear.side.address = str(tmp_path / "nowhere")
+    assert not await ear.side.reconnect(within_s=0.1)
+    await ear.side.close()
+
+
+async def test_a_dead_process_is_not_waited_for(tmp_path: Path, sleeper: QemuProcess) -> None:
+    """There is nothing to reconnect to."""
+    ear = Ear()
+    ear.side.address, ear.side.process = str(tmp_path / "nowhere"), sleeper
+    await sleeper.kill()
+    async with asyncio.timeout(5):
+        assert not await ear.side.reconnect(within_s=60)
+    await ear.side.close()
+
+
+async def test_nothing_is_told_after_the_closing(server: QmpServer) -> None:
+    """Neither what comes late nor the end of the connection that was closed."""
+    ear = Ear()
+    await ear.side.connect(server.address)
+    await ear.side.close()
+    server.vanish()
+    await server.until_disconnected()
+    assert ear.signals == []
