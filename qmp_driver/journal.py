@@ -15,7 +15,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self
 
 import msgspec
 
@@ -47,7 +47,7 @@ class Journal:
         self._encoder = msgspec.json.Encoder(enc_hook=str)
 
     @classmethod
-    def create(cls, path: Path, *, field: str = "log") -> Journal:
+    def create(cls, path: Path, *, field: str = "log") -> Self:
         """Create the log and lock it.
 
         Args:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
 import sys
-from collections.abc import Coroutine, Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn
 
-import msgspec
 import typer
-import uvloop
 from rich.console import Console
 
 from whimbrel import render
+from whimbrel.doctor import check_qemu
 from whimbrel.engine._version import __version__
 from whimbrel.engine.errors import (
     BadInput,
@@ -26,16 +22,14 @@ from whimbrel.engine.errors import (
     PreparationFailed,
     WhimbrelError,
 )
-from whimbrel.engine.policy import Objectives
 from whimbrel.engine.report import CompletedReport
+from whimbrel.given import address, destination, new_file, objectives
+from whimbrel.live import Interrupted, ending, print_json, run, run_demo_shown, run_guest_shown, run_shown
 from whimbrel.live import console as new_console
-from whimbrel.live import interruptible, show
 from whimbrel.migration import Migration
 from whimbrel.policies import resolve
 from whimbrel.qmp_driver.options import Options
-from whimbrel.units import parse_duration, parse_rate, parse_size
-
-T = TypeVar("T")
+from whimbrel.units import parse_duration, parse_size
 
 OK, FAILED, BAD_INPUT, NOT_BEGUN, CANCELLED, UNSETTLED = 0, 1, 2, 3, 4, 5
 BY_SIGNAL = 130
@@ -76,9 +70,7 @@ Deadline = Annotated[str | None, typer.Option(metavar="TIME", help="When it shou
 Bandwidth = Annotated[
     str | None, typer.Option(metavar="RATE", help="Send at most this much, such as 50MiB/s or 1Gbit/s.")
 ]
-PolicyName = Annotated[
-    str, typer.Option("--policy", metavar="POLICY", help="NAME, NAME:key=value,…, or FILE.py:NAME.")
-]
+PolicyName = Annotated[str, typer.Option("--policy", metavar="POLICY", help="NAME, NAME:key=value,…, or FILE.py:NAME.")]
 Log = Annotated[Path | None, typer.Option(metavar="PATH", help="Where the log goes: a new file.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Of the guest's choices and contents.")]
 Beats = Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="Heartbeats per second.")]
@@ -136,15 +128,19 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         new_console(stderr=True).print(f"whimbrel: {error}", soft_wrap=True)
         _tell_error(error, str(error), code, words)
     except (KeyboardInterrupt, typer.Abort):
+        code = BY_SIGNAL
+    if code == BY_SIGNAL:
         code = CANCELLED
-    raise SystemExit(CANCELLED if code == BY_SIGNAL else code)
+        new_console(stderr=True).print("whimbrel: stopped before anything was begun")
+    raise SystemExit(code)
 
 
 def exit_code(report: CompletedReport) -> int:
     """The exit code that tells how a migration ended."""
     if report.outcome == "completed":
         return OK
-    if report.guest in ("held", "unconfirmed") or report.owner == "limbo":
+    untouched = report.outcome == "cancelled" and all(each.stage == 1 for each in report.stages)
+    if report.owner == "limbo" or (report.guest in ("held", "unconfirmed") and not untouched):
         return UNSETTLED
     return CANCELLED if report.outcome == "cancelled" else FAILED
 
@@ -153,50 +149,24 @@ def _code_of(error: WhimbrelError) -> int:
     """Whatever ends without a report ended before anything was begun."""
     if isinstance(error, MigrationFailed | MigrationCancelled):
         return CANCELLED if error.report is None else exit_code(error.report)
-    if isinstance(error, _Interrupted):
+    if isinstance(error, Interrupted):
         return CANCELLED
     return BAD_INPUT if isinstance(error, BadInput) else NOT_BEGUN
 
 
-class _Interrupted(WhimbrelError):
-    """ctrl-C where nothing has to be seen to its end."""
-
-
 def _tell_error(error: Exception, message: str, code: int, words: Sequence[str]) -> None:
     if "--json" in words:
-        _print_json({"error": {"kind": type(error).__name__, "message": message, "exit_code": code}})
+        print_json({"error": {"kind": type(error).__name__, "message": message, "exit_code": code}})
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(work)
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        raise _Interrupted("stopped before anything was begun") from None
-
-
-def _print_json(value: Any) -> None:
-    text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str)).decode()
-    stream = new_console().file
-    stream.write(text + "\n")
-    stream.flush()
-
-
-@contextlib.contextmanager
-def _ending(code: int) -> Generator[None]:
-    """Exit with this code after the block prints; a ctrl-C in it changes nothing of what has happened."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        pass
-    raise typer.Exit(code)
-
-
-@app.callback()
-def whimbrel(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+@app.callback(invoke_without_command=True)
+def everything(
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """Live migration for QEMU without libvirt."""
+    if show_version:
+        with ending(OK):
+            new_console().print(__version__)
 
 
 @app.command(epilog=EPILOG, short_help="Move a guest between two QEMUs, and verify it.")
@@ -204,7 +174,7 @@ def demo(
     guest: Classes = None,
     ram: Annotated[
         str,
-        typer.Option(metavar="SIZE", help="RAM of the guest; QEMU < 9.0 under TCG loses writes at multiples of 256KiB."),
+        typer.Option(metavar="SIZE", help="RAM; QEMU < 9.0 under TCG loses writes where it is a multiple of 256KiB."),
     ] = "524224KiB",
     beats: Beats = 200,
     seed: Seed = 1,
@@ -212,9 +182,7 @@ def demo(
     deadline: Deadline = None,
     bandwidth: Bandwidth = "128MiB/s",
     policy: PolicyName = "least_downtime",
-    source_qemu: Annotated[
-        str, typer.Option(metavar="BINARY", help="QEMU of the source.")
-    ] = "qemu-system-x86_64",
+    source_qemu: Annotated[str, typer.Option(metavar="BINARY", help="QEMU of the source.")] = "qemu-system-x86_64",
     destination_qemu: DestinationQemu = None,
     machine: Annotated[str, typer.Option(metavar="TYPE", help="Machine type.")] = "q35",
     log: Log = None,
@@ -232,7 +200,7 @@ def demo(
       whimbrel demo --class hot:size=64MiB,rate=60MiB/s --bandwidth 100MiB/s
       whimbrel demo --downtime 100ms --log demo.jsonl --json
     """
-    from whimbrel.demo import DEFAULT_CLASSES, DemoOptions, DemoResult, run_demo
+    from whimbrel.demo import DEFAULT_CLASSES, DemoOptions
 
     wanted = DemoOptions(
         classes=tuple(guest or DEFAULT_CLASSES),
@@ -243,45 +211,23 @@ def demo(
         destination_binary=destination_qemu,
         machine=machine,
         options=Options(
-            objectives=_objectives(downtime, deadline, bandwidth),
+            objectives=objectives(downtime, deadline, bandwidth),
             policy=resolve(policy),
             policy_name=policy,
-            log_path=_new_file(log),
+            log_path=new_file(log),
             accept_memory_loss=accept_memory_loss,
         ),
     )
-    wanted.workload()
     console = new_console(stderr=as_json)
 
-    async def go() -> DemoResult:
-        task = asyncio.current_task()
-        assert task is not None
-        begun: list[Migration] = []
-
-        def call_off(count: int) -> None:
-            if begun:
-                begun[0].cancel()
-            elif count == 1:  # a second time would cut the cleaning up short
-                task.cancel()
-
-        async def watch(migration: Migration) -> None:
-            await show(migration.progress(), console)
-
-        with interruptible(call_off, console):
-            await _check_qemu("source-qemu", source_qemu, machine)
-            if destination_qemu is not None:
-                await _check_qemu("destination-qemu", destination_qemu)
-            say = lambda text: console.print(text, style="dim")  # noqa: E731
-            return await run_demo(wanted, say=say, watch=watch, on_migration=begun.append)
-
-    result = _run(go())
+    result = run(run_demo_shown(wanted, console))
     code = exit_code(result.report)
-    with _ending(FAILED if code == OK and result.memory_verified is not True else code):
+    with ending(FAILED if code == OK and result.memory_verified is not True else code):
         kept = keep_log or as_json or log is not None or code != OK
         if not kept and result.log:
             Path(result.log).unlink(missing_ok=True)
         if as_json:
-            _print_json(result.as_dict())
+            print_json(result.as_dict())
         else:
             seen = render.guest_view(asdict(result))
             console.print(render.report(result.report, seen, destination_stays=False))
@@ -324,39 +270,30 @@ def migrate(
       whimbrel migrate /run/vm/qmp.sock --to other:4444 --host 10.0.0.2
     """
     options = Options(
-        objectives=_objectives(downtime, deadline, bandwidth),
+        objectives=objectives(downtime, deadline, bandwidth),
         policy=resolve(policy),
         policy_name=policy,
-        log_path=_new_file(log),
+        log_path=new_file(log),
         host=host,
         port=port,
         keep_source=keep_source,
         accept_memory_loss=accept_memory_loss,
         disks_shared=disks_shared,
     )
-    destination = _destination(destination_qmp, destination_qemu, replace_, disks_shared)
-    migration = Migration(_address("source_qmp", source_qmp), destination, options)
+    where_to = destination(destination_qmp, destination_qemu, replace_, disks_shared)
+    migration = Migration(address("SOURCE_QMP", source_qmp), where_to, options)
     console = new_console(stderr=as_json)
 
-    async def go() -> CompletedReport:
-        with interruptible(lambda _: migration.cancel(), console):
-            shown = asyncio.ensure_future(show(migration.progress(), console))
-            try:
-                return await migration.run()
-            except PreparationFailed:
-                if destination_qemu is not None:
-                    await _check_qemu("destination-qemu", destination_qemu)
-                raise
-            finally:
-                await asyncio.gather(shown, return_exceptions=True)
-
     try:
-        finished = _run(go())
-    except (MigrationFailed, MigrationCancelled) as error:
-        with contextlib.suppress(KeyboardInterrupt):
-            _tell(error.report, migration.log_path, as_json, console)
+        finished = run(run_shown(migration, console))
+    except PreparationFailed:
+        if destination_qemu is not None:
+            run(check_qemu("destination-qemu", destination_qemu))  # a clearer word on the likeliest cause
         raise
-    with _ending(OK):
+    except (MigrationFailed, MigrationCancelled) as error:
+        _tell(error.report, migration.log_path, as_json, console)
+        raise
+    with ending(OK):
         _tell(finished, migration.log_path, as_json, console)
 
 
@@ -381,11 +318,11 @@ def preflight(
     from whimbrel.qmp_driver.findings import refused
     from whimbrel.qmp_driver.preflight import inspect as look
 
-    strategy = _destination(destination_qmp, destination_qemu, replace_, disks_shared)
-    found = _run(look(_address("source_qmp", source_qmp), strategy, accept_memory_loss=accept_memory_loss))
-    with _ending(NOT_BEGUN if refused(found) else OK):
+    strategy = destination(destination_qmp, destination_qemu, replace_, disks_shared)
+    found = run(look(address("SOURCE_QMP", source_qmp), strategy, accept_memory_loss=accept_memory_loss))
+    with ending(NOT_BEGUN if refused(found) else OK):
         if as_json:
-            _print_json({"findings": [asdict(each) for each in found], "refused": bool(refused(found))})
+            print_json({"findings": [asdict(each) for each in found], "refused": bool(refused(found))})
         else:
             new_console().print(render.findings(found))
 
@@ -408,14 +345,14 @@ def cancel(
 
     check_running(log)
     try:
-        said = _run(ask(log, "cancel"))
+        said = run(ask(log, "cancel"))
     except CannotConnect:
         check_running(log)  # it may have ended meanwhile
         raise
     outcome = str(said.get("outcome", "it ended before it began"))
-    with _ending(OK if outcome == "cancelled" else FAILED):
+    with ending(OK if outcome == "cancelled" else FAILED):
         if as_json:
-            _print_json(said)
+            print_json(said)
         elif "outcome" in said:
             new_console().print(f"{outcome}: the guest is {said.get('guest')}, owner: {said.get('owner')}")
         else:
@@ -434,9 +371,9 @@ def policies(as_json: Json = False) -> None:
     from whimbrel.policies import available, describe, parameters_of
 
     known = {name: (describe(made), parameters_of(made)) for name, made in available().items()}
-    with _ending(OK):
+    with ending(OK):
         if as_json:
-            _print_json({name: {"about": about, "parameters": given} for name, (about, given) in known.items()})
+            print_json({name: {"about": about, "parameters": given} for name, (about, given) in known.items()})
         else:
             new_console().print(render.policies(known))
 
@@ -455,7 +392,7 @@ def report(
     from whimbrel.logbook import report_of
 
     finished = report_of(log)
-    with _ending(OK):
+    with ending(OK):
         _tell(finished, log, as_json, new_console())
 
 
@@ -477,7 +414,6 @@ def guest(
       whimbrel guest --class hot:size=64MiB,rate=40MiB/s,pattern=zipf
     """
     from whimbrel.demo import DEFAULT_CLASSES
-    from whimbrel.guest.run import GuestSummary, run_alone
     from whimbrel.guest.spec import WorkloadSpec
 
     spec = WorkloadSpec.parse(classes or DEFAULT_CLASSES, beat_hz=beats, seed=seed)
@@ -485,22 +421,10 @@ def guest(
     ram_bytes = None if ram is None else parse_size(ram, field="ram")
     console = new_console(stderr=as_json)
 
-    async def go() -> GuestSummary:
-        task, stop = asyncio.current_task(), asyncio.Event()
-        assert task is not None
-
-        def end(count: int) -> None:
-            stop.set()
-            if count == 2:  # it does not even boot
-                task.cancel()
-
-        with interruptible(end, console):
-            return await run_alone(spec, qemu_binary=qemu, ram_bytes=ram_bytes, seconds=span_s, stop=stop)
-
-    summary = _run(go())
-    with _ending(OK if summary.verification.passed else FAILED):
+    summary = run(run_guest_shown(spec, console, binary=qemu, ram_bytes=ram_bytes, span_s=span_s))
+    with ending(OK if summary.verification.passed else FAILED):
         if as_json:
-            _print_json(asdict(summary))
+            print_json(asdict(summary))
         else:
             console.print(render.guest_summary(summary))
 
@@ -515,9 +439,29 @@ def doctor(as_json: Json = False) -> None:
     """
     from whimbrel.doctor import examine
 
-    found = _run(examine())
-    with _ending(OK):
+    found = run(examine())
+    with ending(OK):
         if as_json:
-            _print_json(found)
+            print_json(found)
         else:
             new_console().print(render.pairs(found))
+
+
+@app.command(epilog=EPILOG, short_help="Print the version.")
+def version() -> None:
+    """Print the version, as --version does.
+
+    \b
+    Example:
+      whimbrel version
+    """
+    with ending(OK):
+        new_console().print(__version__)
+
+
+def _tell(finished: CompletedReport, log: Path | None, as_json: bool, console: Console) -> None:
+    if as_json:
+        print_json(asdict(finished) | {"log": str(log or "")})
+    else:
+        console.print(render.report(finished))
+        console.print(f"log: {log}", soft_wrap=True)

@@ -10,8 +10,10 @@ from importlib import metadata
 from pathlib import Path
 
 from whimbrel.engine._version import __version__
+from whimbrel.engine.errors import BadInput
 from whimbrel.guest.boot import image_path
 from whimbrel.qmp_driver.journal import default_directory
+from whimbrel.qmp_driver.probe import probe_binary
 
 PROBE_TIMEOUT_S = 10.0
 
@@ -59,6 +61,26 @@ async def binary(name: str, *, timeout_s: float = PROBE_TIMEOUT_S) -> str:
             process.kill()
             await process.wait()
     return f"{path}: {output.decode(errors='replace').partition(chr(10))[0]}"
+
+
+async def check_qemu(field: str, name: str, machine: str | None = None) -> None:
+    """See that a binary is a QEMU and knows a machine type, before it is waited for.
+
+    Args:
+        field: the option that names it, for the error.
+        name: a path, or a name that is looked up.
+        machine: as the user wrote it; ``None``: any.
+
+    Raises:
+        BadInput: it is missing or no QEMU, or does not know the type.
+    """
+    facts = await probe_binary((name,))
+    if facts.problem is not None:
+        raise BadInput(field, name, "a QEMU that can be run, such as qemu-system-x86_64")
+    # Options may follow the type, behind a comma.
+    if machine is not None and machine.partition(",")[0] not in facts.machines:
+        plain = sorted(each for each in facts.machines if "-" not in each)
+        raise BadInput("machine", machine, f"a machine type that {name} knows, such as {', '.join(plain)}")
 
 
 def _device(path: Path, without: str) -> str:

@@ -11,14 +11,26 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Generator
-from typing import IO, cast
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from types import FrameType
+from typing import IO, Any, TextIO, TypeVar, cast
 
+import msgspec
+import uvloop
 from rich.console import Console
 from rich.live import Live
 
-from whimbrel.engine.report import OngoingReport
+from whimbrel.demo import DemoOptions, DemoResult, run_demo
+from whimbrel.doctor import check_qemu
+from whimbrel.engine.errors import WhimbrelError
+from whimbrel.engine.report import CompletedReport, OngoingReport
+from whimbrel.guest.run import GuestSummary, run_alone
+from whimbrel.guest.spec import WorkloadSpec
+from whimbrel.migration import Migration
 from whimbrel.render import progress, progress_line, stage_label
+from whimbrel.units import format_duration
+
+T = TypeVar("T")
 
 PLAIN_EVERY_S = 1.0
 """Without a terminal, one line per second and one per change of stage: enough to see that it lives."""
@@ -33,7 +45,7 @@ class SteadyOutput:
     Without it, ``whimbrel migrate … | head`` would kill the manager in the middle of a migration.
     """
 
-    def __init__(self, stream: IO[str]) -> None:
+    def __init__(self, stream: TextIO) -> None:
         """Write to this stream, as long as it takes it."""
         self._stream = stream
         self.lost: OSError | None = None
@@ -109,14 +121,13 @@ async def show(glances: AsyncIterator[OngoingReport], console: Console) -> None:
 def interruptible(call_off: Callable[[int], None], console: Console) -> Generator[None]:
     """Have ctrl-C, SIGTERM and a closed terminal call off what runs in the block, instead of killing it.
 
+    After the block they do nothing any more, until `ending` knows what they should.
+
     Args:
         call_off: given how many signals came so far, from 1; called on the running loop.
         console: told of it.
     """
     loop = asyncio.get_running_loop()
-    # Under nohup a closed terminal is to be ignored, as it is already.
-    hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
-    numbers = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hangs_up else []))
     count = 0
 
     def on_signal() -> None:
@@ -126,6 +137,7 @@ def interruptible(call_off: Callable[[int], None], console: Console) -> Generato
         if count == 1:
             console.print("calling it off; where that is too late, it ends first", style="yellow")
 
+    numbers = _signals()
     for number in numbers:
         loop.add_signal_handler(number, on_signal)
     try:
@@ -133,3 +145,117 @@ def interruptible(call_off: Callable[[int], None], console: Console) -> Generato
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _signals() -> list[signal.Signals]:
+    """What is used to end a command. Under nohup a closed terminal is to be ignored, as it is already."""
+    hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hangs_up else [])]
+
+
+class Interrupted(WhimbrelError):
+    """ctrl-C where nothing has to be seen to its end."""
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on uvloop.
+
+    Raises:
+        Interrupted: it was cancelled, or a ctrl-C came that nobody handled.
+    """
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(work)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise Interrupted("stopped before anything was begun") from None
+
+
+@contextlib.contextmanager
+def ending(code: int) -> Generator[None]:
+    """Exit with this code after what the block prints; signals end the printing, and change no outcome."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(code)
+
+    numbers = _signals()
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)  # the exit takes a moment, too
+    raise SystemExit(code)
+
+
+def print_json(value: Any) -> None:
+    """Print one object on standard output."""
+    text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str)).decode()
+    stream = SteadyOutput(sys.stdout)
+    stream.write(text + "\n")
+    stream.flush()
+
+
+async def run_shown(migration: Migration, console: Console) -> CompletedReport:
+    """Run a migration, shown, and called off by a signal; raises as `Migration.run` does."""
+    with interruptible(lambda _: migration.cancel(), console):
+        shown = asyncio.ensure_future(show(migration.progress(), console))
+        try:
+            return await migration.run()
+        finally:
+            await asyncio.gather(shown, return_exceptions=True)
+
+
+async def run_demo_shown(demo: DemoOptions, console: Console) -> DemoResult:
+    """Run the demonstration, shown, and called off by a signal.
+
+    Raises:
+        BadInput: a binary or a machine type that there is not; anything else as `run_demo` does.
+        asyncio.CancelledError: a signal came before the migration; nothing is left of it.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    begun: list[Migration] = []
+
+    def call_off(count: int) -> None:
+        if begun:
+            begun[0].cancel()
+        elif count == 1:  # a second time would cut the cleaning up short
+            task.cancel()
+
+    def say(text: str) -> None:
+        console.print(text, style="dim")
+
+    async def watch(migration: Migration) -> None:
+        await show(migration.progress(), console)
+
+    with interruptible(call_off, console):
+        demo.workload()
+        await check_qemu("source-qemu", demo.source_binary, demo.machine)
+        if demo.destination_binary is not None:
+            await check_qemu("destination-qemu", demo.destination_binary)
+        return await run_demo(demo, say=say, watch=watch, on_migration=begun.append)
+
+
+async def run_guest_shown(
+    spec: WorkloadSpec, console: Console, *, binary: str, ram_bytes: int | None, span_s: float
+) -> GuestSummary:
+    """Run the workload guest; a first signal ends it early with a summary, a second one at once.
+
+    Raises:
+        BadInput: no such binary; anything else as `run_alone` does.
+        asyncio.CancelledError: a second signal came; nothing is left of it.
+    """
+    task, stop = asyncio.current_task(), asyncio.Event()
+    assert task is not None
+
+    def end(count: int) -> None:
+        stop.set()
+        if count == 2:
+            task.cancel()
+
+    with interruptible(end, console):
+        await check_qemu("qemu", binary)
+        console.print(f"booting the workload guest, to run for {format_duration(span_s)}", style="dim")
+        return await run_alone(spec, qemu_binary=binary, ram_bytes=ram_bytes, seconds=span_s, stop=stop)

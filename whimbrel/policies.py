@@ -1,9 +1,9 @@
 """Finding a policy by what the user wrote: a name, a name with parameters, or a file::
 
-    least_downtime
-    fixed:downtime_limit=50ms,bandwidth=100MiB/s
-    my_policy.py:Patient
-    my_policy.py:Patient:after=60
+least_downtime
+fixed:downtime_limit=50ms,bandwidth=100MiB/s
+my_policy.py:Patient
+my_policy.py:Patient:after=60
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _make(factory: PolicyFactory, values: dict[str, Any], text: str) -> Policy:
         raise BadInput("policy", text, f"one that can be made with these parameters ({error!r})") from error
     if not callable(made):
         raise BadInput("policy", text, f"a callable that takes an Observation (this makes a {type(made).__name__})")
-    return cast(Policy, made)
+    return made
 
 
 def _values(factory: PolicyFactory, parameters: str, text: str) -> dict[str, Any]:

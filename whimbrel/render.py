@@ -174,14 +174,21 @@ def pairs(rows: Mapping[str, str]) -> RenderableType:
     return table
 
 
+GUEST_WORDS = {
+    "unconfirmed": "whether the guest runs was not seen",
+    "held": "the guest stands paused until somebody decides",
+}
+
+
 def _headline(finished: CompletedReport) -> Text:
     line = Text()
     line.append(finished.outcome.upper(), style=OUTCOME_STYLE.get(finished.outcome, "bold"))
-    line.append(f" in {format_duration(finished.total_s)}: the guest is {finished.guest} and ")
+    known = GUEST_WORDS.get(finished.guest, f"the guest is {finished.guest}")
+    line.append(f" in {format_duration(finished.total_s)}: {known}, and ")
     if finished.owner == "limbo":
-        line.append("nobody could settle whose it is", style="bold red")
+        line.append("whose it is could not be settled", style="bold red")
     else:
-        line.append("belongs to the ").append(finished.owner, style="bold")
+        line.append("it belongs to the ").append(finished.owner, style="bold")
     if finished.outcome != "completed":
         line.append(f"\n{finished.why}")
     return line

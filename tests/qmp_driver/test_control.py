@@ -101,7 +101,7 @@ async def test_what_a_dead_manager_left_is_replaced(log: Path) -> None:
 
 async def test_no_manager(log: Path) -> None:
     """Said in a sentence that names the log."""
-    with pytest.raises(CannotConnect, match="move.jsonl"):
+    with pytest.raises(CannotConnect, match=r"move\.jsonl"):
         await ask(log, "status", timeout_s=5)
 
 

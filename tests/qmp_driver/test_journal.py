@@ -159,13 +159,21 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
         file.write(b'{"n":2,"t_\n{"n":3,"t_ns":0,"wall_s":0,"kind":"signal"}\n')
     lines = read(path)
     assert next(lines)["n"] == 1
-    with pytest.raises(WhimbrelError, match="line 2 of .* is damaged"):
+    with pytest.raises(WhimbrelError, match=r"line 2 of .* is damaged"):
         next(lines)
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"hello\n", b'{"kind":"signal"}\n', b'{"kind":"header","format":999}\n', b"[1]\n", b'{"kind":"header"', b"\0\0"],
+    [
+        b"",
+        b"hello\n",
+        b'{"kind":"signal"}\n',
+        b'{"kind":"header","format":999}\n',
+        b"[1]\n",
+        b'{"kind":"header"',
+        b"\0\0",
+    ],
 )
 def test_what_is_no_log(tmp_path: Path, content: bytes) -> None:
     """Is said to be none."""

@@ -9,14 +9,25 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeAlias
 
 import pytest
 
-from tests.support.guests import BRISK, Guest, Tap, World, at
-from whimbrel.engine.errors import WhimbrelError
+from tests.support.guests import BRISK, Tap, World
+from tests.support.taps import (
+    CALLED_OFF,
+    FAILED,
+    LOST,
+    MOVED,
+    Verdict,
+    both,
+    call_off,
+    freeze_destination,
+    kill,
+    kill_destination,
+    on_command,
+    on_signal,
+)
 from whimbrel.engine.policy import Objectives
 from whimbrel.engine.protocol import SECOND_NS
 from whimbrel.guest.spec import WorkloadSpec
@@ -27,48 +38,6 @@ BOTH_LOOPS = True
 MIB = 1 << 20
 SLOWLY = Objectives(bandwidth_bytes_per_s=MIB)
 """Holds a migration in pre-copy: at this speed it would take a quarter of a minute."""
-
-Verdict: TypeAlias = tuple[str, str, str]
-MOVED: Verdict = ("completed", "destination", "running")
-CALLED_OFF: Verdict = ("cancelled", "source", "running")
-FAILED: Verdict = ("failed", "source", "running")
-LOST: Verdict = ("failed", "source", "lost")
-
-
-def kill_destination(runner: Runner) -> None:
-    """SIGKILL to the destination."""
-    os.kill(runner.machine.facts["destination_pid"], signal.SIGKILL)
-
-
-def freeze_destination(runner: Runner) -> None:
-    """SIGSTOP to the destination: alive, connected, and silent."""
-    os.kill(runner.machine.facts["destination_pid"], signal.SIGSTOP)
-
-
-def on_command(command: str, action: Callable[[Runner], None]) -> Callable[[Runner], Tap]:
-    """Act when a command is announced in the log, which is before it is carried out."""
-    return lambda runner: at("command", lambda: action(runner), command=command)
-
-
-def on_signal(name: str, action: Callable[[Runner], None]) -> Callable[[Runner], Tap]:
-    """Act when a signal is noted."""
-    return lambda runner: at("signal", lambda: action(runner), signal=name)
-
-
-def both(*makers: Callable[[Runner], Tap]) -> Callable[[Runner], Tap]:
-    """Several taps as one."""
-
-    def make(runner: Runner) -> Tap:
-        taps = [maker(runner) for maker in makers]
-
-        def tell(kind: str, fields: object) -> None:
-            for tap in taps:
-                tap(kind, fields)  # type: ignore[arg-type]
-
-        return tell
-
-    return make
-
 
 async def never() -> None:
     """A hook that holds the switchover until it is cancelled."""
@@ -112,12 +81,11 @@ async def test_called_off_in_every_phase(world: World, command: str, phase: str,
     before = source.settings()
     seen: list[str] = []
 
-    def call_off(runner: Runner) -> None:
+    def look_and_call_off(runner: Runner) -> None:
         seen.append(runner.machine.phase.value)
-        # Not at once: the line is written while the machine is in the middle of a step.
-        asyncio.get_running_loop().call_soon(runner.cancel)
+        call_off(runner)
 
-    end = await world.migrate(source, tap=on_command(command, call_off))
+    end = await world.migrate(source, tap=on_command(command, look_and_call_off))
     assert seen == [phase]
     assert end.verdict == verdict
     await world.check(source, end, before=before)
@@ -132,7 +100,7 @@ async def test_called_off_while_ram_moves(world: World, signal_name: str) -> Non
     before = source.settings()
     end = await world.migrate(
         source,
-        tap=on_signal(signal_name, lambda runner: asyncio.get_running_loop().call_soon(runner.cancel)),
+        tap=on_signal(signal_name, call_off),
         objectives=SLOWLY,
     )
     assert end.verdict == CALLED_OFF
@@ -183,11 +151,6 @@ async def test_a_hook_that_never_answers_is_waited_for_only_so_long(world: World
     assert end.verdict == FAILED
     assert end.report.why == "waited too long in switchover"
     await world.check(source, end)
-
-
-def kill(source: Guest) -> Callable[[Runner], None]:
-    """SIGKILL to the source."""
-    return lambda runner: os.kill(source.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
@@ -389,105 +352,3 @@ async def test_a_frozen_destination_is_not_waited_for_while_it_is_prepared(world
     assert end.verdict == FAILED
     assert end.report.why == "waited too long in preparing"
     await world.check(source, end)
-
-
-def fail_at(kind: str, **wanted: object) -> Callable[[Runner], Tap]:
-    """The log takes no line any more from this one on."""
-
-    def full() -> None:
-        raise WhimbrelError("the log can't be written: No space left on device")
-
-    return lambda runner: at(kind, full, **wanted)
-
-
-@pytest.mark.parametrize(
-    ("kind", "wanted"),
-    [
-        ("signal", {"signal": "start"}),
-        ("command", {"command": "prepare"}),
-        ("step", {"phase": "precopy"}),
-        ("command", {"command": "migrate"}),
-        ("qmp", {"event": "MIGRATION_PASS"}),
-        ("signal", {"signal": "source-pre-switchover"}),
-    ],
-    ids=lambda value: value if isinstance(value, str) else next(iter(value.values())),
-)
-async def test_a_log_that_fails_calls_the_move_off(world: World, kind: str, wanted: dict[str, str]) -> None:
-    """Up to the switchover; a guest is not handed over without a witness."""
-    source = await world.boot()
-    before = source.settings()
-    end = await world.migrate(source, tap=fail_at(kind, **wanted))
-    assert end.report.outcome == "cancelled"
-    assert end.report.owner == "source"
-    assert "No space left" in end.report.why
-    assert any("the log is not whole" in note for note in end.report.notes)
-    await world.check(source, end, before=before)
-
-
-async def test_a_log_that_fails_in_the_handover_does_not_stop_it(world: World) -> None:
-    """Stopping there is what could double a guest: it goes on, and the report says what is missing."""
-    source = await world.boot()
-    end = await world.migrate(source, tap=fail_at("command", command="continue"))
-    assert end.verdict == MOVED
-    assert any("No space left" in note for note in end.report.notes)
-    await world.check(source, end)
-
-
-async def test_a_paused_guest_stays_paused(world: World) -> None:
-    """It arrives paused, and beats when it is told to, whole."""
-    source = await world.boot()
-    source.stop()
-    end = await world.migrate(source)
-    assert end.verdict == ("completed", "destination", "paused")
-    assert end.destination_status() == "paused"
-    assert not source.alive
-    end.resume()
-    await world.check_beats("destination")
-
-
-async def test_a_paused_guest_stays_paused_when_called_off(world: World) -> None:
-    """And on the source too."""
-    source = await world.boot()
-    source.stop()
-    end = await world.migrate(
-        source, tap=on_command("quiesce", lambda runner: asyncio.get_running_loop().call_soon(runner.cancel))
-    )
-    assert end.verdict == ("cancelled", "source", "paused")
-    # Cancelled in pre-switchover, QEMU 7.2 calls a guest that was paused "postmigrate": it stands still all the same.
-    assert source.status() in ("paused", "postmigrate")
-    source.resume()
-    await world.check_beats("source")
-
-
-async def test_the_source_can_be_kept(world: World) -> None:
-    """Stopped, its copy out of date."""
-    source = await world.boot()
-    end = await world.migrate(source, keep_source=True)
-    assert end.verdict == MOVED
-    assert source.status() == "postmigrate"
-    await world.check_beats("destination")
-
-
-async def test_a_source_that_does_not_quit_is_left(world: World) -> None:
-    """The guest runs already: a source that hangs is no reason to say otherwise."""
-    source = await world.boot()
-    end = await world.migrate(
-        source,
-        tap=on_command("release-source", lambda runner: os.kill(source.pid, signal.SIGSTOP)),
-        waits=replace(BRISK, releasing_ns=SECOND_NS // 2),
-    )
-    assert end.verdict == MOVED
-    await world.check_beats("destination")
-
-
-@pytest.mark.parametrize("failing", ["prepare", "arm"])
-async def test_it_can_be_tried_again(world: World, failing: str) -> None:
-    """A failed attempt leaves nothing that stands in the way of the next."""
-    source = await world.boot()
-    first = await world.migrate(
-        source, tap=on_command(failing, lambda runner: asyncio.get_running_loop().call_soon(runner.cancel))
-    )
-    assert first.verdict == CALLED_OFF
-    second = await world.migrate(source)
-    assert second.verdict == MOVED
-    await world.check(source, second)

@@ -8,7 +8,7 @@ import pytest
 from whimbrel.qmp_driver.replies import MigrationInfo
 from whimbrel.qmp_driver.sampling import statistics_of
 
-ACTIVE = {
+ACTIVE: dict[str, object] = {
     "status": "active",
     "expected-downtime": 120,
     "setup-time": 3,

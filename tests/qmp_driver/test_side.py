@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.qmp_server import QmpServer
+from tests.support.qmp_server import QmpServer, event_line
 from whimbrel.engine.errors import CannotConnect
 from whimbrel.engine.machine import Event, Happened, Marked
 from whimbrel.engine.signals import Signal
@@ -170,7 +170,7 @@ async def test_a_process_that_ended_is_ended_not_lost(server: QmpServer, sleeper
     ear = Ear(SideName.DESTINATION)
     ear.side.process = sleeper
     await ear.side.connect(server.address)
-    server.vanish(b'{"event": "MIGRATION", "data": {"status": "failed"}, "timestamp": {"seconds": 1, "microseconds": 2}}\r\n')
+    server.vanish(event_line("MIGRATION", {"status": "failed"}))
     await sleeper.kill()
     await ear.until_heard(Signal.DESTINATION_ENDED)
     assert ear.signals == [Signal.DESTINATION_FAILED, Signal.DESTINATION_ENDED]

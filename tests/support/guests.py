@@ -15,7 +15,7 @@ import subprocess
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -109,6 +109,11 @@ def run_state(pid: int, monitor: Path) -> str:
     return ""
 
 
+def is_there(path: str) -> bool:
+    """Whether a file or folder exists."""
+    return Path(path).exists()
+
+
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The lines of a log, read with nothing but a JSON decoder."""
     return [json.loads(line) for line in path.read_text().splitlines()]
@@ -121,12 +126,13 @@ class TappedJournal(Journal):
     ``command: continue`` does so before ``migrate-continue`` is sent, every time.
     """
 
-    tap: Tap = staticmethod(lambda kind, fields: None)
+    tap: Tap | None = None
 
     def write(self, kind: str, now_ns: int, wall_s: float, **fields: Any) -> None:
         """Write, then tell."""
         super().write(kind, now_ns, wall_s, **fields)
-        self.tap(kind, fields)
+        if self.tap is not None:
+            self.tap(kind, fields)
 
 
 @dataclass
@@ -272,7 +278,7 @@ class World:
         """
         log = self.folder / f"log{len(list(self.folder.glob('log*')))}"
         journal = TappedJournal.create(log)
-        wanted = Options(**{"waits": BRISK, "reconnect_s": 1.0, **options})
+        wanted = replace(Options(waits=BRISK, reconnect_s=1.0), **options)
         runner = Runner(source.qmp, destination or FromSource(), wanted, journal, {})
         taps: list[Tap] = [self._on_line, *([tap(runner)] if tap is not None else [])]
 
@@ -336,7 +342,7 @@ class World:
         source_lives = source.status() != ""
         if owner == "source" and destination is not None:
             assert not lives(destination), "the destination was left running"
-            assert not Path(end.report.facts["destination_directory"]).exists(), "its directory was left"
+            assert not is_there(end.report.facts["destination_directory"]), "its directory was left"
         if owner == "source":
             assert not self.monitor.beats("destination"), "the guest beat on the destination"
         if outcome == "completed":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,16 @@ from whimbrel.engine.errors import BadInput, PreflightFailed, WhimbrelError
 from whimbrel.engine.policy import Objectives
 from whimbrel.migration import Migration
 from whimbrel.qmp_driver.options import Options
+from whimbrel.qmp_driver.probe import probe_binary
 
 MIB = 1 << 20
 
 
 def small(tmp_path: Path, **wanted: Any) -> DemoOptions:
     """A demonstration of a second."""
-    options = Options(**{"waits": BRISK, "log_path": tmp_path / "log", **wanted.pop("options", {})})
-    return DemoOptions(
-        **{
-            "classes": ("hot:size=2MiB,rate=2MiB/s", "cold:size=6MiB"),
-            "ram_bytes": 24512 << 10,
-            "options": options,
-            **wanted,
-        }
-    )
+    options = replace(Options(waits=BRISK, log_path=tmp_path / "log"), **wanted.pop("options", {}))
+    classes = ("hot:size=2MiB,rate=2MiB/s", "cold:size=6MiB")
+    return replace(DemoOptions(classes=classes, ram_bytes=24512 << 10, options=options), **wanted)
 
 
 def nothing_left() -> bool:
@@ -138,11 +134,10 @@ async def test_input_that_cannot_be_used(tmp_path: Path) -> None:
 
 async def test_ram_at_which_writes_are_lost_is_refused(tmp_path: Path) -> None:
     """The demonstration is no exception, and cleans up after itself all the same."""
-    try:
-        result = await run_demo(small(tmp_path, ram_bytes=24576 << 10))
-    except PreflightFailed as refused:
-        assert "loses guest writes" in str(refused)
+    wanted = small(tmp_path, ram_bytes=24576 << 10)
+    if (await probe_binary(("qemu-system-x86_64",))).version < (9, 0, 0):
+        with pytest.raises(PreflightFailed, match="loses guest writes"):
+            await run_demo(wanted)
     else:
-        assert int(str(result.report.facts["qemu_source"]).partition(".")[0]) >= 9
-        assert result.memory_verified is True
+        assert (await run_demo(wanted)).memory_verified is True
     assert nothing_left()

@@ -1,0 +1,81 @@
+"""What the words of a command line mean: addresses, destinations, files, objectives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from whimbrel.engine.errors import BadInput
+from whimbrel.engine.policy import Objectives
+from whimbrel.qmp_driver.destination import Existing, FromSource
+from whimbrel.qmp_driver.sockets import Address
+from whimbrel.units import parse_duration, parse_rate
+
+GREATEST_PORT = 65535
+
+
+def objectives(downtime: str, deadline: str | None, bandwidth: str | None) -> Objectives:
+    """What the user wants, from people's units.
+
+    Raises:
+        BadInput: one of them can't be read.
+    """
+    return Objectives(
+        downtime_s=parse_duration(downtime, field="downtime"),
+        deadline_s=None if deadline is None else parse_duration(deadline, field="deadline"),
+        bandwidth_bytes_per_s=None if bandwidth is None else round(parse_rate(bandwidth, field="bandwidth")),
+    )
+
+
+def address(field: str, text: str) -> Address:
+    """A monitor's address: ``HOST:PORT`` (``[::1]:4444`` too) where it ends in a port and has no slash, else a path.
+
+    Raises:
+        BadInput: it is empty, has no host, or a port that there is not.
+    """
+    allowed = f"a socket's path, or HOST:PORT with a port from 1 to {GREATEST_PORT}"
+    host, separator, port = text.rpartition(":")
+    if not text or "\0" in text:
+        raise BadInput(field, text, allowed)
+    if not (separator and port.isascii() and port.isdigit()) or "/" in text:
+        return text
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or len(port) > 5 or not 1 <= int(port) <= GREATEST_PORT:
+        raise BadInput(field, text, allowed)
+    return host, int(port)
+
+
+def destination(
+    to: str | None, binary: str | None, replacements: Iterable[str] | None, disks_shared: bool
+) -> Existing | FromSource:
+    """Where the guest goes: to a QEMU that is there, or to one that is made from the source's command line.
+
+    Raises:
+        BadInput: an address or a replacement that can't be read, or what goes with the other way only.
+    """
+    if to is None:
+        pairs = dict(_pair(text) for text in replacements or ())
+        return FromSource(binary=binary, replacements=pairs, disks_shared=disks_shared or None)
+    for field, value in (("destination-qemu", binary), ("replace", ", ".join(replacements or ()))):
+        if value:
+            raise BadInput(field, value, "nothing together with --to: that QEMU runs already")
+    return Existing(address("to", to))
+
+
+def new_file(path: Path | None) -> Path | None:
+    """The path of a log; that it is new is seen when it is made.
+
+    Raises:
+        BadInput: something is there that no log can be written to: a folder, a pipe, a device.
+    """
+    if path is not None and os.path.exists(path) and not os.path.isfile(path):
+        raise BadInput("log", str(path), "a new file, or an empty one")
+    return path
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise BadInput("replace", text, "KEY=VALUE")
+    return key, value
