@@ -287,8 +287,8 @@ class Machine:
 
     def _explain(self, signal: Signal, detail: str, taken: Step, changed: bool) -> None:
         """Keep the first bad news that changed the course: that is why it ended as it did."""
-        if not changed:
-            return
+        if not changed and signal is not Signal.DEADLINE:
+            return  # it was noted, and others decided
         if taken.state.phase is Phase.COMPLETED:
             # Whatever went wrong on the way, the guest was moved.
             self._why = ""

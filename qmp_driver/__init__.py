@@ -2,9 +2,9 @@
 
 | module | what it is |
 |---|---|
-| `sockets`, `client`, `monitor`, `replies`, `schema` | one QMP connection; typed answers and commands; what a binary knows |
+| `sockets`, `client`, `monitor`, `replies`, `schema` | one QMP connection; typed answers; what a binary knows |
 | `processes`, `launch`, `probe` | starting, watching and ending QEMUs; asking a binary what it has |
-| `option_text`, `argument_*`, `arguments` | a source's command line, argument by argument, made into a destination's |
+| `option_text`, `argument_*`, `arguments` | a source's command line, made into a destination's |
 | `facts`, `truth`, `compare`, `findings`, `preflight` | what a QEMU says of itself, and what speaks against a migration |
 | `destination` | the four ways to come by a destination |
 | `negotiation`, `options`, `sampling` | capabilities and parameters; the caller's options; statistics in our units |

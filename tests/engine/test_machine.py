@@ -462,3 +462,19 @@ def test_a_policy_that_raises_ends_the_migration_and_is_named(reason: Reason) ->
     assert report is not None
     assert (report.outcome, report.owner) == ("failed", "source")
     assert report.why == "the policy raised KeyError('thing')"
+
+
+def test_a_deadline_that_passed_is_the_reason_of_what_followed() -> None:
+    """The handover hung, the destination was killed for it: not the failure that this led to is the reason."""
+    machine = Machine(policy=lambda seen: Decision())
+    for signal in (Signal.START, Signal.INSPECT_DONE, Signal.PREPARE_DONE, Signal.ARM_DONE):
+        machine.receive(Happened(signal), 0)
+    for signal in (Signal.SOURCE_PRE_SWITCHOVER, Signal.QUIESCE_DONE):
+        machine.receive(Happened(signal), 0)
+    machine.receive_time(DEFAULT_WAITS.handover_ns)
+    after = (Signal.BREAK_DONE, Signal.SOURCE_FAILED, Signal.DISCARD_DESTINATION_DONE, Signal.RESTORE_SOURCE_DONE)
+    for signal in after:
+        machine.receive(Happened(signal, "the source said failed"), DEFAULT_WAITS.handover_ns)
+    report = machine.report()
+    assert report is not None
+    assert report.why == "waited too long in handover"

@@ -1,7 +1,7 @@
 """A small deterministic model of QEMU's sender and a link with a deep pipe, to try policies on.
 
-What it has: windows of 100 ms with a quota each, the threshold from the last window's bandwidth, the sync when the rest is
-below it, a pipe that fills when sending faster than the link and that the device state waits behind, a guest
+What it has: windows of 100 ms with a quota each, the threshold from the last window's bandwidth, the sync when the rest
+is below it, a pipe that fills when sending faster than the link and that the device state waits behind, a guest
 that writes uniformly over a working set. What it leaves out: page order, zero pages, noise.
 """
 
