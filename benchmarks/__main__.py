@@ -8,12 +8,10 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import uvloop
 
 from . import cpu, gap, outage, overhead
 from .bars import Bar, Result, as_text
@@ -21,7 +19,7 @@ from .pairs import Manner, Pairs
 from .stage import QEMU
 
 Measured = tuple[list[Result], dict[str, Pairs]]
-MEASURES: dict[str, Callable[[Manner], Awaitable[Measured]]] = {
+MEASURES: dict[str, Callable[[Manner], Measured]] = {
     "overhead": overhead.measure,
     "gap": gap.measure,
     "outage": outage.measure,
@@ -45,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     patience_s = 0.0 if options.quick else PATIENCE_S
     manner = Manner(runs=runs, patience_s=patience_s, lock=options.lock, say=lambda text: print(text, flush=True))
     before = os.getloadavg()
-    results, measured = uvloop.run(_measure(options.what, manner))
+    results, measured = _measure(options.what, manner)
     about = _about(runs, before)
     print("\n" + as_text(results))
     print(f"{about['qemu']}; {about['cpu']}, {about['cores']} cores; Linux {about['kernel']}; {runs} pairs; "
@@ -74,14 +72,14 @@ def _positive(text: str) -> int:
     return value
 
 
-async def _measure(what: str, manner: Manner) -> Measured:
+def _measure(what: str, manner: Manner) -> Measured:
     """One of the measures or all; CPU comes out of every move, so it alone is asked of the short and the long ones."""
     names = {"all": list(MEASURES), "cpu": ["overhead", "outage"]}.get(what, [what])
     results: list[Result] = []
     measured: dict[str, Pairs] = {}
     for name in names:
         manner.say(f"{name}:")
-        found, pairs = await MEASURES[name](manner)
+        found, pairs = MEASURES[name](manner)
         measured |= pairs
         results += found if what != "cpu" else []
     return results + (cpu.judge(measured) if what in ("cpu", "all") else []), measured

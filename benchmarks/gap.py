@@ -27,9 +27,9 @@ _ITEMS = (
 )
 
 
-async def measure(manner: Manner) -> tuple[list[Result], dict[str, Pairs]]:
+def measure(manner: Manner) -> tuple[list[Result], dict[str, Pairs]]:
     """Run it."""
-    pairs = await run_pairs(Loopback(), small(FINE_BEAT_HZ), manner, ready=True)
+    pairs = run_pairs(Loopback(), small(FINE_BEAT_HZ), manner, ready=True)
     ours, bare = pairs.values(lambda move: move.gap_s)
     more = difference(ours, bare).scaled(1e3)
     ask = f"at most {GREATEST_MS:g} ms more than QEMU alone"

@@ -12,7 +12,6 @@ import os
 import shutil
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -59,6 +58,19 @@ class Link:
     async def reach(self, host: str, port: int) -> tuple[str, int]:
         """See `Place`."""
         return host, port
+
+    @contextlib.contextmanager
+    def at_source(self) -> Generator[None, None, None]:
+        """See `Place`."""
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _enter(_NAMESPACES / self.source_namespace)
+            try:
+                yield
+            finally:
+                _set_namespace(home)
+        finally:
+            os.close(home)
 
     def goodput_bytes_per_s(self, seconds: float = CALIBRATION_S) -> float:
         """What one TCP stream gets through, bytes per second, measured at the receiver.
@@ -153,27 +165,29 @@ def _socket_in(namespace: str) -> socket.socket:
 
     A socket stays in the namespace of the thread that made it, and a thread can change its own alone.
     """
-    made: list[socket.socket] = []
-    failed: list[OSError] = []
 
-    def make() -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        descriptor = os.open(_NAMESPACES / namespace, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if libc.setns(descriptor, _CLONE_NEWNET):
-                code = ctypes.get_errno()
-                failed.append(OSError(code, os.strerror(code)))
-            else:
-                made.append(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-        finally:
-            os.close(descriptor)
+    def make() -> socket.socket:
+        _enter(_NAMESPACES / namespace)
+        return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
 
-    thread = threading.Thread(target=make)
-    thread.start()
-    thread.join()
-    if not made:
-        raise WhimbrelError(f"no socket in the namespace {namespace}: {failed[0].strerror if failed else 'no reason'}")
-    return made[0]
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(make).result()
+
+
+def _enter(namespace: Path) -> None:
+    """Have this thread live in a network namespace."""
+    descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _set_namespace(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _set_namespace(descriptor: int) -> None:
+    """``setns(2)``, which Python has from 3.12 on only."""
+    if ctypes.CDLL(None, use_errno=True).setns(descriptor, _CLONE_NEWNET):
+        code = ctypes.get_errno()
+        raise WhimbrelError(f"the network namespace can't be entered: {os.strerror(code)}")
 
 
 def _count(listener: socket.socket, seconds: float) -> float:

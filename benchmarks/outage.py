@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,13 +51,13 @@ def cases(rate: str, goodput_bytes_per_s: float) -> list[Case]:
     ]
 
 
-async def measure(manner: Manner) -> tuple[list[Result], dict[str, Pairs]]:
+def measure(manner: Manner) -> tuple[list[Result], dict[str, Pairs]]:
     """Run it.
 
     Returns:
         One result for each link, and the moves of each case.
     """
-    why_not = await asyncio.to_thread(can_link)
+    why_not = can_link()
     if why_not:
         manner.say(f"!!! NO PACED LINK HERE ({why_not}).")
         manner.say("!!! A relay in this process paces instead: it takes CPU from both QEMUs, its buffers are its own.")
@@ -66,21 +65,21 @@ async def measure(manner: Manner) -> tuple[list[Result], dict[str, Pairs]]:
     pairs: dict[str, Pairs] = {}
     for rate, nominal in RATES.items():
         with paced_relay(nominal) if why_not else paced_link(rate) as place:
-            result, found = await _on(place, rate, manner)
+            result, found = _on(place, rate, manner)
         results.append(result)
         pairs |= found
     return results, pairs
 
 
-async def _on(place: Paced, rate: str, manner: Manner) -> tuple[Result, dict[str, Pairs]]:
-    goodput = await asyncio.to_thread(place.goodput_bytes_per_s)
+def _on(place: Paced, rate: str, manner: Manner) -> tuple[Result, dict[str, Pairs]]:
+    goodput = place.goodput_bytes_per_s()
     kind = "relay" if place.relayed else "tbf between two network namespaces"
     manner.say(f"{rate} ({kind}): one TCP stream gets {goodput / 2**20:.1f} MiB/s")
     bars: list[Bar] = []
     rows: list[Row] = []
     found: dict[str, Pairs] = {}
     for case in cases(rate, goodput):
-        pairs = await run_pairs(place, case.guest, manner)
+        pairs = run_pairs(place, case.guest, manner)
         found[case.name] = pairs
         ours, bare = pairs.values(lambda move: move.gap_s)
         ours_total, bare_total = pairs.values(lambda move: move.total_s)

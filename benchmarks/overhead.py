@@ -26,9 +26,9 @@ _SHOWN = (
 )
 
 
-async def measure(manner: Manner) -> tuple[list[Result], dict[str, Pairs]]:
+def measure(manner: Manner) -> tuple[list[Result], dict[str, Pairs]]:
     """Run it; the bare script's figure is for scale."""
-    pairs = await run_pairs(Loopback(), small(), manner, ready=True)
+    pairs = run_pairs(Loopback(), small(), manner, ready=True)
     ask = f"at most {GREATEST_MS:g} ms in all"
     whole = _median_ms([move.items["before"] + move.items["after"] for move in pairs.ours])
     careful = _median_ms([move.items["before"] + move.items["device to resume"] for move in pairs.ours])

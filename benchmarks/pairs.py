@@ -9,6 +9,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import uvloop
+
 from . import bare, ours
 from .guests import Guest
 from .load import Stopwatch, until_quiet
@@ -17,7 +19,7 @@ from .stage import Move, stage
 
 BUSY_CORES = 0.5
 """A pair during which others used more than this is done again: it says more about them."""
-GREATEST_REPEATS = 5
+GREATEST_REPEATS = 3
 """Of one pair; the last is taken as it comes."""
 
 
@@ -47,12 +49,25 @@ class Pairs:
         return [of(move) for move in self.ours], [of(move) for move in self.bare]
 
 
-async def run_pairs(place: Place, guest: Guest, manner: Manner, *, ready: bool = False) -> Pairs:
+def run_pairs(place: Place, guest: Guest, manner: Manner, *, ready: bool = False) -> Pairs:
     """Move the guest so many times each way; which half of a pair comes first alternates.
+
+    It runs an event loop of its own, on the source's host.
+
+    Args:
+        place: where.
+        guest: whom.
+        manner: how often, and how.
+        ready: the destination process is up before the time begins to count.
 
     Raises:
         WhimbrelError: a move failed or lost memory. Nothing is left out in silence.
     """
+    with place.at_source():
+        return uvloop.run(_run_pairs(place, guest, manner, ready))
+
+
+async def _run_pairs(place: Place, guest: Guest, manner: Manner, ready: bool) -> Pairs:
     done = Pairs()
     for run in range(manner.runs):
         chances = GREATEST_REPEATS if manner.patience_s > 0 else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 
@@ -32,6 +33,10 @@ class Place(Protocol):
         """Where the source has to connect to in order to reach a destination that listens there."""
         ...
 
+    def at_source(self) -> AbstractContextManager[None]:
+        """Have this thread, and those that it starts, live on the source's host: there a manager has its place."""
+        ...
+
 
 class Loopback:
     """Both ends on this host, with nothing between them."""
@@ -44,3 +49,7 @@ class Loopback:
     async def reach(self, host: str, port: int) -> tuple[str, int]:
         """See `Place`."""
         return host, port
+
+    def at_source(self) -> AbstractContextManager[None]:
+        """See `Place`."""
+        return nullcontext()

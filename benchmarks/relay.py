@@ -71,6 +71,10 @@ class Relay:
         address: tuple[str, int] = listener.getsockname()
         return address
 
+    def at_source(self) -> contextlib.AbstractContextManager[None]:
+        """See `Place`."""
+        return contextlib.nullcontext()
+
     def goodput_bytes_per_s(self) -> float:
         """What one stream gets through, bytes per second, by what leaves the relay at its far end."""
         with socket.create_server((self.host, 0)) as far:

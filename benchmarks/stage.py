@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
 import subprocess
 import tempfile
@@ -140,7 +139,7 @@ class Stage:
         """
         deadline_s = time.monotonic() + BOOT_TIMEOUT_S
         while True:
-            if os.path.exists(monitor):  # no wait
+            if _is_there(monitor):
                 client = QMPClient(monitor.stem)
                 try:
                     await client.connect(str(monitor))
@@ -159,6 +158,7 @@ class Stage:
     async def boot(self) -> None:
         """Start the source and let its guest run for a while."""
         self.spawn([*self.place.source_prefix, *self._arguments("s", True)])
+        await self.until_up(self.source_qmp)
         await self.monitor.attach("source", self.folder / "s.serial", timeout_s=BOOT_TIMEOUT_S)
         await self.monitor.wait_first_beat("source", timeout_s=BOOT_TIMEOUT_S)
         await self.monitor.wait_beats(round(WARM_UP_S * self.guest.spec.beat_hz), side="source")
@@ -226,6 +226,10 @@ class Stage:
             ram_bytes=self.guest.ram_bytes,
             machine=MACHINE,
         )
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists()
 
 
 @contextlib.asynccontextmanager

@@ -5,7 +5,7 @@
 | `sockets`, `client`, `monitor`, `replies`, `schema` | one QMP connection; typed answers; what a binary knows |
 | `processes`, `launch`, `probe` | starting, watching and ending QEMUs; asking a binary what it has |
 | `option_text`, `argument_*`, `arguments` | a source's command line, made into a destination's |
-| `facts`, `truth`, `compare`, `findings`, `preflight` | what a QEMU says of itself, and what speaks against a migration |
+| `facts`, `truth`, `compare`, `findings`, `preflight` | what a QEMU says of itself; what speaks against a move |
 | `destination` | the four ways to come by a destination |
 | `negotiation`, `options`, `sampling` | capabilities and parameters; the caller's options; statistics in our units |
 | `side`, `procedures`, `runner` | one side's words; what each command means in QMP; the pump |

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import os
 import signal
 import sys
@@ -68,7 +69,9 @@ class SteadyOutput:
         """Write, or swallow."""
         if self.lost is None:
             try:
-                return self._stream.write(text)
+                # A file's name may hold bytes that are no text, and a terminal may not have every character.
+                encoding = self._stream.encoding or "utf-8"
+                self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
             except OSError as error:
                 self._lose(error)
         return len(text)
@@ -191,7 +194,10 @@ def ending(code: int) -> Generator[None]:
 
 def print_json(value: Any) -> None:
     """Print one object on standard output."""
-    text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str)).decode()
+    try:
+        text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str)).decode()
+    except UnicodeEncodeError:  # a file's name with bytes that are no text: they go out as JSON's escapes
+        text = json.dumps(msgspec.to_builtins(value, enc_hook=str), indent=2)
     stream = SteadyOutput(sys.stdout)
     stream.write(text + "\n")
     stream.flush()
