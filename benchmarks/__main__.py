@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -35,15 +36,20 @@ def main(argv: list[str] | None = None) -> int:
     """Measure, print the tables, and say for each bar whether it is met.
 
     Returns:
-        0, also where a bar is missed: what is measured is no failure of the program.
+        0, also where a bar is missed: what is measured is no failure of the program. 130 if it was called off.
     """
     options = _parser().parse_args(argv)
+    _end_tidily()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     runs = options.runs or (QUICK_RUNS if options.quick else RUNS)
-    patience_s = 0.0 if options.quick else PATIENCE_S
+    patience_s = 0.0 if options.quick else options.patience
     manner = Manner(runs=runs, patience_s=patience_s, lock=options.lock, say=lambda text: print(text, flush=True))
     before = os.getloadavg()
-    results, measured = _measure(options.what, manner)
+    try:
+        results, measured = _measure(options.what, manner)
+    except KeyboardInterrupt:
+        print("called off: what was started has been ended", file=sys.stderr)
+        return 130
     about = _about(runs, before)
     print("\n" + as_text(results))
     print(f"{about['qemu']}; {about['cpu']}, {about['cores']} cores; Linux {about['kernel']}; {runs} pairs; "
@@ -55,11 +61,19 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def _end_tidily() -> None:
+    """Have SIGTERM, and SIGINT in a background job too, end it as ctrl-C does: no QEMU and no namespace stays."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("what", nargs="?", choices=(*MEASURES, "cpu", "all"), default="all", help="what to measure")
     parser.add_argument("--runs", type=_positive, help=f"pairs of moves for each figure (default {RUNS})")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_RUNS} pairs, and no waiting for a quiet machine")
+    text = f"seconds to wait for a quiet machine before each pair (default {PATIENCE_S:g})"
+    parser.add_argument("--patience", type=float, default=PATIENCE_S, metavar="S", help=text)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every single measurement there")
     parser.add_argument("--lock", type=Path, metavar="FILE", help="hold a lock on this file during each pair")
     return parser

@@ -23,7 +23,7 @@ from whimbrel.engine.errors import (
     WhimbrelError,
 )
 from whimbrel.engine.report import CompletedReport
-from whimbrel.given import address, destination, new_file, objectives
+from whimbrel.given import address, check_text, destination, new_file, objectives
 from whimbrel.live import Interrupted, ending, print_json, run, run_demo_shown, run_guest_shown, run_shown
 from whimbrel.live import console as new_console
 from whimbrel.migration import Migration
@@ -112,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        check_text(words)
         returned = app(words, prog_name="whimbrel", standalone_mode=False)
         code = returned if isinstance(returned, int) else OK
     except UsageError as error:

@@ -15,6 +15,19 @@ from whimbrel.units import parse_duration, parse_rate
 GREATEST_PORT = 65535
 
 
+def check_text(words: Iterable[str]) -> None:
+    """See that all is text. The log, JSON and most terminals take nothing else.
+
+    Raises:
+        BadInput: a word, perhaps a file's name, holds bytes that are no UTF-8.
+    """
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise BadInput("argument", word.encode("utf-8", "surrogateescape"), "text in UTF-8") from error
+
+
 def objectives(downtime: str, deadline: str | None, bandwidth: str | None) -> Objectives:
     """What the user wants, from people's units.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import json
 import os
 import signal
 import sys
@@ -69,7 +68,7 @@ class SteadyOutput:
         """Write, or swallow."""
         if self.lost is None:
             try:
-                # A file's name may hold bytes that are no text, and a terminal may not have every character.
+                # Not every terminal has every character; and what QEMU says may hold bytes that are no text.
                 encoding = self._stream.encoding or "utf-8"
                 self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
             except OSError as error:
@@ -194,10 +193,7 @@ def ending(code: int) -> Generator[None]:
 
 def print_json(value: Any) -> None:
     """Print one object on standard output."""
-    try:
-        text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str)).decode()
-    except UnicodeEncodeError:  # a file's name with bytes that are no text: they go out as JSON's escapes
-        text = json.dumps(msgspec.to_builtins(value, enc_hook=str), indent=2)
+    text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str)).decode()
     stream = SteadyOutput(sys.stdout)
     stream.write(text + "\n")
     stream.flush()
@@ -210,6 +206,8 @@ async def run_shown(migration: Migration, console: Console) -> CompletedReport:
         try:
             return await migration.run()
         finally:
+            if migration.report is None:
+                shown.cancel()  # it broke before it could tell anybody of its end
             await asyncio.gather(shown, return_exceptions=True)
 
 

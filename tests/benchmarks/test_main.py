@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Generator
 from pathlib import Path
 
@@ -11,12 +15,18 @@ import pytest
 
 from benchmarks.__main__ import main
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 @pytest.fixture(autouse=True)
-def the_switch_interval() -> Generator[None, None, None]:
-    before = sys.getswitchinterval()
+def this_process_as_it_was() -> Generator[None, None, None]:
+    """It is made for a process of its own, and sets what belongs to the whole of it."""
+    interval_s = sys.getswitchinterval()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    sys.setswitchinterval(before)
+    sys.setswitchinterval(interval_s)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def test_it_measures_prints_verdicts_and_writes_every_move(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,3 +46,21 @@ def test_what_it_cannot_use_it_refuses(argv: list[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(argv)
     assert end.value.code == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_called_off_it_leaves_no_qemu_behind(number: signal.Signals, short_folder: Path) -> None:
+    """Once its first guest's monitor is there, it is told to end."""
+    environment = os.environ | {"TMPDIR": str(short_folder)}
+    command = (sys.executable, "-m", "benchmarks", "gap", "--runs", "50", "--quick")
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        deadline_s = time.monotonic() + 30
+        while not list(short_folder.glob("wb-*/s.qmp")) and time.monotonic() < deadline_s:
+            time.sleep(0.01)  # there is nothing to wait on for a file of another process
+        process.send_signal(number)
+        _said, complained = process.communicate(timeout=30)
+    assert process.returncode == 130, complained.decode()
+    assert b"called off" in complained
+    assert not list(short_folder.glob("wb-*"))

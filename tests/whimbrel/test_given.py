@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from whimbrel.engine.errors import BadInput
 from whimbrel.engine.policy import Objectives
-from whimbrel.given import address, destination, new_file, objectives
+from whimbrel.given import address, check_text, destination, new_file, objectives
 from whimbrel.qmp_driver.destination import Existing, FromSource
 
 
@@ -97,3 +97,11 @@ def test_a_log_is_a_new_file(tmp_path: Path) -> None:
     for wrong in (tmp_path, Path("/dev/null")):
         with pytest.raises(BadInput, match="log: "):
             new_file(wrong)
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    """Python hands such an argument over with a lone surrogate for each of its bytes."""
+    check_text(["migrate", "größe", "", "🐦"])
+    with pytest.raises(BadInput, match="text in UTF-8") as caught:
+        check_text(["migrate", "a\udcffb"])
+    assert caught.value.given == b"a\xffb"
