@@ -91,6 +91,22 @@ BAD_NEWS = frozenset(
 STEERED_PHASES = frozenset({Phase.PRECOPY})
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A signal that was taken, for the log: those that the machine raised itself (deadlines, stalls) too."""
+
+    signal: Signal
+    detail: str
+    before: State
+    step: Step
+
+    @property
+    def moved(self) -> bool:
+        """Whether the phase or the owner changed."""
+        after = self.step.state
+        return (after.phase, after.owner) != (self.before.phase, self.before.owner)
+
+
 @dataclass(slots=True)
 class Machine:
     """One migration.
@@ -110,6 +126,7 @@ class Machine:
     ledger: Ledger = field(default_factory=Ledger)
     last_step: Step | None = None
     _pilot: Pilot = field(init=False)
+    _taken: list[Taken] = field(default_factory=list[Taken])
     _orders: list[Order | Tune] = field(default_factory=list[Order | Tune])
     _started_ns: int | None = None
     _ended_ns: int | None = None
@@ -169,6 +186,11 @@ class Machine:
     def orders(self) -> list[Order | Tune]:
         """What is to be carried out, in order; asking empties the list."""
         given, self._orders = self._orders, []
+        return given
+
+    def taken(self) -> list[Taken]:
+        """The signals taken since the last call, in order; for the log."""
+        given, self._taken = self._taken, []
         return given
 
     def next_deadline_ns(self) -> int | None:
@@ -269,6 +291,7 @@ class Machine:
         if before.deadline_ns is not None and taken.state.deadline_ns is None:
             self._connected_ns = self._now_ns
         changed = taken.rule.to is not None and taken.rule.to is not before.phase
+        self._taken.append(Taken(signal, detail, before, taken))
         if changed:
             self._enter(self.phase)
         self._explain(signal, detail, taken, changed)
@@ -289,9 +312,10 @@ class Machine:
         """Keep the first bad news that changed the course: that is why it ended as it did."""
         if not changed and signal is not Signal.DEADLINE:
             return  # it was noted, and others decided
-        if taken.state.phase is Phase.COMPLETED:
-            # Whatever went wrong on the way, the guest was moved.
-            self._why = ""
+        if taken.state.phase is Phase.COMPLETED or signal is Signal.VERDICT_GOES_ON:
+            self._why = ""  # whatever went wrong on the way was overcome
+        elif signal is Signal.CANCEL:
+            self._why = detail or signal.value
         elif not self._why and (signal in BAD_NEWS or taken.state.phase is Phase.FAILED):
             self._why = detail or taken.rule.because or signal.value
 

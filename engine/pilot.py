@@ -101,18 +101,19 @@ class Pilot:
         )
 
     def _steer(self, seen: Observation, now_ns: int) -> Steering:
+        clamped: list[str] = []
         broken = False
         try:
             decision = self.policy(seen)
-        except Exception as error:  # a policy is somebody's code: whatever it raises must not strand a guest
-            decision, broken = Decision(abort=True, because=f"the policy raised {error!r}"), True
-        clamped: list[str] = []
-        wanted = self._wanted(decision, clamped)
+            wanted = self._wanted(decision, clamped)
+            wake_after_s = _within("wake", decision.wake_after_s, LEAST_WAKE_S, GREATEST_WAKE_S, clamped)
+        except Exception as error:  # a policy is somebody's code: whatever it does must not strand a guest
+            decision, broken = Decision(abort=True, because=f"the policy failed: {error!r}"), True
+            wanted, wake_after_s = {}, None
         changes = {
             name: value for name, value in wanted.items() if value is not None and value != getattr(self.knobs, name)
         }
         self.knobs = replace(self.knobs, **changes)  # type: ignore[arg-type]
-        wake_after_s = _within("wake", decision.wake_after_s, LEAST_WAKE_S, GREATEST_WAKE_S, clamped)
         if wake_after_s is not None:
             self.wake_every_ns = round(wake_after_s * 1e9)
         if self.wake_every_ns is not None:

@@ -29,8 +29,9 @@ class Waits:
     """How long hooks may keep the guest stopped."""
     handover_ns: int = 60 * SECOND_NS
     activating_ns: int = 30 * SECOND_NS
-    releasing_ns: int = 30 * SECOND_NS
-    cancelling_ns: int = 30 * SECOND_NS
+    releasing_ns: int = 60 * SECOND_NS
+    cancelling_ns: int = 60 * SECOND_NS
+    """For each of its commands anew: killing a large QEMU takes as long as freeing its memory."""
     resolving_ns: int = 60 * SECOND_NS
 
     def of(self, phase: Phase) -> int | None:
@@ -85,7 +86,7 @@ def step(
     if fact is not None and not state.phase.is_end:
         known |= {fact}
     rule = next(rule for rule in table[state.phase, signal] if rule.holds(known))
-    known |= rule.learn
+    known = (known | rule.learn) - rule.forget
     if rule.do is not None:
         issued = FACT_OF_COMMAND.get(rule.do)
         known = known | {issued} if issued is not None else known

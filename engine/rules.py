@@ -29,6 +29,8 @@ class Rule:
     """Where the token goes; ``None``: it stays."""
     learn: frozenset[Fact] = NO_FACTS
     """Facts added by this rule."""
+    forget: frozenset[Fact] = NO_FACTS
+    """Facts that no longer hold."""
     guest: Guest | None = None
     """What has become of the guest; set by rules that lead to an end."""
     rest: bool = False
@@ -43,7 +45,13 @@ class Rule:
     @property
     def is_ignored(self) -> bool:
         """Whether nothing follows but that the event is noted."""
-        return self.to is None and self.do is None and self.owner is None and not self.learn and not self.rest
+        return (
+            self.to is None
+            and self.do is None
+            and self.owner is None
+            and not self.learn | self.forget
+            and not self.rest
+        )
 
 
 def facts(*members: Fact) -> frozenset[Fact]:

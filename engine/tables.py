@@ -62,6 +62,12 @@ PREPARING: Table = {
     (P.PREPARING, S.DESTINATION_ENDED): BACK_OUT,
 }
 
+RUNS_AGAIN: tuple[Rule, ...] = (
+    Rule(when=facts(F.PAUSED_BEFORE), forget=facts(F.PAUSED_BEFORE), because="its owner resumed it meanwhile"),
+    Rule(because="it was running already"),
+)
+PREPARING[P.PREPARING, S.SOURCE_RUNNING] = RUNS_AGAIN
+
 WENT_ON_BY_ITSELF = "somebody else sent migrate-continue, or QEMU did not pause: the token follows what is true"
 BY_ITSELF: tuple[Rule, ...] = (
     *only_when(ACTIVATE, F.DESTINATION_COMPLETED),
@@ -82,6 +88,7 @@ PRECOPY: Table = {
     (P.PRECOPY, S.SOURCE_CANCELLED): BACK_OUT,
     (P.PRECOPY, S.SOURCE_IDLE): BACK_OUT,
     (P.PRECOPY, S.SOURCE_LOST): ASK,
+    (P.PRECOPY, S.SOURCE_RUNNING): RUNS_AGAIN,
     (P.PRECOPY, S.SOURCE_ENDED): BACK_OUT,
     (P.PRECOPY, S.DESTINATION_LOST): BACK_OUT_MOVING,
     (P.PRECOPY, S.DESTINATION_FAILED): BACK_OUT_MOVING,
@@ -122,6 +129,14 @@ NEVER_RAN = Rule(
     because="the source completed, but its destination is gone and never ran: the source can have the guest back",
 )
 
+BREAKING: tuple[Rule, ...] = (
+    *only_when(ASK, F.BROKEN, F.CUT),
+    Rule(
+        when=facts(F.BROKEN),
+        because="the destination is being killed, or the stream cut: it gets no cont before that is done and looked at",
+    ),
+)
+
 HANDOVER: Table = {
     (P.HANDOVER, S.CONTINUE_DONE): ignored("QEMU took it; its status tells the rest"),
     (P.HANDOVER, S.CONTINUE_REFUSED): ASK,
@@ -133,10 +148,12 @@ HANDOVER: Table = {
             when=facts(F.DESTINATION_ENDED),
             because="the destination ended before it was resumed: the source can have the guest back",
         ),
+        *BREAKING,
         *only_when(ACTIVATE, F.DESTINATION_COMPLETED),
         Rule(owner=Owner.DESTINATION, because="proven out; the destination has yet to say completed"),
     ),
     (P.HANDOVER, S.DESTINATION_COMPLETED): (
+        Rule(when=facts(F.BROKEN), because="it is being killed, or the stream cut: what is left then decides"),
         *only_when(ACTIVATE, F.SOURCE_COMPLETED),
         *only_when(ACTIVATE, F.SOURCE_ENDED),
         Rule(because="proves nothing alone: the source may have failed and be running"),
@@ -148,6 +165,7 @@ HANDOVER: Table = {
             when=facts(F.DESTINATION_ENDED),
             because="both ended: there is nothing left but to say so",
         ),
+        *BREAKING,
         *only_when(ACTIVATE, F.DESTINATION_COMPLETED),
         Rule(because="its last events held no setback: the destination has all of it or dies"),
     ),
@@ -183,7 +201,11 @@ HANDOVER: Table = {
         *only_when(ASK, F.SOURCE_ENDED),
         Rule(do=C.BREAK, because="never migrate_cancel here: it could leave two running guests"),
     ),
-    (P.HANDOVER, S.BREAK_DONE): ignored("now the source is failed and running, or completed: its status tells"),
+    (P.HANDOVER, S.BREAK_DONE): (
+        Rule(P.RESOLVING, C.INSPECT_BOTH, when=facts(F.SOURCE_COMPLETED), learn=facts(F.CUT)),
+        Rule(P.RESOLVING, C.INSPECT_BOTH, when=facts(F.SOURCE_ENDED), learn=facts(F.CUT)),
+        Rule(learn=facts(F.CUT), because="now the source is failed and running, or completed: its status tells"),
+    ),
     (P.HANDOVER, S.BREAK_REFUSED): ASK,
     (P.HANDOVER, S.CANCEL): ignored("after migrate-continue a cancel could leave two running guests"),
 }
@@ -318,6 +340,13 @@ RESOLVING: Table = {
     (P.RESOLVING, S.SOURCE_CANCELLED): SETBACK_SEEN,
     (P.RESOLVING, S.VERDICT_SOURCE): SETBACK,
     (P.RESOLVING, S.VERDICT_GOES_ON): (
+        Rule(
+            P.FAILED,
+            when=facts(F.BROKEN, F.ASKED),
+            guest=Guest.HELD,
+            because="the handover hangs and could not be broken: both sides were asked twice",
+        ),
+        Rule(P.HANDOVER, when=facts(F.BROKEN), learn=facts(F.ASKED)),
         # Both may have said completed after they were asked.
         *only_when(ACTIVATE, F.CONTINUED, F.SOURCE_COMPLETED, F.DESTINATION_COMPLETED),
         Rule(P.HANDOVER, when=facts(F.CONTINUED)),

@@ -24,6 +24,9 @@ LONGEST_SOCKET_PATH_BYTES = 107
 
 REQUEST_TIMEOUT_S = 5.0
 
+LAST_ANSWERS_S = 1.0
+"""How long clients that are being served may hold up the end of a migration."""
+
 
 def control_path(log: Path) -> Path:
     """Where the control socket of a log is: beside it, or for a long path in a folder of short ones."""
@@ -36,7 +39,11 @@ def control_path(log: Path) -> Path:
 
 
 class ControlServer:
-    """Listens for one migration; an asynchronous context manager."""
+    """Listens for one migration; an asynchronous context manager.
+
+    It is a convenience: where no socket can be made (a folder in its place, a file system without sockets, a
+    runtime folder that is missing), entering succeeds all the same and ``problem`` says why nobody listens.
+    """
 
     def __init__(self, log: Path, *, cancel: Callable[[], None], status: Callable[[], Any], ended: asyncio.Event):
         """
@@ -47,6 +54,8 @@ class ControlServer:
             ended: set when it has ended and ``status`` tells its end.
         """
         self.path = control_path(log)
+        self.problem: str | None = None
+        """Why nobody listens, as a sentence; ``None`` if all is well."""
         self._cancel = cancel
         self._status = status
         self._ended = ended
@@ -54,19 +63,39 @@ class ControlServer:
         self._serving: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> ControlServer:
-        # The log is locked by us, so whatever still lies here was left by a manager that died.
-        self.path.unlink(missing_ok=True)
-        self._server = await asyncio.start_unix_server(self._accept, self.path)
-        self.path.chmod(0o600)
+        try:
+            # The log is locked by us, so whatever still lies here was left by a manager that died.
+            self.path.unlink(missing_ok=True)
+            self._server = await asyncio.start_unix_server(self._accept, self.path)
+            self.path.chmod(0o600)
+        except (OSError, ValueError) as error:
+            self._shut()
+            reason = getattr(error, "strerror", None) or error
+            self.problem = f"it can't be called off or asked through {self.path}: {reason}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
+        if self._server is None:
+            return
         self._server.close()
         # A client that waits for the end gets its answer before the socket goes.
         if self._serving:
-            await asyncio.wait(self._serving, timeout=1.0)
-        self.path.unlink(missing_ok=True)
+            _, late = await asyncio.wait(self._serving, timeout=LAST_ANSWERS_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        self._shut()
+
+    def _shut(self) -> None:
+        """Stop listening, and remove the socket if it is ours."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._server = None
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError:
+            pass  # it is left behind, and replaced by whoever needs the place next
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -25,13 +25,13 @@ from .arguments import QMP_LABEL, QMP_LABEL_HUMAN, ArgumentPlan, PlanContext, pl
 from .compare import compare
 from .facts import SideFacts, read_facts
 from .findings import Finding, refuse, warn
-from .launch import StartedDestination, adopt, launch, make_directory, runtime_folder
+from .launch import StartedDestination, adopt, launch, make_directory, quit_if_waiting, runtime_folder
 from .monitor import Monitor
 from .option_text import double_commas
 from .probe import BinaryFacts, available_bytes, probe_binary, resident_bytes
 from .processes import split_launcher
 from .sockets import Address
-from .truth import SourceTruth
+from .truth import Peer, SourceTruth
 
 __all__ = ["Destination", "Existing", "FromArgv", "FromCallable", "FromSource", "SourceTruth", "StartedDestination"]
 
@@ -269,11 +269,10 @@ class Existing:
             found = refuse("destination-monitor", error.message, error.advice or "give the socket of its QMP monitor")
             return (*preflight.judge(inputs), found)
         async with monitor:
-            facts, has = await asyncio.gather(
-                read_facts(monitor, pid=monitor.peer_pid), replies.query_capabilities(monitor)
-            )
-        # Only a UNIX socket says that it is on this host.
-        local = available_bytes() if monitor.peer_pid is not None else None
+            peer = await Peer.read(monitor)
+            pid = None if peer.process is None else peer.process.pid  # a relay's folder and pid mean nothing
+            facts, has = await asyncio.gather(read_facts(monitor, pid=pid), replies.query_capabilities(monitor))
+        local = available_bytes() if pid is not None else None  # only a process that we see is on this host
         looked_at = replace(
             inputs, destination=facts, destination_capabilities=frozenset(has), available_bytes=local
         )
@@ -297,6 +296,7 @@ class FromCallable:
         Args:
             start: is given the truth about the source (``FromSource().plan(truth)`` makes a command line of
                 it), starts a QEMU with ``-incoming defer`` that outlives it, and returns its monitor's address.
+                If it raises or is cancelled, it has to end what it started itself, for nobody else knows of it.
         """
         self._start = start
 
@@ -310,7 +310,11 @@ class FromCallable:
         """See ``Destination``.
 
         Raises:
-            PreparationFailed: the coroutine raised something, which is the cause; or what it started can't serve.
+            PreparationFailed: the coroutine raised something, which is the cause.
+            CannotConnect, PreflightFailed: what it started can't serve.
+
+        If it fails or is cancelled once the address is known: the QEMU there is told to quit, where it answers
+        and waits for a guest. One that does not answer is out of reach, and is left to the caller.
         """
         try:
             address = await self._start(source)
@@ -319,11 +323,26 @@ class FromCallable:
         except Exception as error:  # the caller's code may raise anything
             message = f"it was not started: {error or type(error).__name__}"
             raise PreparationFailed(message, side="destination") from error
-        return await adopt(address, source)
+        try:
+            return await adopt(address, source)
+        except BaseException:
+            await _to_its_end(quit_if_waiting(address))
+            raise
 
     def compare(self, source: SourceTruth, destination: SideFacts) -> tuple[Finding, ...]:
         """See ``Destination``. A disk by another name is a warning: it may be the same storage elsewhere."""
         return compare(source.facts, destination, same_files=False)
+
+
+async def _to_its_end(work: Coroutine[None, None, object]) -> None:
+    """Carry out what must not be cut short, though the awaiting task is cancelled; it has a deadline of its own."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError:
+            pass  # whoever cancels has an error on its way to them already
+    task.result()
 
 
 def _present(launcher: Sequence[str]) -> BinaryFacts | None:

@@ -14,13 +14,14 @@ from pathlib import Path
 import msgspec
 
 from whimbrel.engine.errors import BadInput, CannotConnect, OutcomeUnknown, PreparationFailed, WhimbrelError
+from whimbrel.engine.resolve import MOVING_STATUSES
 
 from . import preflight, replies
 from .arguments import QMP_LABEL, QMP_LABEL_HUMAN, ArgumentPlan
 from .monitor import Monitor
-from .processes import QemuProcess, identify_peer
+from .processes import QemuProcess
 from .sockets import UNIX_PATH_MAX_BYTES, Address, describe
-from .truth import SourceTruth
+from .truth import Peer, SourceTruth
 
 QUIT_TIMEOUT_S = 5.0
 """How long a destination that others started may take to quit before it is killed."""
@@ -40,7 +41,8 @@ class StartedDestination:
 
     Attributes:
         address: its monitor.
-        process: its process, where it is on this host; ``None`` otherwise. Belongs to whoever has this object.
+        process: its process, where it is on this host and proven to be the QEMU; ``None`` otherwise. Belongs to
+            whoever has this object.
         owned: we started it.
         directory: its private directory (sockets, standard error), or ``None``. It stays after a success.
         relocalised: where the destination's own things are (``ArgumentPlan.relocalised``).
@@ -54,6 +56,8 @@ class StartedDestination:
     relocalised: Mapping[str, str] = field(default_factory=dict[str, str])
     plan: ArgumentPlan | None = None
     _last_words: str = ""
+    _released: bool = False
+    _quit: bool = False
 
     @property
     def stderr_path(self) -> Path | None:
@@ -65,7 +69,7 @@ class StartedDestination:
         return self._last_words or ("" if self.process is None else self.process.stderr_tail())
 
     async def discard(self, monitor: Monitor | None = None) -> None:
-        """End it, see it ended, and remove its private directory; idempotent.
+        """End it, see it ended, and remove its private directory; idempotent, and works after ``release`` too.
 
         One that we started is killed. One that others started is told to quit, and killed if it does not:
         a destination serves one attempt.
@@ -75,29 +79,61 @@ class StartedDestination:
 
         Raises:
             TimeoutError: it still exists, so it must not be taken for dead.
-            WhimbrelError: we may not kill it; or it is out of reach and nobody can say whether it ended.
+            WhimbrelError: we may not kill it; or nobody can say whether it ended.
         """
-        if not self.owned:
-            await self._dismiss(monitor)
-        if self.process is not None:
+        if self.process is None and not self.owned:
+            await self._dismiss_unseen(monitor)
+        elif self.process is not None:
+            if self._released:
+                self.process = QemuProcess.attach(self.process.identity, stderr_path=self.process.stderr_path)
+                self._released = False
+            if not self.owned:
+                await self._dismiss(self.process, monitor)
             await self.process.kill()
             self._last_words = self.last_words()
         if self.directory is not None:
             await asyncio.to_thread(shutil.rmtree, self.directory, ignore_errors=True)
 
-    async def _dismiss(self, monitor: Monitor | None) -> None:
-        if monitor is not None and monitor.alive:
-            try:
-                await replies.quit_(monitor)
-            except (OutcomeUnknown, CannotConnect):
-                pass  # a QEMU that ends may close the connection before its answer is out
-            if self.process is not None:
-                try:
-                    await self.process.wait_exit(QUIT_TIMEOUT_S)
-                except TimeoutError:
-                    pass  # killed next
-        elif self.process is None:
-            raise WhimbrelError(f"{describe(self.address)} can't be reached to end it", side="destination")
+    def release(self) -> None:
+        """Stop watching its process and leave it running; idempotent.
+
+        For the end of a success: it holds no descriptor of the loop's any more, and works after the loop is
+        closed. Call it in the loop's thread. One that we started is reaped when it ends, as long as we live.
+        """
+        if self.process is not None and not self.process.exited:
+            self.process.close()
+            self._released = True
+
+    async def _dismiss(self, process: QemuProcess, monitor: Monitor | None) -> None:
+        """Ask it to end, and wait a little; whatever comes of it, it is killed next."""
+        if monitor is None or not monitor.alive:
+            return
+        try:
+            await replies.quit_(monitor)
+            await process.wait_exit(QUIT_TIMEOUT_S)
+        except (WhimbrelError, TimeoutError):
+            pass
+
+    async def _dismiss_unseen(self, monitor: Monitor | None) -> None:
+        """End one whose process nobody sees.
+
+        It has ended if it agreed to quit *and* then closed its monitor. The closing alone proves nothing: a
+        relay may have died, while behind it the destination goes on.
+        """
+        where = describe(self.address)
+        if self._quit:
+            return
+        if monitor is None or not monitor.alive:
+            raise WhimbrelError(f"{where} can't be reached to end it", side="destination")
+        doubt = WhimbrelError(f"{where} was told to quit, and nobody can say whether it ended", side="destination")
+        try:
+            await replies.quit_(monitor)
+            closed = await monitor.wait_end(QUIT_TIMEOUT_S)
+        except (OutcomeUnknown, CannotConnect, TimeoutError) as error:
+            raise doubt from error
+        if not closed:
+            raise doubt
+        self._quit = True
 
 
 class _CharDeviceReply(msgspec.Struct, frozen=True):
@@ -150,18 +186,41 @@ async def adopt(address: Address, source: SourceTruth) -> StartedDestination:
         PreflightFailed: it does not wait for a migration, already listens, or is the source.
     """
     async with await Monitor.connect(address, side="destination") as monitor:
-        status, info = await asyncio.gather(replies.query_status(monitor), replies.query_migrate(monitor))
-        pid = monitor.peer_pid
+        status, info, peer = await asyncio.gather(
+            replies.query_status(monitor), replies.query_migrate(monitor), Peer.read(monitor)
+        )
+    pid = None if peer.process is None else peer.process.pid
     findings = (
         *preflight.judge_waiting(status.status, info.status, listening=bool(info.socket_address)),
         *preflight.same_process(source.facts.pid, pid),
     )
     preflight.raise_if_refused(findings)
     try:
-        process = None if pid is None else QemuProcess.attach(identify_peer(pid))
+        # Only the QEMU itself: it may be killed, and its end counts as the guest's.
+        process = None if peer.process is None else QemuProcess.attach(peer.process)
     except WhimbrelError:
-        process = None  # in another pid namespace: then only its monitor tells
+        process = None  # then only its monitor tells
     return StartedDestination(address, process, owned=False)
+
+
+async def quit_if_waiting(address: Address) -> bool:
+    """End a destination that can't be used, if it answers and holds no guest.
+
+    One that runs, or that others are moving a guest into, is left alone: the address may be a wrong one.
+
+    Returns:
+        Whether it agreed to quit.
+    """
+    try:
+        async with await Monitor.connect(address, side="destination", timeout_s=QUIT_TIMEOUT_S) as monitor:
+            status, info = await asyncio.gather(replies.query_status(monitor), replies.query_migrate(monitor))
+            if status.status != "inmigrate" or info.status in MOVING_STATUSES:
+                return False
+            await replies.quit_(monitor)
+            await monitor.wait_end(QUIT_TIMEOUT_S)
+    except (WhimbrelError, TimeoutError):
+        return False
+    return True
 
 
 def runtime_folder(chosen: Path | None) -> Path:

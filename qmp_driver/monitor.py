@@ -99,6 +99,7 @@ class Monitor:
         self._watching: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._closing = False
+        self._over = asyncio.Event()
         self._read_to_end = False
 
     @classmethod
@@ -235,6 +236,22 @@ class Monitor:
         self._closing = True
         await asyncio.shield(self._end())
 
+    async def wait_end(self, timeout_s: float) -> bool:
+        """Wait until the connection has ended.
+
+        Args:
+            timeout_s: longest wait in seconds.
+
+        Returns:
+            ``read_to_end``: whether it was QEMU's end that was closed, with all that it wrote read.
+
+        Raises:
+            TimeoutError: it still stands.
+        """
+        async with asyncio.timeout(timeout_s):
+            await self._over.wait()
+        return self._read_to_end
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -339,8 +356,15 @@ class Monitor:
         asyncio.get_running_loop().call_exception_handler(context)
 
     async def _watch(self) -> None:
-        while self._client.runstate is Runstate.RUNNING:
-            await self._client.runstate_changed()
+        try:
+            while self._client.runstate is Runstate.RUNNING:
+                await self._client.runstate_changed()
+        except asyncio.CancelledError:
+            # From outside: asyncio.run() ends by cancelling every task, the client's reader too, which then
+            # says nothing any more. Told at once, for the loop may not turn often enough to disconnect first.
+            self._tell_lost("the event loop's tasks were cancelled")
+            self._end()
+            raise
         self._end()
 
     def _end(self) -> asyncio.Task[None]:
@@ -354,19 +378,27 @@ class Monitor:
         try:
             await self._client.disconnect()
         except EOFError:
-            self._read_to_end = True
+            self._read_to_end = not self._closing  # events that came after the closing were dropped
             reason = "QEMU closed the connection"
         except OSError as error:
             # The kernel hands out what a UNIX socket still holds before it reports the reset (QEMU ended
             # with a command of ours unread). TCP throws it away.
-            self._read_to_end = isinstance(error, ConnectionResetError) and not isinstance(self.address, tuple)
+            whole = isinstance(error, ConnectionResetError) and not isinstance(self.address, tuple)
+            self._read_to_end = whole and not self._closing
             reason = f"the connection broke: {error.strerror or error}"
         except (ProtocolError, ValueError) as error:
             reason = f"QEMU's side said something that is no QMP: {_first_line(error)}"
+        except asyncio.CancelledError:
+            reason = "the event loop's tasks were cancelled"  # the client's too; this one ends here anyway
         if self._client.outlet is not None:
             self._client.outlet.close()
         if self._watching is not None:
             self._watching.cancel()
+        self._tell_lost(reason)
+        self._over.set()
+
+    def _tell_lost(self, reason: str) -> None:
+        """Tell that the connection ended; once, and not if that was asked for."""
         if self._closing:
             return
         self._closing = True

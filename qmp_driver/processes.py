@@ -12,6 +12,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ def identify_peer(pid: int) -> ProcessIdentity:
     """Name the process that has this pid now (``Monitor.peer_pid`` gives that of a QMP server).
 
     Raises:
-        WhimbrelError: there is no such process.
+        WhimbrelError: there is no such process, or it is hidden from us.
     """
     found = _read_stat(pid)
     if found is None:
@@ -49,7 +50,11 @@ def identify_peer(pid: int) -> ProcessIdentity:
 
 
 def is_alive(identity: ProcessIdentity) -> bool:
-    """Whether exactly this process still runs. One that ended and was not yet reaped does not."""
+    """Whether exactly this process still runs. One that ended and was not yet reaped does not.
+
+    Raises:
+        WhimbrelError: it is hidden from us, so nobody can tell.
+    """
     found = _read_stat(identity.pid)
     return found is not None and found[1] == identity.start_ticks and found[0] not in "ZX"
 
@@ -122,7 +127,7 @@ class QemuProcess:
     """A process that is watched, and may be killed: a child of ours, or one that others started.
 
     Bound to the event loop on which it was made. ``close()`` ends the watching and leaves the process
-    alone; a child that ends while it is watched is reaped at once, so no zombie is left.
+    alone. A child is reaped as soon as it ends, while it is watched and after, so no zombie is left.
     """
 
     def __init__(self, identity: ProcessIdentity, pidfd: int, *, child: bool, stderr_path: Path | None) -> None:
@@ -177,14 +182,24 @@ class QemuProcess:
         """Watch a process that others started. It is never reaped here, so they still get its exit code.
 
         A process that has ended gives an object that says so. Call it on a running event loop.
+
+        Raises:
+            WhimbrelError: it is hidden from us, or there are no descriptors left to watch it by.
         """
         path = None if stderr_path is None else Path(stderr_path)
         try:
             pidfd = os.pidfd_open(identity.pid)
         except ProcessLookupError:
             return cls(identity, -1, child=False, stderr_path=path)
+        except OSError as error:
+            raise WhimbrelError(f"process {identity.pid} can't be watched: {error.strerror}") from error
         # Looked at again only now: from here the pidfd and the identity can't mean different processes.
-        if not is_alive(identity):
+        try:
+            alive = is_alive(identity)
+        except WhimbrelError:
+            os.close(pidfd)
+            raise
+        if not alive:
             os.close(pidfd)
             pidfd = -1
         return cls(identity, pidfd, child=False, stderr_path=path)
@@ -243,11 +258,19 @@ class QemuProcess:
         return await self.wait_exit(timeout_s)
 
     def close(self) -> None:
-        """Stop watching and leave the process alone; idempotent. Waits that are under way go on for ever."""
-        if self._pidfd >= 0:
-            self._loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = -1
+        """Stop watching and leave the process alone; idempotent. Waits that are under way go on for ever.
+
+        Call it in the loop's thread, or once the loop is closed. A child that still runs is reaped when it ends.
+        """
+        pidfd = self._let_go()
+        if pidfd < 0:
+            return
+        if self._child:
+            # A thread, for it needs no loop: there may never be one again while the process lives.
+            name = f"whimbrel-reaper-{self.pid}"
+            threading.Thread(target=_reap_when_it_ends, args=(pidfd,), name=name, daemon=True).start()
+        else:
+            os.close(pidfd)
 
     def stderr_tail(self, max_bytes: int = 4000) -> str:
         """Read the end of what the process wrote to its standard error.
@@ -274,8 +297,15 @@ class QemuProcess:
     def _on_exit(self) -> None:
         if self._child:
             self._exit_code = _reap(self._pidfd)
-        self.close()
+        os.close(self._let_go())
         self._exited.set()
+
+    def _let_go(self) -> int:
+        """Take the pidfd away from the loop; -1 if that was done before."""
+        pidfd, self._pidfd = self._pidfd, -1
+        if pidfd >= 0 and not self._loop.is_closed():
+            self._loop.remove_reader(pidfd)
+        return pidfd
 
 
 # Options of ld.so(8) whose value is the next word.
@@ -341,12 +371,24 @@ def _reap(pidfd: int) -> int | None:
     return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
 
 
+def _reap_when_it_ends(pidfd: int) -> None:
+    """Wait for a child's end, collect it, and close the descriptor; blocks for as long as the child lives."""
+    try:
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    except ChildProcessError:
+        pass  # others reaped it
+    finally:
+        os.close(pidfd)
+
+
 def _read_stat(pid: int) -> tuple[str, int] | None:
     """Read a process's state letter and start time from ``/proc/PID/stat``; ``None`` if it is gone."""
     try:
         raw = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None
+    except OSError as error:
+        raise _unreadable(pid, error) from error
     # The second field is the program's name in parentheses, which may itself hold blanks and parentheses.
     fields = raw[raw.rindex(b")") + 2 :].split()
     return fields[0].decode("ascii"), int(fields[19])

@@ -7,11 +7,52 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from whimbrel.engine.errors import WhimbrelError
+from whimbrel.engine.errors import QemuRefused, WhimbrelError
 
+from . import replies
 from .facts import SideFacts, read_facts
 from .monitor import Monitor
-from .processes import ProcessIdentity, binary_of, identify_peer, read_argv, read_cwd, split_launcher
+from .processes import ProcessIdentity, binary_of, identify_peer, is_alive, read_argv, read_cwd, split_launcher
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end of a QMP connection.
+
+    The kernel names the process that made the listening socket. That is the QEMU, or a relay (``ssh -L``,
+    ``socat``, a proxy), or a manager that passed the socket on. Only the QEMU has the threads that run the
+    guest's CPUs, so a process that does not have them is nobody whose end would mean anything.
+
+    Attributes:
+        process: the QEMU's process, where that is proven; ``None`` otherwise, as for a QEMU without a CPU.
+        cpu_threads: ids of the threads that run the guest's CPUs, as QEMU's own pid namespace numbers them;
+            ``None`` where it does not say.
+    """
+
+    process: ProcessIdentity | None
+    cpu_threads: tuple[int, ...] | None
+
+    @classmethod
+    async def read(cls, monitor: Monitor) -> Peer:
+        """Ask QEMU for its threads (one command), and look whose they are.
+
+        Raises:
+            OutcomeUnknown, CannotConnect: as ``Monitor.execute``.
+            WhimbrelError: the answer is not what QEMU documents.
+        """
+        identity: ProcessIdentity | None = None
+        if monitor.peer_pid is not None:
+            try:
+                identity = identify_peer(monitor.peer_pid)
+            except WhimbrelError:
+                pass  # hidden from us, or gone: then nothing is proven
+        try:
+            threads = tuple(cpu.thread_id for cpu in await replies.query_cpus_fast(monitor))
+        except QemuRefused:
+            return cls(None, None)
+        if identity is None or not owns_threads(identity.pid, threads) or not is_alive(identity):
+            identity = None
+        return cls(identity, threads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,13 +121,15 @@ class SourceTruth:
         Raises:
             QemuRefused, OutcomeUnknown, CannotConnect, WhimbrelError: as ``read_facts``.
         """
-        pid = monitor.peer_pid
+        peer = await Peer.read(monitor)
+        pid = None if peer.process is None else peer.process.pid
         facts = await read_facts(monitor, pid=pid)
-        if pid is None:
+        if monitor.peer_pid is None:
             return cls(facts=facts, process=None, no_process_because="its monitor is not a UNIX socket of this host")
-        if not _runs(pid, facts.cpu_threads):
-            # Whoever made the listening socket for QEMU (a manager that passed it on) counts as the peer.
-            because = f"its monitor's socket was made by another process ({pid})"
+        if pid is None:
+            because = f"its monitor's socket was made by another process ({monitor.peer_pid})"
+            if not peer.cpu_threads:
+                because = f"that process {monitor.peer_pid} is the QEMU can't be shown: it names no CPU threads"
             return cls(facts=facts, process=None, no_process_because=because)
         try:
             return cls(facts=facts, process=SourceProcess.read(pid))
@@ -116,19 +159,44 @@ def _is_ours(setting: str) -> bool:
     return os.environ.get(name) == value
 
 
-def _runs(pid: int, threads: Sequence[int]) -> bool:
-    """Whether these are threads of the process, by its own numbers or by those of its pid namespace."""
-    tasks = Path(f"/proc/{pid}/task")
-    if all((tasks / str(thread)).exists() for thread in threads):
+def owns_threads(pid: int, threads: Sequence[int]) -> bool:
+    """Whether these are threads of the process that run a guest's CPUs; no threads prove nothing.
+
+    QEMU never runs a CPU in its first thread, so a number that happens to be a relay's own pid is no match.
+
+    Args:
+        pid: the process, in our pid namespace.
+        threads: their ids as QEMU told them: those of our pid namespace, or of its own.
+    """
+    if not threads:
+        return False
+    tasks = f"/proc/{pid}/task"
+    if pid not in threads and all(os.path.exists(f"{tasks}/{thread}") for thread in threads):
         return True
-    inner: set[int] = set()
-    for status in tasks.glob("*/status"):
+    # In a namespace of its own numbers are small, and a proxy of many threads in another one has the same.
+    return _is_named_as_qemu(pid) and _inner_threads(pid).issuperset(threads)
+
+
+def _inner_threads(pid: int) -> set[int]:
+    """Threads of a process but the first, by the numbers of its own pid namespace; none if that is ours."""
+    found: set[int] = set()
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
         try:
             lines = status.read_text(errors="replace").splitlines()
         except OSError:
             continue  # a thread that has just ended
-        inner.update(int(line.split()[-1]) for line in lines if line.startswith("NSpid:"))
-    return inner.issuperset(threads)
+        numbers = next((line.split()[1:] for line in lines if line.startswith("NSpid:")), [])
+        if len(numbers) > 1 and status.parent.name != str(pid):
+            found.add(int(numbers[-1]))
+    return found
+
+
+def _is_named_as_qemu(pid: int) -> bool:
+    try:
+        name = binary_of(pid).name
+    except WhimbrelError:
+        return False
+    return "qemu" in name or "kvm" in name
 
 
 def _link(pid: int, name: str) -> str | None:

@@ -461,7 +461,40 @@ def test_a_policy_that_raises_ends_the_migration_and_is_named(reason: Reason) ->
     report = machine.report()
     assert report is not None
     assert (report.outcome, report.owner) == ("failed", "source")
-    assert report.why == "the policy raised KeyError('thing')"
+    assert report.why == "the policy failed: KeyError('thing')"
+
+
+@pytest.mark.parametrize("answer", [None, Decision(downtime_limit_s="50ms")])  # type: ignore[arg-type]
+def test_a_policy_that_answers_nonsense_ends_the_migration_and_is_named(answer: Decision) -> None:
+    """A forgotten return, a text for a number: named at once, not waited out."""
+    machine = Machine(policy=lambda seen: answer)
+    for signal in (Signal.START, Signal.INSPECT_DONE, Signal.PREPARE_DONE):
+        machine.receive(Happened(signal), 0)
+    assert machine.phase is Phase.CANCELLING
+
+
+def test_every_signal_is_told_for_the_log_those_of_time_too() -> None:
+    machine = Machine(policy=lambda seen: Decision())
+    machine.receive(Happened(Signal.START), 0)
+    machine.receive_time(DEFAULT_WAITS.preflight_ns)
+    told = machine.taken()
+    assert [each.signal for each in told] == [Signal.START, Signal.DEADLINE]
+    assert [each.moved for each in told] == [False, True]
+    assert machine.taken() == []
+
+
+def test_trouble_that_was_overcome_is_not_the_reason_of_the_end() -> None:
+    machine = Machine(policy=lambda seen: Decision())
+    for signal in (Signal.START, Signal.INSPECT_DONE, Signal.PREPARE_DONE, Signal.ARM_DONE, Signal.SOURCE_ACTIVE):
+        machine.receive(Happened(signal), 0)
+    machine.receive(Happened(Signal.SOURCE_LOST, "the connection was lost"), 1)
+    machine.receive(Inspected(SourceClass.MOVING, DestinationClass.LOADING), 2)
+    machine.receive(Happened(Signal.CANCEL, "called off by the user"), 3)
+    for signal in (Signal.SOURCE_CANCELLED, Signal.DISCARD_DESTINATION_DONE, Signal.RESTORE_SOURCE_DONE):
+        machine.receive(Happened(signal), 4)
+    report = machine.report()
+    assert report is not None
+    assert report.why == "called off by the user"
 
 
 def test_a_deadline_that_passed_is_the_reason_of_what_followed() -> None:

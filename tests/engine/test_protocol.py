@@ -334,3 +334,41 @@ def test_words_that_came_while_both_were_asked_are_not_waited_for_again() -> Non
     state, commands = walk(signals)
     assert (state.phase, state.owner) == (P.ACTIVATING, Owner.DESTINATION)
     assert commands[-1] is C.RESUME_DESTINATION
+
+
+BREAKING = (*TO_HANDOVER, S.DESTINATION_COMPLETED, S.DEADLINE)
+"""The destination has everything, the source said nothing, and the destination is being killed for it."""
+
+
+def test_a_destination_that_is_being_killed_gets_no_cont() -> None:
+    """The source completes while the kill is under way: the guest is the source's to have back, not lost on both."""
+    state, commands = walk((*BREAKING, S.SOURCE_COMPLETED))
+    assert state.phase is P.HANDOVER
+    assert C.RESUME_DESTINATION not in commands
+    after = (S.DESTINATION_ENDED, S.DISCARD_DESTINATION_DONE, S.RESUME_SOURCE_DONE)
+    state, commands = walk((*BREAKING, S.SOURCE_COMPLETED, *after))
+    assert (state.phase, state.owner, state.guest) == (P.FAILED, Owner.SOURCE, Guest.RUNNING)
+    state, commands = walk((*BREAKING, S.SOURCE_COMPLETED, S.BREAK_DONE))
+    assert commands[-1] is C.INSPECT_BOTH
+
+
+def test_where_only_the_stream_was_cut_what_both_say_then_decides() -> None:
+    state, commands = walk((*BREAKING, S.BREAK_DONE, S.SOURCE_COMPLETED, S.VERDICT_ACTIVATE))
+    assert (state.phase, state.owner) == (P.ACTIVATING, Owner.DESTINATION)
+    assert commands[-2:] == [C.INSPECT_BOTH, C.RESUME_DESTINATION]
+
+
+def test_a_handover_that_cannot_be_broken_ends_held() -> None:
+    """Asked twice, still going on: not asked for ever."""
+    once = (S.BREAK_REFUSED, S.VERDICT_GOES_ON)
+    state, _ = walk((*TO_HANDOVER, S.DEADLINE, *once, S.DEADLINE, S.VERDICT_GOES_ON))
+    assert (state.phase, state.owner, state.guest) == (P.FAILED, Owner.LIMBO, Guest.HELD)
+
+
+def test_a_guest_that_its_owner_resumed_meanwhile_is_resumed_at_the_destination() -> None:
+    before = State(facts=frozenset({Fact.PAUSED_BEFORE}))
+    state, commands = walk((*TO_PRECOPY, S.SOURCE_RUNNING), before)
+    assert Fact.PAUSED_BEFORE not in state.facts
+    after = (S.SOURCE_PRE_SWITCHOVER, S.QUIESCE_DONE, S.DESTINATION_COMPLETED, S.SOURCE_COMPLETED)
+    state, commands = walk(after, state)
+    assert commands[-1] is C.RESUME_DESTINATION

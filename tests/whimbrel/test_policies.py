@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from whimbrel.engine.errors import BadInput
 from whimbrel.engine.policies import Fixed, LeastDowntime
 from whimbrel.engine.policy import Decision, Knobs, Objectives, Observation, Reason
-from whimbrel.policies import available, describe, parameters_of, resolve
+from whimbrel.policies import PolicyFactory, available, describe, parameters_of, resolve
 
 SETUP = Observation(reason=Reason.SETUP, elapsed_s=0.0, objectives=Objectives(), knobs=Knobs())
 
@@ -113,6 +114,7 @@ def test_each_one_is_fresh() -> None:
 
 def test_parameters_have_units_and_may_leave_them_off_their_names() -> None:
     made = resolve("fixed:downtime_limit=50ms,bandwidth_bytes_per_s=100MiB/s")
+    assert isinstance(made, Fixed)
     assert made == Fixed(downtime_limit_s=0.05, bandwidth_bytes_per_s=100 << 20)
     assert isinstance(made.bandwidth_bytes_per_s, int)
     assert resolve("least_downtime:outage=10ms,land=false") == LeastDowntime(outage_s=0.01, land=False)
@@ -240,7 +242,7 @@ def test_a_policy_describes_itself() -> None:
 
 def test_what_tells_nothing_of_itself_has_no_parameters() -> None:
     """What is made in C has no signature to look at."""
-    assert parameters_of(iter) == {}
+    assert parameters_of(cast(PolicyFactory, iter)) == {}
     assert describe(lambda: lambda seen: Decision()) == ""
 
 
