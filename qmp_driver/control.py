@@ -80,7 +80,7 @@ class ControlServer:
         self._server.close()
         # A client that waits for the end gets its answer before the socket goes.
         if self._serving:
-            _, late = await asyncio.wait(self._serving, timeout=LAST_ANSWERS_S)
+            _answered, late = await asyncio.wait(self._serving, timeout=LAST_ANSWERS_S)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)

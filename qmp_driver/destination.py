@@ -273,9 +273,7 @@ class Existing:
             pid = None if peer.process is None else peer.process.pid  # a relay's folder and pid mean nothing
             facts, has = await asyncio.gather(read_facts(monitor, pid=pid), replies.query_capabilities(monitor))
         local = available_bytes() if pid is not None else None  # only a process that we see is on this host
-        looked_at = replace(
-            inputs, destination=facts, destination_capabilities=frozenset(has), available_bytes=local
-        )
+        looked_at = replace(inputs, destination=facts, destination_capabilities=frozenset(has), available_bytes=local)
         return preflight.judge(looked_at)
 
     async def start(self, source: SourceTruth) -> StartedDestination:

@@ -12,6 +12,7 @@ import asyncio
 import ctypes
 import errno
 import fcntl
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,7 +89,11 @@ class Journal:
             return
         self._lines += 1
         line = {"n": self._lines, "t_ns": now_ns, "wall_s": round(wall_s, 6), "kind": kind, **fields}
-        data = self._encoder.encode(line) + b"\n"
+        try:
+            data = self._encoder.encode(line) + b"\n"
+        except UnicodeEncodeError:
+            # A path that is no UTF-8 (from a command line, say): what can't be written is replaced, not lost.
+            data = json.dumps(line, default=str, ensure_ascii=False).encode(errors="replace") + b"\n"
         try:
             written = os.write(self._fd, data)
         except OSError as error:
@@ -112,15 +117,24 @@ class Journal:
             raise WhimbrelError(f"the log {self.path} can't be made safe: {error.strerror}") from error
 
     def _arm(self) -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        end = os.fstat(self._fd).st_size
-        if libc.fallocate(
-            self._fd, FALLOC_FL_KEEP_SIZE, ctypes.c_long(end), ctypes.c_long(RESERVED_BYTES)
-        ):
-            code = ctypes.get_errno()
-            if code not in (errno.EOPNOTSUPP, errno.ENOSYS):  # some file systems can't reserve: then they can't
-                raise OSError(code, os.strerror(code))
-        os.fdatasync(self._fd)
+        # A descriptor of our own: this runs in a thread, and the log may be closed before it is done.
+        descriptor = os.dup(self._fd)
+        try:
+            libc = ctypes.CDLL(None, use_errno=True)
+            end = ctypes.c_long(os.fstat(descriptor).st_size)
+            if libc.fallocate(descriptor, FALLOC_FL_KEEP_SIZE, end, ctypes.c_long(RESERVED_BYTES)):
+                code = ctypes.get_errno()
+                if code not in (errno.EOPNOTSUPP, errno.ENOSYS):  # some file systems can't reserve: then they can't
+                    raise OSError(code, os.strerror(code))
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+        # The file is new: without its folder's entry it would not be found after the host's death.
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def close(self) -> None:
         """Release the lock and the file; idempotent."""

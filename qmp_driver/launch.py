@@ -24,11 +24,12 @@ from .sockets import UNIX_PATH_MAX_BYTES, Address, describe
 from .truth import Peer, SourceTruth
 
 QUIT_TIMEOUT_S = 5.0
-"""How long a destination that others started may take to quit before it is killed."""
+"""How long a destination that others started may take to quit before it is killed or, unseen, given up."""
 
 LAST_WORDS_BYTES = 1000
 """How much of a standard error an error message quotes."""
 
+_MOVING_IN = MOVING_STATUSES - {"setup"}  # which newer QEMUs say of one that only listens
 _LOOK_EVERY_S = 0.002
 _EXIT_AFTER_EOF_S = 1.0
 _LONGEST_NAME_BYTES = len("/whimbrel-12345678/qmp-human.sock")
@@ -47,6 +48,7 @@ class StartedDestination:
         directory: its private directory (sockets, standard error), or ``None``. It stays after a success.
         relocalised: where the destination's own things are (``ArgumentPlan.relocalised``).
         plan: how its command line came about, or ``None``.
+        quit_timeout_s: how long one that others started may take to quit.
     """
 
     address: Address
@@ -55,6 +57,7 @@ class StartedDestination:
     directory: Path | None = None
     relocalised: Mapping[str, str] = field(default_factory=dict[str, str])
     plan: ArgumentPlan | None = None
+    quit_timeout_s: float = QUIT_TIMEOUT_S
     _last_words: str = ""
     _released: bool = False
     _quit: bool = False
@@ -110,7 +113,7 @@ class StartedDestination:
             return
         try:
             await replies.quit_(monitor)
-            await process.wait_exit(QUIT_TIMEOUT_S)
+            await process.wait_exit(self.quit_timeout_s)
         except (WhimbrelError, TimeoutError):
             pass
 
@@ -128,7 +131,7 @@ class StartedDestination:
         doubt = WhimbrelError(f"{where} was told to quit, and nobody can say whether it ended", side="destination")
         try:
             await replies.quit_(monitor)
-            closed = await monitor.wait_end(QUIT_TIMEOUT_S)
+            closed = await monitor.wait_end(self.quit_timeout_s)
         except (OutcomeUnknown, CannotConnect, TimeoutError) as error:
             raise doubt from error
         if not closed:
@@ -168,6 +171,7 @@ async def launch(
         process = await QemuProcess.spawn(argv, stderr_path=directory / "stderr.log", cwd=cwd)
         # Through the second monitor, so that the first has never been held by anybody.
         async with await _greeted(process, relocalised[QMP_LABEL_HUMAN], start_timeout_s) as monitor:
+            process = await _the_qemu(process, monitor)
             status = await replies.query_status(monitor)
             found = await _with_ports(monitor, relocalised)
         if status.status != "inmigrate":
@@ -214,7 +218,7 @@ async def quit_if_waiting(address: Address) -> bool:
     try:
         async with await Monitor.connect(address, side="destination", timeout_s=QUIT_TIMEOUT_S) as monitor:
             status, info = await asyncio.gather(replies.query_status(monitor), replies.query_migrate(monitor))
-            if status.status != "inmigrate" or info.status in MOVING_STATUSES:
+            if status.status != "inmigrate" or info.status in _MOVING_IN:
                 return False
             await replies.quit_(monitor)
             await monitor.wait_end(QUIT_TIMEOUT_S)
@@ -286,6 +290,22 @@ async def _greeted(process: QemuProcess, path: str, timeout_s: float) -> Monitor
     raise PreparationFailed(
         f"it ended while it was starting (exit code {process.exit_code}){_quote(process)}", side="destination"
     )
+
+
+async def _the_qemu(started: QemuProcess, monitor: Monitor) -> QemuProcess:
+    """The process that is the QEMU: what was started may be a wrapper that has QEMU as its child.
+
+    To kill the wrapper would leave QEMU running, and its end would be taken for QEMU's.
+    """
+    if monitor.peer_pid in (None, started.pid):
+        return started
+    peer = await Peer.read(monitor)
+    if peer.process is None:
+        await replies.quit_(monitor)
+        raise PreparationFailed("what was started is not QEMU but has it started elsewhere", side="destination")
+    process = QemuProcess.attach(peer.process, stderr_path=started.stderr_path)
+    started.close()  # it is reaped when it ends, which it does with its child
+    return process
 
 
 def _is_there(path: str) -> bool:

@@ -276,6 +276,7 @@ class Monitor:
             outlet.close()
             raise
         self._watching = asyncio.create_task(self._watch())
+        self._watching.add_done_callback(self._watched)
 
     def _read_greeting(self) -> VersionInfo:
         greeting = self._client.greeting
@@ -356,15 +357,15 @@ class Monitor:
         asyncio.get_running_loop().call_exception_handler(context)
 
     async def _watch(self) -> None:
-        try:
-            while self._client.runstate is Runstate.RUNNING:
-                await self._client.runstate_changed()
-        except asyncio.CancelledError:
+        while self._client.runstate is Runstate.RUNNING:
+            await self._client.runstate_changed()
+
+    def _watched(self, watching: asyncio.Task[None]) -> None:
+        """End it; a callback, for a task that is cancelled before its first step runs nothing of its own."""
+        if watching.cancelled():
             # From outside: asyncio.run() ends by cancelling every task, the client's reader too, which then
             # says nothing any more. Told at once, for the loop may not turn often enough to disconnect first.
             self._tell_lost("the event loop's tasks were cancelled")
-            self._end()
-            raise
         self._end()
 
     def _end(self) -> asyncio.Task[None]:

@@ -19,7 +19,7 @@ ALL_ADDRESSES = frozenset({"0.0.0.0", "::", "[::]", "*", ""})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a migration is to be done. Immutable; the same object serves any number of migrations.
+    """How a migration is to be done. Immutable; serves any number of migrations, unless its policy has a state.
 
     Raises:
         BadInput: a value that cannot be used, by name.
@@ -28,8 +28,8 @@ class Options:
     objectives: Objectives = field(default_factory=Objectives)
     policy: Policy | None = None
     """``None``: `LeastDowntime`. An object with state serves one migration only."""
-    policy_name: str = "least_downtime"
-    """For the log."""
+    policy_name: str = ""
+    """For the log; empty: what the policy itself is called."""
     log_path: Path | None = None
     """``None``: a new file in the user's state folder."""
     host: str = "127.0.0.1"

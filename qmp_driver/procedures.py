@@ -124,10 +124,12 @@ class Procedures:
         self.started = await self.strategy.start(self.truth)
         self.destination.process = self.started.process
         monitor = await self.destination.connect(self.started.address)
+        # The peer of the socket may be a relay: only a process that was proven to be the QEMU has a pid here.
+        pid = self.destination.process.pid if self.destination.process is not None else None
         if not self.started.owned:
             await replies.stop(monitor)  # clears autostart on a destination that is still inmigrate
         facts, has = await asyncio.gather(
-            read_facts(monitor, pid=monitor.peer_pid), replies.query_capabilities(monitor)
+            read_facts(monitor, pid=pid), replies.query_capabilities(monitor)
         )
         self._capabilities["destination"] = has
         self.deliver(
@@ -136,7 +138,7 @@ class Procedures:
                     "qemu_destination": _version(monitor.version, monitor.package),
                     "destination": _summary(facts),
                     "destination_qmp": str(self.started.address),
-                    "destination_pid": self.started.process.pid if self.started.process else monitor.peer_pid,
+                    "destination_pid": pid,
                     "destination_directory": str(self.started.directory or ""),
                     "relocalised": dict(self.started.relocalised),
                 },
@@ -211,27 +213,53 @@ class Procedures:
             self.deliver(Happened(Signal.DESTINATION_RUNNING))
 
     async def release_source(self) -> None:
-        """Take the source's last figures and let the process go."""
-        if not self.source.alive:
-            return
-        monitor = self.source.require()
-        await self._take_final_figures()
+        """Take the source's last figures and let the process go; the destination gets its own settings back."""
+        if self.source.alive:
+            await self._take_final_figures()
+        # Before the source goes: its end is the end of the migration.
+        await self._leave_no_settings()
         if self.options.keep_source:
             return
         try:
-            await replies.quit_(monitor)
-        except OutcomeUnknown:
+            await self._quit_source()
+        except WhimbrelError as error:
+            self.deliver(Learnt({}, note=f"the source process is still there: {error}"))
+            raise
+
+    async def _quit_source(self) -> None:
+        if not await self.source.reconnect(within_s=self.options.reconnect_s):
+            if await self.source.has_ended():
+                return
+            raise CannotConnect("its monitor does not answer any more", side="source")
+        try:
+            await replies.quit_(self.source.require())
+        except (OutcomeUnknown, CannotConnect):
             pass  # a QEMU that quits may close the connection before its answer is out
         if self.source.process is not None:
             try:
                 await self.source.process.wait_exit(EXIT_TIMEOUT_S)
             except TimeoutError as error:
-                raise WhimbrelError(f"the source process has not ended within {EXIT_TIMEOUT_S:g} s") from error
+                raise WhimbrelError(f"it has not ended within {EXIT_TIMEOUT_S:g} s", side="source") from error
+
+    async def _leave_no_settings(self) -> None:
+        """Ours would bind whoever migrates these QEMUs next: ``pause-before-switchover`` makes them wait for ever."""
+        for side in (self.destination, self.source) if self.options.keep_source else (self.destination,):
+            before = self._capabilities.get(side.name.value)
+            if before is None or not side.alive:
+                continue
+            try:
+                await replies.set_capabilities(side.require(), before)
+            except WhimbrelError as error:
+                self.deliver(Learnt({}, note=f"the {side.name.value} keeps this migration's settings: {error}"))
 
     async def _take_final_figures(self) -> None:
         """QEMU 7.2 says completed before its totals are there: ask until they are, a second at most."""
+        # They are only figures: without them the source is let go all the same.
         for _ in range(50):
-            info = await replies.query_migrate(self.source.require())
+            try:
+                info = await replies.query_migrate(self.source.require())
+            except WhimbrelError:
+                return
             if info.total_time_ms or info.status != "completed":
                 self.deliver(Sampled(statistics_of(info, self.now_ns())))
                 figures = {"qemu_total_ms": info.total_time_ms, "qemu_downtime_ms": info.downtime_ms}
@@ -252,8 +280,6 @@ class Procedures:
         """
         if self.started is not None:
             await self.started.discard(self.destination.monitor)
-        elif (discard := getattr(self.strategy, "abandon", None)) is not None:
-            await discard()
 
     async def restore_source(self) -> None:
         """See the source in the run state that it had, with its parameters as they were."""

@@ -374,6 +374,7 @@ def _reap(pidfd: int) -> int | None:
 def _reap_when_it_ends(pidfd: int) -> None:
     """Wait for a child's end, collect it, and close the descriptor; blocks for as long as the child lives."""
     try:
+        os.set_blocking(pidfd, True)  # uvloop makes what it watches non-blocking
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
     except ChildProcessError:
         pass  # others reaped it

@@ -83,6 +83,10 @@ class Runner:
         self._tuning: asyncio.Task[None] | None = None
         self._next_tune: Tune | None = None
         self._broken: BaseException | None = None
+        self._begun = False
+        self._wish: str | None = None
+        self._doomed: set[asyncio.Task[None]] = set()
+        """Tasks that we cancelled ourselves."""
 
     # ---- for the caller
 
@@ -93,8 +97,11 @@ class Runner:
     async def run(self) -> CompletedReport:
         """Run it to its end, whatever the end is.
 
-        Must not be cancelled: `cancel` is how a migration is called off. A log that fails on the way calls it
-        off too, where that is still safe; the report says so.
+        A log that fails on the way calls it off, where that is still safe; the report says so.
+
+        If cancelled: it is called off, where that is still safe, and returns when it has ended all the same. That
+        is what happens when the event loop is torn down around it (``asyncio.run`` whose main coroutine has
+        returned cancels every task at once): the monitors are connected anew and it is seen to its end.
 
         Raises:
             WhimbrelError: not even the first line of the log could be written; nothing was begun.
@@ -102,10 +109,15 @@ class Runner:
         header = {"format": FORMAT, "started_wall_s": time.time(), "monotonic_ns": self._started_ns, **self._header}
         try:
             self._write("header", **header)
+            self._begun = True
             self.deliver(Happened(Signal.START))
-            await self._ended.wait()
+            if self._wish is not None:
+                self.cancel(self._wish)
+            await self._wait_for_the_end()
             await self._finish_tasks()
         finally:
+            self._ended.set()
+            self._tell()
             if self._timer is not None:
                 self._timer.cancel()
             await self._source.close()
@@ -117,9 +129,29 @@ class Runner:
             report = replace(report, notes=(*report.notes, f"the log is not whole: {self._broken}"))
         return report
 
+    def note(self, text: str) -> None:
+        """Put a sentence into the report's notes."""
+        self.deliver(Learnt({}, note=text))
+
     def cancel(self, why: str = "called off by the user") -> None:
         """Call the migration off, where that is still safe; otherwise nothing happens and it ends first."""
-        self.deliver(Happened(Signal.CANCEL, why))
+        if self._begun:
+            self.deliver(Happened(Signal.CANCEL, why))
+        else:
+            self._wish = why  # the log begins with its header, and the machine with its start
+
+    async def _wait_for_the_end(self) -> None:
+        while not self._ended.is_set():
+            try:
+                await self._ended.wait()
+            except asyncio.CancelledError:
+                self.cancel("the event loop is being closed")
+                # The tasks that watched were cancelled along with this one.
+                self._source.watch_again()
+                self._destination.watch_again()
+                if self._watching:
+                    self._watching = False
+                    self._start_watching()
 
     async def progress(self) -> AsyncIterator[OngoingReport]:
         """A glance after everything that happened, until the end; a slow reader misses some."""
@@ -134,29 +166,39 @@ class Runner:
 
     def deliver(self, event: Event) -> None:
         """Take one event: log it, step the machine, carry out what follows."""
-        now_ns = self.now_ns()
-        phase, owner = self.machine.phase, self.machine.owner
-        self.machine.receive(event, now_ns)
+        phase = self.machine.phase
         try:
-            self._log_event(event, phase)
-            if self.machine.phase is not phase or self.machine.owner is not owner:
-                self._log_step()
+            self.machine.receive(event, self.now_ns())
+            self._log_event(event)
         except WhimbrelError as error:
             self._lose_log(error)
-        self._carry_out()
+        finally:
+            self._carry_out(phase)
 
-    def _carry_out(self) -> None:
-        orders = self.machine.orders()
-        for order in orders:
-            if isinstance(order, Tune):
-                self._tune(order)
-            else:
-                self._start(order)
+    def _carry_out(self, before: Phase) -> None:
+        """Log what the machine took, then do what it orders; a failing log orders more, so go on until it is still."""
+        self._log_taken()
+        while orders := self.machine.orders():
+            for order in orders:
+                if isinstance(order, Tune):
+                    self._tune(order)
+                else:
+                    self._start(order)
+            self._log_taken()
+        after = self.machine.phase
+        if before is Phase.RESOLVING and after in (Phase.PRECOPY, Phase.HANDOVER):
+            # What was said while both were asked may have been passed over: let the next look tell it as news.
+            self._source.status = self._destination.status = None
+            self._wake_poll()
         self._arm_timer()
+        self._tell()
+        if after.is_end:
+            self._ended.set()
+
+    def _tell(self) -> None:
+        """Wake whoever follows the progress."""
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
-        if self.machine.phase.is_end:
-            self._ended.set()
 
     def _start(self, order: Order) -> None:
         try:
@@ -181,7 +223,10 @@ class Runner:
         except WhimbrelError as error:
             self._answer(command, Outcome.REFUSED, str(error), error)
         except asyncio.CancelledError:
-            raise
+            if asyncio.current_task() in self._doomed:
+                raise  # we cut it short: nobody waits for its answer
+            # The loop is being torn down, or the caller's own code raised it: somebody has to answer.
+            self._answer(command, Outcome.UNKNOWN, f"{command.value} was cut short")
         except Exception as error:  # a defect of ours must not leave a guest between two hosts
             self._answer(command, Outcome.REFUSED, f"internal error: {error!r}", error)
         else:
@@ -201,15 +246,17 @@ class Runner:
     async def _abandon(self) -> None:
         """Cut preparatory work short, and wait until it has let go of what it held."""
         doomed = [task for task, command in self._tasks.items() if command in ABANDONED_BY_DISCARD]
-        for task in doomed:
-            task.cancel()
-        await asyncio.gather(*doomed, return_exceptions=True)
+        await self._cut_short(doomed)
 
     async def _finish_tasks(self) -> None:
-        tasks = list(self._tasks)
+        await self._cut_short(list(self._tasks))
+
+    async def _cut_short(self, tasks: list[asyncio.Task[None]]) -> None:
+        self._doomed.update(tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._doomed.difference_update(tasks)
 
     # ---- time
 
@@ -224,13 +271,10 @@ class Runner:
 
     def _on_time(self) -> None:
         phase = self.machine.phase
-        self.machine.receive_time(self.now_ns())
-        if self.machine.phase is not phase:
-            try:
-                self._log_step()
-            except WhimbrelError as error:
-                self._lose_log(error)
-        self._carry_out()
+        try:
+            self.machine.receive_time(self.now_ns())
+        finally:
+            self._carry_out(phase)
 
     # ---- steering
 
@@ -283,6 +327,9 @@ class Runner:
                 # Lost connections are reported by the side itself; here they only end the look.
                 self._note("note", {"text": f"no statistics: {error}"})
                 await asyncio.sleep(POLL_S)
+            except Exception as error:  # a defect of ours must not leave a migration unwatched
+                self._note("note", {"text": f"no statistics, by an internal error: {error!r}"})
+                await asyncio.sleep(POLL_S)
             pause_s = self._poll_pause_s()
             try:
                 async with asyncio.timeout(pause_s):
@@ -300,8 +347,7 @@ class Runner:
             if info.ram is not None and info.status not in ("completed",):
                 self.deliver(Sampled(statistics_of(info, self.now_ns())))
             self._source.see_status(info.status)
-            self.machine.receive_time(self.now_ns())
-            self._carry_out()
+            self._on_time()
 
     def _poll_pause_s(self) -> float:
         if self.machine.phase is not Phase.PRECOPY:
@@ -320,10 +366,10 @@ class Runner:
         except WhimbrelError as error:
             self._lose_log(error)
 
-    def _log_event(self, event: Event, phase: Phase) -> None:
+    def _log_event(self, event: Event) -> None:
         match event:
-            case Happened(signal, detail):
-                self._write("signal", signal=signal.value, phase=phase.value, detail=detail)
+            case Happened():
+                pass  # logged as taken, with the signals that the machine raised itself
             case Sampled(statistics):
                 self._write("sample", **asdict(statistics))
             case Marked(mark, wall_s):
@@ -333,16 +379,18 @@ class Runner:
             case Inspected(source, destination):
                 self._write("inspected", source=source.value, destination=destination.value)
 
-    def _log_step(self) -> None:
-        state = self.machine.state
-        rule = self.machine.last_step.rule if self.machine.last_step else None
-        self._write(
-            "step",
-            phase=state.phase.value,
-            owner=state.owner.value,
-            facts=sorted(fact.name for fact in state.facts),
-            because=rule.because if rule else "",
-        )
+    def _log_taken(self) -> None:
+        for taken in self.machine.taken():
+            before, after = taken.before, taken.step.state
+            self._note("signal", {"signal": taken.signal.value, "phase": before.phase.value, "detail": taken.detail})
+            if taken.moved:
+                step: dict[str, object] = {
+                    "phase": after.phase.value,
+                    "owner": after.owner.value,
+                    "facts": sorted(fact.name for fact in after.facts),
+                    "because": taken.step.rule.because,
+                }
+                self._note("step", step)
 
     def _log_decision(self, order: Tune) -> None:
         steering = order.steering
@@ -361,4 +409,4 @@ class Runner:
             self.journal.mute()
             self.machine.receive(Happened(Signal.CANCEL, str(error)), self.now_ns())
             # Not now: a line may fail while the orders of an earlier one are being carried out.
-            asyncio.get_running_loop().call_soon(self._carry_out)
+            asyncio.get_running_loop().call_soon(self._carry_out, self.machine.phase)

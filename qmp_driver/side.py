@@ -12,9 +12,11 @@ from whimbrel.engine.signals import Signal
 from whimbrel.engine.states import Side as SideName
 from whimbrel.engine.timeline import Mark
 
+from . import replies
 from .monitor import Monitor, QmpEvent
-from .processes import QemuProcess, identify_peer
-from .sockets import Address
+from .processes import ProcessIdentity, QemuProcess, identify_peer
+from .sockets import Address, describe
+from .truth import Peer
 
 SOURCE_STATUS: dict[str, Signal] = {
     "": Signal.SOURCE_IDLE,
@@ -68,12 +70,40 @@ WORDS: dict[SideName, Words] = {
 }
 
 
+NO_STATUS = frozenset({"", "none"})
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """What tells a QEMU from another one where its process can't be seen.
+
+    Attributes:
+        version: from its greeting, with the distribution's addition.
+        cpu_threads: as in ``Peer``. They stay the same while a guest moves: QEMU refuses to plug CPUs then.
+    """
+
+    version: tuple[tuple[int, int, int], str]
+    cpu_threads: tuple[int, ...] | None
+
+
 class Side:
-    """One QEMU, as the runner sees it.
+    """One QEMU, as the runner sees it; the same one for ever.
+
+    The end of a process counts as the end of the QEMU only where the process is proven to be it (see
+    ``truth.Peer``). Behind a relay, over TCP, or where it can't be told, only the monitor tells, and one that
+    goes is *lost*: ``engine.resolve`` then knows the side as ``UNREACHABLE``, never as ``ENDED``.
+
+    A new connection may lead to another QEMU: a supervisor has started a fresh one in the same place. It is
+    recognised before anything that it says is heard: by its process, where the first was proven; otherwise by
+    version, CPU threads, and by this: a QEMU that once had a migration status never again has none. A stranger
+    is not connected to, nor is the place tried again. What became of the first QEMU is then not known: it may
+    have died, or live on where nobody can reach it. So it stays ``UNREACHABLE``, which lets nothing be resumed
+    on the strength of its death: after ``migrate-continue`` the guest is held, unless the destination has ended.
 
     Attributes:
         monitor: the present connection; ``None`` before the first, and after one was lost.
-        process: the process, where it is on this host and could be told; ``None`` otherwise.
+        process: the process, where it is on this host and proven; ``None`` otherwise. One that was put here
+            before the first connection is taken for proven.
         status: the last migration status seen, by event or by query.
     """
 
@@ -102,6 +132,14 @@ class Side:
         self._ending: asyncio.Task[None] | None = None
         self._closing = False
         self._attached: QemuProcess | None = None
+        self._seen = False
+        self._at_peer: ProcessIdentity | None = None
+        """The process behind the socket, once that is proven to be the QEMU."""
+        self._likeness: Likeness | None = None
+        self._stranger = False
+        self._had_status = False
+        self._held_back: list[QmpEvent] | None = None
+        """Events of a connection that is not recognised yet; ``None``: they are heard at once."""
 
     @property
     def alive(self) -> bool:
@@ -112,11 +150,14 @@ class Side:
         """Open the session and, where it is a local process, watch that process from now on.
 
         Raises:
-            CannotConnect: no session came about.
+            CannotConnect: no session came about, or it is with another QEMU than the first one.
         """
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + timeout_s
         self.address = address
         self.status = None  # whatever it says first on a new connection is news
         self._lost.clear()
+        self._held_back = []
         try:
             monitor = await Monitor.connect(
                 address,
@@ -125,23 +166,81 @@ class Side:
                 on_event=self._hear,
                 on_lost=self._on_lost,
             )
+            try:
+                await self._recognise(monitor, max(0.1, deadline_s - loop.time()))
+            except BaseException:
+                await monitor.close()
+                raise
         except BaseException:
+            self._held_back = None  # from whom nobody knows
             self._lost.set()
             raise
         self.monitor = monitor
         self._read_to_end = True
-        if self.process is None and monitor.peer_pid is not None:
-            try:
-                self.process = self._attached = QemuProcess.attach(identify_peer(monitor.peer_pid))
-            except WhimbrelError:
-                self.process = None  # in another pid namespace: then only the monitor tells
+        self._release_events()
         self.watch()
         return monitor
+
+    async def _recognise(self, monitor: Monitor, timeout_s: float) -> None:
+        """See that this is the QEMU of before, or who it is if it is the first.
+
+        Where its process is held and at the other end of the socket this costs nothing, else a command or two
+        that are under way together.
+
+        Raises:
+            CannotConnect: it is another one; or it ended, or did not answer, before that could be told.
+        """
+        peer = _identify(monitor.peer_pid)
+        if self._at_peer is not None:
+            if peer != self._at_peer:
+                raise self._refuse_stranger()
+            return
+        if not self._seen and self.process is not None and peer == self.process.identity:
+            self._at_peer, self._seen = peer, True
+            return
+        try:
+            async with asyncio.timeout(timeout_s):
+                found, status = await asyncio.gather(Peer.read(monitor), self._ask_status(monitor))
+        except (WhimbrelError, TimeoutError) as error:
+            raise CannotConnect("it did not say in time which QEMU it is", side=self.name.value) from error
+        # The connection may have ended while the last answer was on its way: then it is none, for its end
+        # was heard before it was taken on.
+        if not monitor.alive:
+            raise CannotConnect("the connection ended at once", side=self.name.value)
+        likeness = Likeness((monitor.version, monitor.package), found.cpu_threads)
+        if self._likeness is not None and (likeness != self._likeness or status in NO_STATUS):
+            raise self._refuse_stranger()
+        self._likeness, self._seen = likeness, True
+        if self.process is None and found.process is not None:
+            self._attach(found.process)
+
+    async def _ask_status(self, monitor: Monitor) -> str | None:
+        """The migration status, where having none would show that it is another QEMU; ``None``: no matter."""
+        return (await replies.query_migrate(monitor)).status or "" if self._had_status else None
+
+    def _attach(self, identity: ProcessIdentity) -> None:
+        try:
+            self.process = self._attached = QemuProcess.attach(identity)
+        except WhimbrelError:
+            return  # then only the monitor tells
+        self._at_peer = identity
+
+    def _refuse_stranger(self) -> CannotConnect:
+        self._stranger = True
+        where = describe(self.address) if self.address is not None else "there"
+        text = f"another QEMU answers at {where} than before: what became of the first one is not known"
+        self._note("note", {"text": f"the {self.name.value}: {text}"})
+        return CannotConnect(text, side=self.name.value, advice="look at both QEMUs before anything is resumed")
 
     def watch(self) -> None:
         """Report the end of the process, once its events were read to the end."""
         if self.process is not None and self._ending is None:
             self._ending = self._spawn(self._await_end(self.process))
+
+    def watch_again(self) -> None:
+        """Begin anew to watch the process: the event loop is being closed and has cancelled every task."""
+        self._ending = None
+        self.watch()
 
     async def is_gone(self) -> bool:
         """Whether the process has ended; one whose connection has just gone is given a moment to end too.
@@ -174,7 +273,10 @@ class Side:
         return self.monitor
 
     async def reconnect(self, *, within_s: float) -> bool:
-        """Try again until it answers, its process has ended, or the time is up; whether it answers."""
+        """Try again until it answers, it is sure that it will not, or the time is up; whether it answers.
+
+        It will not once its process has ended, or another QEMU has its place.
+        """
         if self.alive:
             return True
         if self.address is None:
@@ -182,7 +284,7 @@ class Side:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within_s
         pause_s = 0.05
-        while loop.time() < deadline and not (self.process is not None and self.process.exited):
+        while loop.time() < deadline and not self._stranger and not (self.process is not None and self.process.exited):
             try:
                 await self.connect(self.address, timeout_s=min(5.0, max(0.1, deadline - loop.time())))
             except CannotConnect:
@@ -209,6 +311,7 @@ class Side:
     def see_status(self, status: str | None) -> None:
         """Take a status from ``query-migrate``; told on only where it is news."""
         status = status or ""
+        self._had_status |= status not in NO_STATUS
         if status == self.status:
             return
         self.status = status
@@ -216,7 +319,15 @@ class Side:
         if signal is not None:
             self._deliver(Happened(signal, f"the {self.name.value} said {status or 'nothing of a migration'}"))
 
+    def _release_events(self) -> None:
+        held, self._held_back = self._held_back or [], None
+        for event in held:
+            self._hear(event)
+
     def _hear(self, event: QmpEvent) -> None:
+        if self._held_back is not None:
+            self._held_back.append(event)
+            return
         self._note("qmp", {"side": self.name.value, "event": event.name, "data": event.data, "at_s": event.timestamp_s})
         name = event.name
         if name == "MIGRATION_PASS":
@@ -228,6 +339,7 @@ class Side:
             self._deliver(Marked(mark, event.timestamp_s))
         if name == "MIGRATION":
             self.status = word
+            self._had_status |= word not in NO_STATUS
             signal = self.words.status.get(word) if word else None
             if signal is not None:
                 self._deliver(Happened(signal, f"the {self.name.value} said {word}"))
@@ -237,6 +349,8 @@ class Side:
             self._deliver(Happened(self.words.stopped))
 
     def _on_lost(self, reason: str) -> None:
+        if self._held_back is not None:
+            return  # it was never taken on: whoever connects is told
         monitor, self.monitor = self.monitor, None
         self._read_to_end = monitor is not None and monitor.read_to_end
         self._lost.set()
@@ -274,3 +388,10 @@ class Side:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _identify(pid: int | None) -> ProcessIdentity | None:
+    try:
+        return None if pid is None else identify_peer(pid)
+    except WhimbrelError:
+        return None  # hidden from us, or gone

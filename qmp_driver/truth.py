@@ -185,7 +185,7 @@ def _inner_threads(pid: int) -> set[int]:
             lines = status.read_text(errors="replace").splitlines()
         except OSError:
             continue  # a thread that has just ended
-        numbers = next((line.split()[1:] for line in lines if line.startswith("NSpid:")), [])
+        numbers = [number for line in lines if line.startswith("NSpid:") for number in line.split()[1:]]
         if len(numbers) > 1 and status.parent.name != str(pid):
             found.add(int(numbers[-1]))
     return found

@@ -8,7 +8,8 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from whimbrel.engine._version import __version__
 from whimbrel.engine.errors import MigrationCancelled, MigrationFailed, WhimbrelError
@@ -25,15 +26,14 @@ from whimbrel.qmp_driver.sockets import Address
 
 
 class Migration:
-    """One migration: run it once, watch it, call it off.
+    """One migration: run it once, watch it, call it off. Used from the event loop that runs it.
 
     ::
 
-        migration = Migration("/run/vm/source.qmp", policy="least_downtime")
-        task = asyncio.create_task(migration.run())
-        async for glance in migration.progress():
-            print(glance.stage_name, glance.remaining_bytes)
-        report = await task
+        async with Migration("/run/vm/source.qmp", policy="least_downtime") as migration:
+            async for glance in migration.progress():
+                print(glance.stage_name, glance.remaining_bytes)
+        print(migration.report)
     """
 
     def __init__(
@@ -62,10 +62,14 @@ class Migration:
         if isinstance(policy, str):
             options = replace(options, policy=resolve(policy), policy_name=policy)
         elif policy is not None:
-            name = getattr(policy, "__name__", type(policy).__name__)
-            options = replace(options, policy=policy, policy_name=name)
+            options = replace(options, policy=policy, policy_name="")
+        if not options.policy_name:
+            chosen = options.fresh_policy()
+            options = replace(options, policy_name=getattr(chosen, "__name__", type(chosen).__name__))
         self.options = options
         self.source = source
+        if isinstance(destination, FromSource) and destination.disks_shared is None and options.disks_shared:
+            destination = replace(destination, disks_shared=True)
         self.destination: Destination = destination or FromSource(disks_shared=options.disks_shared or None)
         self.labels = labels or {}
         self.report: CompletedReport | None = None
@@ -75,6 +79,35 @@ class Migration:
         self._ended = asyncio.Event()
         self._call_off: str | None = None
         self._log_path: Path | None = None
+        self._running: asyncio.Task[CompletedReport] | None = None
+        self._was_run = False
+
+    async def __aenter__(self) -> Self:
+        """Begin; leaving waits for the end, and an error inside calls the migration off first."""
+        self._running = asyncio.get_running_loop().create_task(self.run())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """See it to its end; what `run` would have raised is raised here, unless the body raised already."""
+        assert self._running is not None
+        if error is not None:
+            self.cancel(f"left early: {error!r}")
+        interrupted: asyncio.CancelledError | None = None
+        while not self._running.done():
+            try:
+                await asyncio.wait([self._running])
+            except asyncio.CancelledError as again:
+                interrupted = again
+                self.cancel("the task that awaited it was cancelled")
+        if error is not None:
+            self._running.exception()  # seen: what the body raised comes first
+        elif interrupted is not None:
+            self._running.exception()
+            raise interrupted
+        else:
+            self._running.result()
 
     @property
     def log_path(self) -> Path | None:
@@ -101,10 +134,14 @@ class Migration:
             MigrationCancelled: it was called off in time; the guest is the source's.
             MigrationFailed: it failed; the error and its report say who owns the guest.
             PreflightFailed, CannotConnect, PreparationFailed, BadInput: it was not begun.
+            WhimbrelError: this object has been run already; a new attempt is a new `Migration`.
 
         If cancelled: before ``migrate-continue`` the migration is called off, after it it goes on; either
         way this returns only when it has ended, with ``CancelledError``; `report` says how.
         """
+        if self._was_run:
+            raise WhimbrelError("this migration has been run already", advice="make a new Migration for a new attempt")
+        self._was_run = True
         work = asyncio.ensure_future(self._run())
         cancelled: asyncio.CancelledError | None = None
         while not work.done():
@@ -132,7 +169,7 @@ class Migration:
     async def progress(self) -> AsyncIterator[OngoingReport]:
         """A glance after everything that happens, to the end."""
         await self._begun.wait()
-        if self._runner is not None:
+        if self._runner is not None and not self._ended.is_set():
             async for glance in self._runner.progress():
                 yield glance
 
@@ -154,14 +191,19 @@ class Migration:
     async def _run_with(self, journal: Journal) -> CompletedReport:
         runner = Runner(self.source, self.destination, self.options, journal, self._header())
         self._runner = runner
-        async with ControlServer(journal.path, cancel=self.cancel, status=self._status, ended=self._ended):
+        if self._call_off is not None:
+            runner.cancel(self._call_off)
+        server = ControlServer(journal.path, cancel=self.cancel, status=self._status, ended=self._ended)
+        async with server as control:
+            if control.problem is not None:
+                runner.note(f"no control socket, so it can't be called off from outside: {control.problem}")
             self._begun.set()
-            if self._call_off is not None:
-                asyncio.get_running_loop().call_soon(runner.cancel, self._call_off)
             try:
                 self.report = await runner.run()
             finally:
                 self._ended.set()
+                if runner.procedures.started is not None:
+                    runner.procedures.started.release()
         return self._conclude(runner, self.report)
 
     def _conclude(self, runner: Runner, report: CompletedReport) -> CompletedReport:

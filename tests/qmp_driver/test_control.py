@@ -142,3 +142,44 @@ def test_a_long_path_gets_a_short_socket(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_short_path_has_it_beside_the_log() -> None:
     """Where whoever has the log looks first."""
     assert control_path(Path("/var/a.jsonl")) == Path("/var/a.jsonl.control")
+
+
+@pytest.mark.parametrize("obstacle", ["folder", "missing", "long", "zero"])
+async def test_a_socket_that_cannot_be_made_stops_nothing(
+    short_folder: Path, obstacle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a convenience: the block is entered and left, the reason is kept, and what lies there stays."""
+    log = {"missing": short_folder / "missing" / "a", "zero": short_folder / "a\0b"}.get(obstacle, short_folder / "a")
+    if obstacle == "folder":
+        control_path(log).mkdir()
+    if obstacle == "long":
+        monkeypatch.setenv("XDG_RUNTIME_DIR", "/" + "d" * 100)
+        log = short_folder / ("l" * 100)
+    manager = Manager(log)
+    async with asyncio.timeout(5):
+        async with manager.server as server:
+            assert server.problem is not None
+            assert str(control_path(log)) in server.problem
+    assert control_path(short_folder / "a").is_dir() == (obstacle == "folder")
+
+
+async def test_a_server_that_cannot_be_made_private_does_not_listen(log: Path) -> None:
+    """Rather nobody than everybody."""
+
+    class Unchangeable(type(log)):  # type: ignore[misc]
+        def chmod(self, mode: int, *, follow_symlinks: bool = True) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+    manager = Manager(log)
+    manager.server.path = Unchangeable(manager.server.path)
+    async with manager.server as server:
+        assert server.problem is not None
+        assert "Operation not permitted" in server.problem
+        with pytest.raises(CannotConnect):
+            await ask(log, "status", timeout_s=5)
+    assert not control_path(log).exists()
+
+
+async def test_a_server_that_listens_has_no_problem(log: Path) -> None:
+    async with Manager(log).server as server:
+        assert server.problem is None

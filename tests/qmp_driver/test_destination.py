@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.bare_qemu import BARE, ODD_RAM, QEMU, bare_qemu, left_in
 from tests.support.facts import FACTS
+from tests.support.qmp_server import Drop, Held, QmpServer
 from whimbrel.engine.errors import BadInput, CannotConnect, PreflightFailed, PreparationFailed
 from whimbrel.qmp_driver.destination import (
     Destination,
@@ -209,9 +210,7 @@ async def test_a_source_whose_command_line_cannot_be_read(tmp_path: Path) -> Non
 async def test_a_command_line_of_the_callers(tmp_path: Path) -> None:
     """What a destination needs is added to it; a relative path is meant in the folder that was given."""
     (tmp_path / "a.raw").write_bytes(bytes(1 << 20))
-    strategy = FromArgv(
-        [QEMU, *PLAIN, "-drive", "file=a.raw,format=raw,if=virtio"], cwd=tmp_path, directory=tmp_path
-    )
+    strategy = FromArgv([QEMU, *PLAIN, "-drive", "file=a.raw,format=raw,if=virtio"], cwd=tmp_path, directory=tmp_path)
     started = await strategy.start(NO_PROCESS)
     try:
         facts = await facts_of(started.address)
@@ -307,3 +306,51 @@ async def test_it_outlives_whoever_started_it(tmp_path: Path) -> None:
         assert streams == ["/dev/null", "/dev/null", str(started.directory / "stderr.log")]
     finally:
         await started.discard()
+
+
+async def test_what_a_callers_coroutine_started_does_not_stay_if_it_cannot_serve(tmp_path: Path) -> None:
+    """It already listens, so it is refused, and made to quit: nobody else knows of it."""
+    listening = ("-machine", "q35", "-m", ODD_RAM, "-S", "-incoming", "tcp:127.0.0.1:0")
+    async with bare_qemu(tmp_path, *BARE, *listening) as qemu:
+
+        async def begin(source: SourceTruth) -> Address:
+            return qemu.socket
+
+        with pytest.raises(PreflightFailed, match="already listens"):
+            await FromCallable(begin).start(NO_PROCESS)
+        assert await qemu.process.wait_exit(5) == 0
+
+
+async def test_an_address_that_leads_to_a_running_guest_does_it_no_harm(tmp_path: Path) -> None:
+    """The caller's coroutine gave a wrong one: it is refused and left alone."""
+    async with bare_qemu(tmp_path, *PLAIN) as qemu:
+
+        async def begin(source: SourceTruth) -> Address:
+            return qemu.socket
+
+        with pytest.raises(PreflightFailed, match="does not wait"):
+            await FromCallable(begin).start(NO_PROCESS)
+        async with await Monitor.connect(qemu.socket, side="source") as monitor:
+            assert (await query_status(monitor)).running
+
+
+async def test_a_callers_coroutine_whose_use_is_cancelled(tmp_path: Path) -> None:
+    """It is seen to quit before the cancellation goes on, though one is cancelled twice."""
+    gate = asyncio.Event()
+    async with QmpServer(tmp_path / "q") as server:
+        server.on_next("query-status", Held(gate, {"status": "inmigrate", "running": False}))
+        server.on("query-status", {"status": "inmigrate", "running": False})
+        server.on("query-migrate", {})
+        server.on("quit", Drop())
+
+        async def begin(source: SourceTruth) -> Address:
+            return server.address
+
+        starting = asyncio.create_task(FromCallable(begin).start(NO_PROCESS))
+        await server.until_received("query-status")
+        starting.cancel()
+        await server.until_received("query-status", 2)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert server.received[-1].command == "quit"

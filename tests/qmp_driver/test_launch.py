@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from tests.support.bare_qemu import BARE, ODD_RAM, QEMU, BareQemu, bare_qemu, left_in
 from tests.support.facts import FACTS
-from tests.support.qmp_server import QmpServer, Refusal
+from tests.support.qmp_server import Drop, QmpServer, Refusal
+from tests.support.relay import relay
 from whimbrel.engine.errors import BadInput, CannotConnect, PreflightFailed, PreparationFailed, WhimbrelError
-from whimbrel.qmp_driver.launch import StartedDestination, adopt, launch, make_directory, runtime_folder
+from whimbrel.qmp_driver.launch import (
+    StartedDestination,
+    adopt,
+    launch,
+    make_directory,
+    quit_if_waiting,
+    runtime_folder,
+)
 from whimbrel.qmp_driver.monitor import Monitor
-from whimbrel.qmp_driver.processes import is_alive
+from whimbrel.qmp_driver.processes import ProcessIdentity, identify_peer, is_alive
 from whimbrel.qmp_driver.replies import query_status
 from whimbrel.qmp_driver.truth import SourceTruth
 
@@ -213,3 +224,137 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     for folder in (tmp_path / "missing", long, tmp_path / "file"):
         with pytest.raises(BadInput, match="directory"):
             make_directory(folder)
+
+
+async def test_a_relay_is_neither_watched_nor_killed(short_folder: Path) -> None:
+    """One that was taken on through a relay is ended by its monitor; the relay lives."""
+    path = short_folder / "relay"
+    async with bare_qemu(short_folder, *BARE, *WAITING) as qemu, relay(path, qemu.socket) as between:
+        started = await adopt(path, SOURCE)
+        assert started.process is None
+        async with await Monitor.connect(path, side="destination") as monitor:
+            await started.discard(monitor)
+        assert await qemu.process.wait_exit(5) == 0
+        assert is_alive(between.identity)
+        await started.discard()  # it is known to have ended
+
+
+async def test_one_unseen_that_is_cut_off_while_it_quits_is_not_taken_for_ended() -> None:
+    """The connection went without an answer: a relay may have died, and the destination not."""
+    async with QmpServer() as server:
+        server.on("quit", Drop())
+        started = StartedDestination(server.address, None, owned=False)
+        monitor = await Monitor.connect(server.address, side="destination")
+        with pytest.raises(WhimbrelError, match="nobody can say whether it ended"):
+            await started.discard(monitor)
+        await monitor.close()
+
+
+async def test_one_unseen_that_agrees_to_quit_and_stays_is_not_taken_for_ended() -> None:
+    """Its monitor stands when the time is up; once that is closed too, it has ended."""
+    async with QmpServer() as server:
+        server.on("quit", {})
+        server.on("query-status", {"status": "inmigrate", "running": False})
+        started = StartedDestination(server.address, None, owned=False, quit_timeout_s=0.1)
+        async with await Monitor.connect(server.address, side="destination") as monitor:
+            with pytest.raises(WhimbrelError, match="nobody can say whether it ended"):
+                await started.discard(monitor)
+            started.quit_timeout_s = 10.0
+            again = asyncio.create_task(started.discard(monitor))
+            await server.until_received("quit", 2)
+            await query_status(monitor)  # answered in order: so was the quit
+            assert not again.done()
+            server.vanish()
+            await again
+
+
+async def test_a_wrapper_is_not_taken_for_the_qemu(tmp_path: Path) -> None:
+    """What was started has QEMU as its child: QEMU is held and killed, and the wrapper ends with it."""
+    directory = make_directory(tmp_path)
+    found = {name: str(directory / f"{name}.sock") for name in ("qmp", "qmp-human")}
+    monitors = [word for path in found.values() for word in ("-qmp", f"unix:{path},server=on,wait=off")]
+    argv = ("/bin/sh", "-c", '"$@"; exit 7', "wrapper", QEMU, *BARE, *monitors, *WAITING)
+    started = await launch(argv, None, directory, found, 30.0)
+    assert started.process is not None
+    async with await Monitor.connect(started.address, side="destination") as monitor:
+        assert monitor.peer_pid == started.process.pid
+    await started.discard()
+    await until_no_process_is_in(tmp_path)
+
+
+async def test_one_that_was_let_go_lives_and_can_be_discarded(tmp_path: Path) -> None:
+    """Nothing is held any more, as often as it is let go; ending it works as before."""
+    started = await start(tmp_path, *WAITING)
+    assert started.process is not None
+    identity = started.process.identity
+    started.release()
+    started.release()
+    assert is_alive(identity)
+    await started.discard()
+    assert not is_alive(identity)
+    assert left_in(tmp_path) == []
+    started.release()
+    await started.discard()
+
+
+async def until_reaped(identity: ProcessIdentity) -> None:
+    """A bounded wait for a process to be gone, not even a zombie."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                if identify_peer(identity.pid) != identity:
+                    return
+            except WhimbrelError:
+                return
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_many_successes_leave_neither_descriptors_nor_zombies(
+    tmp_path: Path, loop_factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """Each on a loop of its own that is closed while the destination lives on; it dies much later."""
+
+    async def succeed() -> ProcessIdentity:
+        started = await start(tmp_path, *WAITING)
+        assert started.process is not None
+        started.release()
+        return started.process.identity
+
+    async def fail_later(identity: ProcessIdentity) -> None:
+        os.kill(identity.pid, signal.SIGKILL)
+        await until_reaped(identity)
+
+    async def elsewhere(work: Callable[[], ProcessIdentity]) -> ProcessIdentity:
+        return await asyncio.to_thread(work)
+
+    def run() -> ProcessIdentity:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(succeed())
+
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(2):
+        identity = asyncio.run(elsewhere(run))
+        assert is_alive(identity)
+        asyncio.run(fail_later(identity))
+    asyncio.run(until_descriptors(before))
+
+
+async def until_descriptors(count: int) -> None:
+    """A bounded wait: the thread that reaped closes its descriptor a moment later."""
+    async with asyncio.timeout(10):
+        # The loop that looks has descriptors of its own: its selector and the pair it is woken by.
+        while len(os.listdir("/proc/self/fd")) > count + 3:
+            await asyncio.sleep(0.005)
+
+
+async def test_only_one_that_waits_for_a_guest_is_made_to_quit(tmp_path: Path) -> None:
+    """One that runs a guest is left alone, for the address may be wrong; so is one that nobody reaches."""
+    async with bare_qemu(tmp_path, *BARE, *MACHINE) as running:
+        assert not await quit_if_waiting(running.socket)
+        async with await Monitor.connect(running.socket, side="destination") as monitor:
+            assert (await query_status(monitor)).running
+    async with bare_qemu(tmp_path, *BARE, *WAITING) as waiting:
+        assert await quit_if_waiting(waiting.socket)
+        assert await waiting.process.wait_exit(5) == 0
+    assert not await quit_if_waiting(str(tmp_path / "nowhere"))

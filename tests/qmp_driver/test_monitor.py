@@ -6,10 +6,11 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from tests.support.qmp_server import GREETING, Drop, Held, Preceded, QmpServer, Raw, Refusal, event_line
 from whimbrel.engine.errors import BadInput, CannotConnect, OutcomeUnknown, QemuRefused, WhimbrelError
@@ -596,3 +597,72 @@ async def test_a_second_client_of_a_real_monitor(tmp_path: Path) -> None:
             assert (await monitor.call(RunStatus, "query-status")).running
     finally:
         await process.kill()
+
+
+async def test_tasks_that_are_cancelled_from_outside_end_the_connection(server: QmpServer, ears: Ears) -> None:
+    """The client's reader too, so nothing would ever be heard again: that is told, once."""
+    before = asyncio.all_tasks()
+    monitor = await Monitor.connect(server.address, side="source", on_event=ears.on_event, on_lost=ears.on_lost)
+    await server.until_connected()
+    for task in asyncio.all_tasks() - before:
+        if "Monitor." in repr(task) or "AsyncProtocol." in repr(task):  # and none of the server's
+            task.cancel()
+    async with asyncio.timeout(5):
+        await ears.lost.wait()
+    assert not monitor.alive
+    assert not monitor.read_to_end
+    await monitor.close()
+    assert ears.reasons == ["the event loop's tasks were cancelled"]
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_loop_that_is_torn_down_tells_of_the_loss(
+    tmp_path: Path, loop_factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """``asyncio.run`` cancels all tasks at its end: whoever still waits for the connection is told in time."""
+    path = tmp_path / "q"
+    reasons: list[str] = []
+    told: list[bool] = []
+
+    async def outlast(monitor: Monitor, lost: asyncio.Event) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            async with asyncio.timeout(5):
+                await lost.wait()
+            told.append(not monitor.alive)
+            await monitor.close()
+
+    async def main() -> None:
+        lost = asyncio.Event()
+
+        def on_lost(reason: str) -> None:
+            reasons.append(reason)
+            lost.set()
+
+        async with QmpServer(path) as server:
+            monitor = await Monitor.connect(server.address, side="source", on_lost=on_lost)
+            waiting = asyncio.create_task(outlast(monitor, lost))
+            await asyncio.sleep(0)
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()  # as asyncio.run() does, but while the server's socket is still open
+            await waiting
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+    assert reasons == ["the event loop's tasks were cancelled"]
+    assert told == [True]
+
+
+async def test_the_end_of_a_connection_can_be_waited_for(server: QmpServer, monitor: Monitor) -> None:
+    """It says whether QEMU's end was closed; a deadline that passes is an error."""
+    with pytest.raises(TimeoutError):
+        await monitor.wait_end(0.01)
+    await server.until_connected()
+    server.vanish()
+    assert await monitor.wait_end(5)
+
+
+async def test_a_connection_that_we_closed_was_not_read_to_its_end(monitor: Monitor) -> None:
+    await monitor.close()
+    assert not await monitor.wait_end(5)

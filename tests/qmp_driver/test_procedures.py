@@ -205,14 +205,16 @@ async def test_a_source_that_is_kept_is_not_told_to_quit(bench: Bench) -> None:
     bench.procedures = bench.make(Options(keep_source=True))
     bench.source.on("query-migrate", {"status": "completed", "total-time": 1})
     await bench.do(Command.RELEASE_SOURCE)
-    assert bench.asked(bench.source) == []
+    assert bench.asked(bench.source) == ["migrate-set-capabilities"]
 
 
-async def test_a_source_that_is_gone_is_released(bench: Bench) -> None:
-    """There is nothing to do."""
+async def test_a_source_whose_connection_went_is_told_to_quit_all_the_same(bench: Bench) -> None:
+    """It would be left with its copy of the guest's RAM otherwise."""
     await bench.sides[0].close()
     bench.sides[0].monitor = None
+    bench.source.on("quit", {})
     await bench.do(Command.RELEASE_SOURCE)
+    assert "quit" in bench.asked(bench.source)
 
 
 async def test_a_source_that_was_never_armed_is_not_touched(bench: Bench) -> None:
@@ -267,9 +269,10 @@ async def test_a_source_that_cannot_be_reached_is_not_put_right(bench: Bench) ->
 
 
 async def test_a_destination_of_others_is_told_to_quit(bench: Bench) -> None:
-    """It serves one attempt; without a connection nobody can say that it ended."""
+    """It serves one attempt; without an answer, or a connection, nobody can say that it ended."""
     bench.destination.on("quit", Drop())
-    await bench.do(Command.DISCARD_DESTINATION)
+    with pytest.raises(WhimbrelError, match="nobody can say"):
+        await bench.do(Command.DISCARD_DESTINATION)
     assert bench.asked(bench.destination) == ["quit"]
     await bench.sides[1].close()
     with pytest.raises(WhimbrelError, match="can't be reached"):

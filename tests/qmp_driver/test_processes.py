@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -346,3 +347,41 @@ async def test_a_real_qemu_that_refuses_its_arguments(spawn: Spawn) -> None:
     process = await spawn("qemu-system-x86_64", "-display", "none", "-no-such-option")
     assert await process.wait_exit(30) == 1
     assert "-no-such-option: invalid option" in process.stderr_tail()
+
+
+def test_a_child_that_is_let_go_is_reaped_without_a_loop(tmp_path: Path) -> None:
+    """The loop is closed, the child ends later: neither a zombie nor a descriptor is left."""
+
+    async def begin() -> ProcessIdentity:
+        process = await QemuProcess.spawn([SLEEP, "1000"], stderr_path=tmp_path / "stderr")
+        process.close()
+        return process.identity
+
+    before = set(os.listdir("/proc/self/fd"))
+    child = asyncio.run(begin())
+    (reaper,) = [each for each in threading.enumerate() if each.name == f"whimbrel-reaper-{child.pid}"]
+    assert reaper.daemon  # so it does not keep our own process from ending
+    assert is_alive(child)
+    os.kill(child.pid, signal.SIGKILL)
+    reaper.join(10)
+    assert not reaper.is_alive()
+    with pytest.raises(WhimbrelError, match="there is no process"):
+        identify_peer(child.pid)
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_closing_after_the_loop_was_closed(tmp_path: Path) -> None:
+    """An embedder that comes too late does no harm, and the child is still reaped."""
+
+    async def begin() -> QemuProcess:
+        return await QemuProcess.spawn([SLEEP, "1000"], stderr_path=tmp_path / "stderr")
+
+    process = asyncio.run(begin())
+    process.close()
+    os.kill(process.pid, signal.SIGKILL)
+    for each in threading.enumerate():
+        if each.name == f"whimbrel-reaper-{process.pid}":
+            each.join(10)
+    assert not is_alive(process.identity)
+    with pytest.raises(WhimbrelError, match="there is no process"):
+        identify_peer(process.pid)

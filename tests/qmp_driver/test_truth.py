@@ -10,10 +10,11 @@ import subprocess
 from pathlib import Path
 
 from tests.support.bare_qemu import BARE, ODD_RAM, QEMU, bare_qemu, until_it_answers
+from tests.support.relay import relay
 from whimbrel.qmp_driver.destination import FromSource
 from whimbrel.qmp_driver.monitor import Monitor
 from whimbrel.qmp_driver.processes import QemuProcess
-from whimbrel.qmp_driver.truth import SourceTruth, read_environment
+from whimbrel.qmp_driver.truth import Peer, SourceTruth, owns_threads, read_environment
 
 REAL_QEMU = os.path.realpath(QEMU)
 MACHINE = ("-machine", "q35", "-m", ODD_RAM, "-S")
@@ -106,3 +107,44 @@ async def test_where_its_modules_are_goes_along(tmp_path: Path) -> None:
             await started.discard()
     finally:
         await process.kill()
+
+
+async def test_a_relay_is_not_taken_for_the_source(short_folder: Path) -> None:
+    """Neither its process, nor its folder and pid in the facts."""
+    path = short_folder / "relay"
+    async with (
+        bare_qemu(short_folder, *BARE, *MACHINE) as qemu,
+        relay(path, qemu.socket),
+        await Monitor.connect(path, side="source") as monitor,
+    ):
+        truth = await SourceTruth.read(monitor)
+        peer = await Peer.read(monitor)
+    assert truth.process is None
+    assert truth.facts.pid is None
+    assert "made by another process" in truth.no_process_because
+    assert peer.process is None
+    assert peer.cpu_threads == truth.facts.cpu_threads
+
+
+async def test_a_qemu_without_a_cpu_cannot_be_told_from_a_relay(tmp_path: Path) -> None:
+    """No threads prove nothing."""
+    async with (
+        bare_qemu(tmp_path, *BARE, "-machine", "none") as qemu,
+        await Monitor.connect(qemu.socket, side="source") as monitor,
+    ):
+        assert await Peer.read(monitor) == Peer(None, ())
+
+
+async def test_only_threads_of_its_own_prove_a_process(tmp_path: Path) -> None:
+    """All of them, and not the first one: that is where a relay's own pid would match by chance."""
+    async with bare_qemu(tmp_path, *BARE, *MACHINE, "-smp", "2") as qemu:
+        async with await Monitor.connect(qemu.socket, side="source") as monitor:
+            peer = await Peer.read(monitor)
+        pid = qemu.process.pid
+        assert peer.process == qemu.process.identity
+        assert peer.cpu_threads
+        assert owns_threads(pid, peer.cpu_threads)
+        assert not owns_threads(pid, (*peer.cpu_threads, os.getpid()))
+        assert not owns_threads(pid, (pid,))
+        assert not owns_threads(pid, ())
+        assert not owns_threads(os.getpid(), peer.cpu_threads)
