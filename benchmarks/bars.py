@@ -58,7 +58,7 @@ class Result:
 
 def shown(estimate: Estimate, unit: str) -> str:
     """A figure with its interval, as people read it: ``12.3 ms (11.9 to 12.8)``."""
-    digits = 3 if unit == "x" else 1
+    digits = {"x": 3, "s": 2}.get(unit, 1)
     value, low, high = (f"{each:.{digits}f}" for each in (estimate.value, estimate.low, estimate.high))
     return f"{value} {unit} ({low} to {high})" if unit != "x" else f"{value} ({low} to {high})"
 

@@ -151,5 +151,3 @@ def _check_driver(name: str | None) -> None:
 
 def _with(settings: Settings, key: str, old: str, new: str) -> Settings:
     return settings if old == new else settings.with_value(key, new)
-
-

@@ -76,9 +76,7 @@ def judge(inputs: PreflightInputs) -> tuple[Finding, ...]:
     source, destination = inputs.source, inputs.destination
     findings: list[Finding] = [*inputs.gathered, *judge_source(source, inputs.accept_memory_loss)]
     if destination is not None:
-        findings += judge_waiting(
-            destination.run_state, destination.migration_status, listening=destination.listening
-        )
+        findings += judge_waiting(destination.run_state, destination.migration_status, listening=destination.listening)
         findings += same_process(source.pid, destination.pid)
         findings += compare(source, destination, same_files=inputs.same_files)
     findings += capabilities(inputs.source_capabilities, inputs.destination_capabilities)
@@ -278,9 +276,7 @@ class Examiner(Protocol):
         ...
 
 
-async def inspect(
-    source: Address, destination: Examiner, *, accept_memory_loss: bool = False
-) -> tuple[Finding, ...]:
+async def inspect(source: Address, destination: Examiner, *, accept_memory_loss: bool = False) -> tuple[Finding, ...]:
     """Look at everything that can be looked at before a migration, and say all at once; nothing is changed.
 
     Args:

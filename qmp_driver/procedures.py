@@ -128,9 +128,7 @@ class Procedures:
         pid = self.destination.process.pid if self.destination.process is not None else None
         if not self.started.owned:
             await replies.stop(monitor)  # clears autostart on a destination that is still inmigrate
-        facts, has = await asyncio.gather(
-            read_facts(monitor, pid=pid), replies.query_capabilities(monitor)
-        )
+        facts, has = await asyncio.gather(read_facts(monitor, pid=pid), replies.query_capabilities(monitor))
         self._capabilities["destination"] = has
         self.deliver(
             Learnt(

@@ -233,9 +233,7 @@ class Runner:
             if command is not Command.INSPECT_BOTH:  # which answers with what it saw
                 self._answer(command, Outcome.DONE, "")
 
-    def _answer(
-        self, command: Command, outcome: Outcome, text: str, error: Exception | None = None
-    ) -> None:
+    def _answer(self, command: Command, outcome: Outcome, text: str, error: Exception | None = None) -> None:
         if error is not None and self.procedures.failure is None:
             self.procedures.failure = error if isinstance(error, WhimbrelError) else WhimbrelError(text)
         if command is Command.INSPECT_BOTH:

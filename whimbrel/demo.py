@@ -224,9 +224,7 @@ class _Stage:
                 await self.monitor.attach("destination", Path(paths["serial0"]))
                 return
 
-    async def _ask_guest(
-        self, migration: Migration, report: CompletedReport, began_ns: int, error: str
-    ) -> DemoResult:
+    async def _ask_guest(self, migration: Migration, report: CompletedReport, began_ns: int, error: str) -> DemoResult:
         side = "destination" if report.owner == "destination" else "source"
         log = str(migration.log_path or "")
         if report.guest != "running":

@@ -262,9 +262,7 @@ async def migrate(
 
     Raises, and if cancelled: as `Migration.run`.
     """
-    objectives = Objectives(
-        downtime_s=downtime_s, deadline_s=deadline_s, bandwidth_bytes_per_s=bandwidth_bytes_per_s
-    )
+    objectives = Objectives(downtime_s=downtime_s, deadline_s=deadline_s, bandwidth_bytes_per_s=bandwidth_bytes_per_s)
     options = Options(objectives=objectives, log_path=log_path, disks_shared=disks_shared)
     return await Migration(source, destination, options, policy=policy).run()
 

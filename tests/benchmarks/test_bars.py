@@ -33,4 +33,4 @@ def test_the_table_names_every_bar_row_and_note() -> None:
 
 
 def test_seconds_and_milliseconds_carry_their_unit() -> None:
-    assert shown(Estimate(5.04, 5.01, 5.11), "s") == "5.0 s (5.0 to 5.1)"
+    assert shown(Estimate(5.04, 5.01, 5.11), "s") == "5.04 s (5.01 to 5.11)"

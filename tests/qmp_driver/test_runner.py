@@ -39,6 +39,7 @@ MIB = 1 << 20
 SLOWLY = Objectives(bandwidth_bytes_per_s=MIB)
 """Holds a migration in pre-copy: at this speed it would take a quarter of a minute."""
 
+
 async def never() -> None:
     """A hook that holds the switchover until it is cancelled."""
     await asyncio.Event().wait()

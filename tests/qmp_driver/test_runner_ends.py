@@ -64,9 +64,7 @@ async def test_a_paused_guest_stays_paused_when_called_off(world: World) -> None
     """And on the source too."""
     source = await world.boot()
     source.stop()
-    end = await world.migrate(
-        source, tap=on_command("quiesce", call_off)
-    )
+    end = await world.migrate(source, tap=on_command("quiesce", call_off))
     assert end.verdict == ("cancelled", "source", "paused")
     # Cancelled in pre-switchover, QEMU 7.2 calls a guest that was paused "postmigrate": it stands still all the same.
     assert source.status() in ("paused", "postmigrate")
@@ -99,9 +97,7 @@ async def test_a_source_that_does_not_quit_is_left(world: World) -> None:
 async def test_it_can_be_tried_again(world: World, failing: str) -> None:
     """A failed attempt leaves nothing that stands in the way of the next."""
     source = await world.boot()
-    first = await world.migrate(
-        source, tap=on_command(failing, call_off)
-    )
+    first = await world.migrate(source, tap=on_command(failing, call_off))
     assert first.verdict == CALLED_OFF
     second = await world.migrate(source)
     assert second.verdict == MOVED

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.guests import PATIENCE_S, Guest, World, ask, read_log, until
 from whimbrel.engine.errors import MigrationCancelled, MigrationFailed, WhimbrelError
-from whimbrel.engine.policy import Decision, Observation, Objectives
+from whimbrel.engine.policy import Objectives, Observation
 from whimbrel.migration import Migration
 from whimbrel.qmp_driver.options import Options
 
@@ -21,6 +21,8 @@ BOTH_LOOPS = True
 
 SLOW = Objectives(bandwidth_bytes_per_s=2_000_000)
 """Some seconds of pre-copy for the test's small guest."""
+
+EXAMPLE = (Path(__file__).resolve().parents[2] / "README.md").read_text().split("```python\n")[1].split("```")[0]
 
 LEAVES = """
 import asyncio, sys
@@ -54,11 +56,15 @@ async def test_leaving_the_block_by_an_error_calls_it_off(world: World, tmp_path
     source = await world.boot()
     options = Options(objectives=SLOW, log_path=tmp_path / "log")
     migration = Migration(source.qmp, options=options)
-    with pytest.raises(KeyError):
+
+    async def leave() -> None:
         async with migration:
             async for glance in migration.progress():
                 if glance.transferred_bytes:
                     raise KeyError("thing")
+
+    with pytest.raises(KeyError):
+        await leave()
     assert migration.report is not None
     assert (migration.report.outcome, migration.report.owner) == ("cancelled", "source")
     await still_runs(world, source)
@@ -111,9 +117,11 @@ async def test_a_loop_that_is_torn_down_around_it_sees_it_to_its_end(
     log = tmp_path / "log"
     loop = "uvloop" if "uvloop" in request.node.name else "asyncio"
     script = tmp_path / "leaves.py"
-    script.write_text(LEAVES.format(loop=loop, log=str(log), leave=leave).replace(str(log), str(log)).replace(
-        f"log_path='{log}'", f"log_path=__import__('pathlib').Path('{log}')"
-    ))
+    script.write_text(
+        LEAVES.format(loop=loop, log=str(log), leave=leave)
+        .replace(str(log), str(log))
+        .replace(f"log_path='{log}'", f"log_path=__import__('pathlib').Path('{log}')")
+    )
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(script), str(source.qmp), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
@@ -128,14 +136,17 @@ async def test_a_loop_that_is_torn_down_around_it_sees_it_to_its_end(
 
 async def test_ctrl_c_in_the_readmes_example(world: World, tmp_path: Path) -> None:
     source = await world.boot()
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
-    example = readme.split("```python\n")[1].split("```")[0]
-    slow = example.replace("downtime_s=0.1", "downtime_s=0.1, bandwidth_bytes_per_s=2_000_000")
-    assert slow != example
+    slow = EXAMPLE.replace("downtime_s=0.1", "downtime_s=0.1, bandwidth_bytes_per_s=2_000_000")
+    assert slow != EXAMPLE
     script = tmp_path / "example.py"
     script.write_text(slow)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-u", str(script), str(source.qmp), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        sys.executable,
+        "-u",
+        str(script),
+        str(source.qmp),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
     async with asyncio.timeout(PATIENCE_S * 2):
@@ -150,7 +161,7 @@ async def test_ctrl_c_in_the_readmes_example(world: World, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("answer", [None, "nonsense"])
 async def test_a_policy_that_answers_nonsense_is_named_at_once(world: World, tmp_path: Path, answer: Any) -> None:
-    def policy(seen: Observation) -> Decision:
+    def policy(seen: Observation) -> Any:
         return answer
 
     source = await world.boot()
