@@ -36,6 +36,9 @@ class Options:
     """The address at which the destination listens and that the source connects to."""
     port: int = 0
     """0: the kernel chooses."""
+    own_stream: bool = True
+    """Make the migration's connection ourselves where that is possible, and hand it to the source: shorter outages
+    (see `whimbrel.qmp_driver.stream`)."""
     keep_source: bool = False
     """Leave the source process (stopped, its copy of the guest out of date) after a success."""
     accept_memory_loss: bool = False

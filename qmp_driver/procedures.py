@@ -35,6 +35,7 @@ from .options import Options
 from .sampling import statistics_of
 from .side import Side
 from .sockets import Address
+from .stream import NAME, connect, in_our_network
 
 EXIT_TIMEOUT_S = 20.0
 """A QEMU that was told to quit closes its images first; slow storage makes that long."""
@@ -63,6 +64,9 @@ class Procedures:
     armed: bool = False
     was_running: bool = True
     _capabilities: dict[str, dict[str, bool]] = field(default_factory=dict[str, dict[str, bool]])
+    _changed: dict[str, dict[str, bool]] = field(default_factory=dict[str, dict[str, bool]])
+    """The capabilities that we set otherwise, as they were."""
+    _stream_to: tuple[str, int] | None = None
     _parameters: dict[str, object] = field(default_factory=dict[str, object])
 
     def of(self, order: Order) -> Coroutine[Any, Any, None]:
@@ -154,25 +158,44 @@ class Procedures:
         for sentence in agreed.dropped:
             self.deliver(Learnt({}, note=sentence))
         self.armed = True
-        await replies.set_capabilities(destination, for_side(agreed, has["destination"]))
+        wanted = {side: for_side(agreed, has[side]) for side in ("source", "destination")}
+        self._changed = {side: {name: has[side][name] for name in names} for side, names in wanted.items()}
+        if wanted["destination"]:
+            await replies.set_capabilities(destination, wanted["destination"])
         await replies.migrate_incoming(destination, _listen_uri(self.options))
         listening, *_ = await asyncio.gather(
             replies.query_migrate(destination),
-            replies.set_capabilities(source, for_side(agreed, has["source"])),
+            replies.set_capabilities(source, wanted["source"]),
             replies.set_parameters(source, parameters_of(setup.knobs, self._parameters)),
             self.journal.arm(),
         )
         if not listening.socket_address:
             raise PreparationFailed("it does not say where it listens", side="destination")
-        self.uri = listening.socket_address[-1].uri
-        self.deliver(Learnt({"uri": self.uri}))
+        address = listening.socket_address[-1]
+        self.uri = address.uri
+        # Several channels are several connections, and only QEMU can make those.
+        one_channel = not any(agreed.capabilities.get(name) for name in ("multifd", "postcopy-preempt"))
+        if one_channel and address.port is not None and self._may_hand_over_a_stream():
+            self._stream_to = (self.options.host.strip("[]"), int(address.port))
+        self.deliver(Learnt({"uri": self.uri, "own_stream": self._stream_to is not None}))
+
+    def _may_hand_over_a_stream(self) -> bool:
+        """A descriptor can only be passed over a UNIX socket, and has to be of the source's own network."""
+        process = self.source.process
+        on_unix_socket = not isinstance(self.source_address, tuple)
+        return self.options.own_stream and on_unix_socket and process is not None and in_our_network(process.pid)
 
     # ---- stages 2 to 4
 
     async def migrate(self) -> None:
         """Start it; from here on the source is watched."""
+        uri = self.uri
+        if self._stream_to is not None:
+            with await connect(*self._stream_to) as stream:
+                await self.source.require().send_descriptor(NAME, stream.fileno())
+            uri = f"fd:{NAME}"
         try:
-            await replies.migrate(self.source.require(), self.uri)
+            await replies.migrate(self.source.require(), uri)
         finally:
             self.start_watching()
 
@@ -242,8 +265,8 @@ class Procedures:
     async def _leave_no_settings(self) -> None:
         """Ours would bind whoever migrates these QEMUs next: ``pause-before-switchover`` makes them wait for ever."""
         for side in (self.destination, self.source) if self.options.keep_source else (self.destination,):
-            before = self._capabilities.get(side.name.value)
-            if before is None or not side.alive:
+            before = self._changed.get(side.name.value)
+            if not before or not side.alive:
                 continue
             try:
                 await replies.set_capabilities(side.require(), before)
@@ -295,7 +318,8 @@ class Procedures:
     async def _put_back(self) -> None:
         try:
             await replies.set_parameters(self.source.require(), to_put_back(self._parameters))
-            await replies.set_capabilities(self.source.require(), self._capabilities["source"])
+            if before := self._changed.get("source"):
+                await replies.set_capabilities(self.source.require(), before)
         except QemuRefused as error:
             # A cancel that hangs in a pending connect keeps the migration "in progress" for minutes.
             self.deliver(Learnt({}, note=f"the source keeps this migration's settings: {error.description}"))

@@ -224,7 +224,7 @@ class LeastDowntime:
 
     def _begin_first(self, seen: Observation, goodput: float) -> float | None:
         """The end of the first iteration: a stream whose portions were not ours, so the pipe has to be followed."""
-        if LANDING_S > GREATEST_COST * _sending_s(seen) + 0.01:
+        if GREATEST_COST * _sending_s(seen) + 0.01 < LANDING_S:
             return None
         rest, room, pipe = 1.3 * self._aim_s(seen) * goodput, ROOM * WINDOW_S * goodput, self._link.pipe_bytes
         portions = max(1, math.ceil(pipe / room))

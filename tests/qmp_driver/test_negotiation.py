@@ -50,7 +50,8 @@ def test_what_ownership_hangs_on_is_on_whatever_is_wanted(
             assert name in source
             assert name in destination
     for has in (source, destination):
-        assert set(for_side(agreed, has)) == set(has)
+        assert {**has, **for_side(agreed, has)} == {name: agreed.capabilities[name] for name in has}
+        assert all(has[name] != state for name, state in for_side(agreed, has).items())
 
 
 @pytest.mark.parametrize("side", ["source", "destination"])

@@ -67,6 +67,7 @@ class Bench:
             now_ns=lambda: 5,
             started=StartedDestination(self.destination.address, None, owned=False),
             _capabilities={"source": dict(CAPABILITIES), "destination": dict(CAPABILITIES)},
+            _changed={"source": {"events": False}, "destination": {"events": False}},
             _parameters=dict(PARAMETERS),
         )
 
