@@ -1,4 +1,4 @@
-"""Leaving a migration early, by whatever way, never strands its guest; and what the caller's code does wrong is named."""
+"""Leaving a migration early, by whatever way, never strands its guest; the caller's own mistakes are named."""
 
 from __future__ import annotations
 
