@@ -66,7 +66,6 @@ class Procedures:
     _capabilities: dict[str, dict[str, bool]] = field(default_factory=dict[str, dict[str, bool]])
     _changed: dict[str, dict[str, bool]] = field(default_factory=dict[str, dict[str, bool]])
     """The capabilities that we set otherwise, as they were."""
-    _stream_to: tuple[str, int] | None = None
     _parameters: dict[str, object] = field(default_factory=dict[str, object])
 
     def of(self, order: Order) -> Coroutine[Any, Any, None]:
@@ -175,9 +174,13 @@ class Procedures:
         self.uri = address.uri
         # Several channels are several connections, and only QEMU can make those.
         one_channel = not any(agreed.capabilities.get(name) for name in ("multifd", "postcopy-preempt"))
-        if one_channel and address.port is not None and self._may_hand_over_a_stream():
-            self._stream_to = (self.options.host.strip("[]"), int(address.port))
-        self.deliver(Learnt({"uri": self.uri, "own_stream": self._stream_to is not None}))
+        own_stream = one_channel and address.port is not None and self._may_hand_over_a_stream()
+        self.deliver(Learnt({"uri": self.uri, "own_stream": own_stream}))
+        if own_stream:
+            # Here and not with `migrate`: that has to be on its way before anybody can send a cancel after it.
+            with await connect(self.options.host.strip("[]"), int(address.port or 0)) as stream:
+                await source.send_descriptor(NAME, stream.fileno())
+            self.uri = f"fd:{NAME}"
 
     def _may_hand_over_a_stream(self) -> bool:
         """A descriptor can only be passed over a UNIX socket, and has to be of the source's own network."""
@@ -189,13 +192,8 @@ class Procedures:
 
     async def migrate(self) -> None:
         """Start it; from here on the source is watched."""
-        uri = self.uri
-        if self._stream_to is not None:
-            with await connect(*self._stream_to) as stream:
-                await self.source.require().send_descriptor(NAME, stream.fileno())
-            uri = f"fd:{NAME}"
         try:
-            await replies.migrate(self.source.require(), uri)
+            await replies.migrate(self.source.require(), self.uri)
         finally:
             self.start_watching()
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import subprocess
+from contextlib import ExitStack
 
 import pytest
 
@@ -37,8 +38,9 @@ async def test_a_host_that_does_not_answer_is_given_up_after_the_deadline() -> N
         port = full.getsockname()[1]
 
         async def crowd() -> None:
-            for _ in range(4):  # the kernel takes one or two more than the queue's length
-                await connect("127.0.0.1", port, timeout_s=0.2)
+            with ExitStack() as held:
+                for _ in range(4):  # the kernel takes one or two more than the queue's length
+                    held.enter_context(await connect("127.0.0.1", port, timeout_s=0.2))
 
         with pytest.raises(CannotConnect, match="does not answer"):
             await crowd()
