@@ -435,7 +435,7 @@ def test_policies_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     """With their parameters as they are given, and none of what they keep for themselves."""
     listed = here(capsys, "policies")
     assert "least_downtime" in listed.out
-    assert "outage=20ms" in listed.out
+    assert "outage=0s" in listed.out
     known = here(capsys, "policies", "--json").object
     assert known["fixed"]["parameters"] == {"downtime_limit": "(unset)", "bandwidth": "(unset)"}
     assert all(not key.startswith("_") for each in known.values() for key in each["parameters"])
