@@ -182,7 +182,8 @@ def test_the_source_archive_gives_the_same_wheel(sdist: Path, wheel: Path, backe
     with tarfile.open(sdist) as archive:
         assert not any(member.issym() or member.islnk() for member in archive), "real files, each once"
         names = {member.name.split("/", 1)[1] for member in archive if member.isfile()}
-        archive.extractall(tmp_path / "unpacked", filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python before 3.11.4 has none
+        archive.extractall(tmp_path / "unpacked")
     assert "whimbrel/engine/machine.py" in names
     assert not any(name.startswith(tuple(f"{layer}/" for layer in LAYERS)) for name in names)
     assert {"README.md", "LICENSE", "pyproject.toml", "Makefile", "tests/test_packaging.py"} <= names
