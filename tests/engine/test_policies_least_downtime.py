@@ -55,6 +55,21 @@ def test_landings_wherever_the_windows_fall(link_mib: int, pipe_s: float, ram_mi
     assert ours.total_s < 1.08 * bare.total_s
 
 
+def test_a_short_iteration_that_began_late_in_its_window_lands_too() -> None:
+    """What the window has carried already is more than its share: all that is left goes into the next ones."""
+    scene = Scene(
+        link_bytes_per_s=23 * MIB,
+        pipe_bytes=0.03 * 23 * MIB,
+        ram_bytes=300 * MIB,
+        working_set_bytes=64 * MIB,
+        dirty_bytes_per_s=2.3 * MIB,
+        limit_s=30.0,
+    )
+    bare, ours = run(scene, Fixed()), run(scene, LeastDowntime())
+    assert ours.outage_s < 0.2 * bare.outage_s
+    assert ours.total_s < 1.05 * bare.total_s
+
+
 def test_a_landing_that_turns_out_to_be_too_early_does_little_harm() -> None:
     """The guest dirtied too much meanwhile: the next iteration goes at full speed again."""
     scene = Scene(
