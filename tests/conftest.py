@@ -16,6 +16,11 @@ import uvloop
 from tests.support.guests import World
 
 
+def pytest_configure() -> None:
+    """Hear a SIGHUP that whoever started the tests (``nohup``, say) had ignored: programs inherit that."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
