@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from .protocol import DEFAULT_WAITS
-from .resolve import AFTER_CONTINUE, BEFORE_CONTINUE, DestinationClass, SourceClass, Verdicts
+from .resolve import VERDICTS, DestinationClass, Intent, SourceClass, Verdicts
 from .rules import Rule
 from .signals import Signal
 from .states import ENDS, Phase
@@ -20,6 +20,24 @@ Every phase × every signal has an entry, {entries} in all, of which {explicit} 
 is one change of phase; its label names the signals that cause it. The table after the picture has every
 entry that leads somewhere, with its guard, its command and where the ownership token goes.
 """
+
+
+RESOLVING = """## Resolving
+Where an outcome is unknown both sides are asked, each answer becomes one of the classes below, and what the log
+says of the migration one of six intents. For each intent there is one table.
+"""
+
+
+def _intent(intent: Intent) -> str:
+    about = {
+        Intent.BEFORE: "`migrate-continue` was never sent",
+        Intent.CONTINUED: "`migrate-continue` was sent, and nothing is proven since",
+        Intent.PROVEN: "the source said `completed`",
+        Intent.TOLD: "the destination was told to run",
+        Intent.SET_BACK: "after `migrate-continue` the source was seen running, failed or cancelled",
+        Intent.POSTCOPY: "post-copy began",
+    }
+    return f"### {intent.value}: {about[intent]}"
 
 
 def mermaid() -> str:
@@ -83,14 +101,10 @@ def page() -> str:
         waits() + "\n",
         "## Entries\n",
         entries() + "\n",
-        "## Resolving: before `migrate-continue` was sent\n",
-        verdicts(BEFORE_CONTINUE) + "\n",
-        "## Resolving: after it\n",
-        "A source that said `completed` before it went out of sight counts as completed. One that was seen to run\n"
-        "again, and then ended, took the guest with it.\n",
-        verdicts(AFTER_CONTINUE),
+        RESOLVING,
+        *(f"{_intent(intent)}\n\n{verdicts(table)}\n" for intent, table in VERDICTS.items()),
     ]
-    return "\n".join(parts) + "\n"
+    return "\n".join(parts)
 
 
 def _row(phase: Phase, signal: Signal, rule: Rule) -> str:

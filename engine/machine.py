@@ -12,9 +12,9 @@ from typing import Any
 
 from .pilot import Pilot, Steering
 from .policy import Abilities, Objectives, Policy, Reason
-from .protocol import DEFAULT_WAITS, SECOND_NS, Step, Waits, step
+from .protocol import DEFAULT_WAITS, SECOND_NS, Step, Waits, reopened, step
 from .report import CompletedReport, OngoingReport, StageTime
-from .resolve import DestinationClass, SourceClass, verdict
+from .resolve import DestinationClass, SourceClass, learn, verdict
 from .signals import Command, Signal
 from .states import STAGES, Fact, Guest, Owner, Phase, State
 from .statistics import Ledger, Statistics
@@ -78,17 +78,29 @@ class Inspected:
     destination: DestinationClass
 
 
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision out of a log; only ever recalled, for a live policy is asked."""
+
+    asked: str
+    because: str
+    changes: Mapping[str, Any]
+    clamped: tuple[str, ...] = ()
+
+
 Event = Happened | Sampled | Marked | Learnt | Inspected
 
 BAD_NEWS = frozenset(
     signal
     for signal in Signal
     if signal.value.endswith(("-refused", "-unknown", "-lost", "-ended", "-failed", "-cancelled"))
-    or signal in (Signal.CANCEL, Signal.DEADLINE, Signal.STALLED, Signal.GIVEN_UP)
+    or signal in (Signal.CANCEL, Signal.DEADLINE, Signal.STALLED, Signal.GIVEN_UP, Signal.ADOPTED)
 )
 """Signals whose words explain a bad end."""
 
 STEERED_PHASES = frozenset({Phase.PRECOPY})
+SENDING_PHASES = STEERED_PHASES | {Phase.POSTCOPY}
+"""Where nothing being sent for long means that the link is dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +155,8 @@ class Machine:
     _why: str = ""
     _because: str = ""
     _decisions: int = 0
+    _recalling: bool = False
+    """What comes in is out of a log: no policy is asked, and nothing is raised that the log itself will tell."""
 
     def __post_init__(self) -> None:
         self._pilot = Pilot(self.policy, self.objectives)
@@ -161,7 +175,10 @@ class Machine:
                 self._marks[mark] = wall_s
             case Inspected(source, destination):
                 found = f"the source is {source.value}, the destination {destination.value}"
-                self._signal(verdict(source, destination, self.state.facts), found)
+                follows = verdict(source, destination, self.state.facts)
+                self.state = learn(self.state, source, destination)
+                if not self._recalling:  # the log has the verdict that was drawn then
+                    self._signal(follows, found)
             case _:  # the type checkers see that only Learnt is left
                 self._learn(event)
 
@@ -173,13 +190,38 @@ class Machine:
             waited = f"waited too long in {self.phase.value}"
             self.state = replace(self.state, deadline_ns=None)
             self._signal(Signal.DEADLINE, waited)
+        if self.phase in SENDING_PHASES and self.state.deadline_ns is None and self._stalled():
+            self._signal(Signal.STALLED, f"nothing was sent for {self.stall_ns / 1e9:g} s")
+            return
         if self.phase in STEERED_PHASES:
-            if self.state.deadline_ns is None and self._stalled():
-                self._signal(Signal.STALLED, f"nothing was sent for {self.stall_ns / 1e9:g} s")
-                return
             user_ns = self._pilot.deadline_ns()
             if user_ns is not None and self._now_ns >= user_ns:
                 self._steer(Reason.DEADLINE)
+
+    # ---- a migration that another manager began
+
+    def recall(self, event: Event | Decided, now_ns: int) -> None:
+        """Take one event out of the log of a manager that died; what it ordered then is among the `orders`."""
+        self._recalling = True
+        try:
+            if isinstance(event, Decided):
+                self._recall_decision(event)
+            else:
+                self.receive(event, now_ns)
+        finally:
+            self._recalling = False
+
+    def take_over(self, now_ns: int, detail: str = "the manager died") -> None:
+        """Go on where the log ends: all waits begin afresh, and what is true is looked at first."""
+        self._now_ns = max(self._now_ns, now_ns)
+        self._connected_ns = self._now_ns
+        self._pilot.next_wake_ns = self._now_ns  # a policy that knows nothing yet is asked at the first statistics
+        self._signal(Signal.ADOPTED, detail)
+
+    def reopen(self, now_ns: int, detail: str = "looked at again") -> None:
+        """Go on from an end that settled nothing (see `protocol.reopened`), as `take_over`."""
+        self.state, self._ended_ns, self._why = reopened(self.state), None, ""
+        self.take_over(now_ns, detail)
 
     # ---- what comes out
 
@@ -198,8 +240,8 @@ class Machine:
         times = [self.state.deadline_ns]
         if self.phase in STEERED_PHASES:
             times.append(self._pilot.deadline_ns())
-            if self.state.deadline_ns is None:
-                times.append(self._quiet_since_ns + self.stall_ns)
+        if self.phase in SENDING_PHASES and self.state.deadline_ns is None:
+            times.append(self._quiet_since_ns + self.stall_ns)
         return min((t for t in times if t is not None), default=None)
 
     @property
@@ -321,7 +363,9 @@ class Machine:
 
     def _order(self, command: Command) -> None:
         setup = None
-        if command is Command.ARM:
+        if command is Command.ARM and self._recalling:
+            self._pilot.reset(self._now_ns)
+        elif command is Command.ARM:
             setup = self._pilot.setup(self._now_ns)
             self._note_steering(setup)
             if setup.decision.abort:
@@ -334,7 +378,7 @@ class Machine:
     def _sample(self, statistics: Statistics) -> None:
         before = len(self.ledger.iterations)
         self.ledger = self.ledger.add(statistics)
-        if self.phase not in STEERED_PHASES:
+        if self.phase not in STEERED_PHASES or self._recalling:
             return
         # A tick is taken at the first answer after it is due: a policy is asked on fresh statistics only.
         if len(self.ledger.iterations) > before:
@@ -362,11 +406,18 @@ class Machine:
         if steering.decision.abort:
             self._signal(Signal.GIVEN_UP, steering.decision.because or "the policy gave up")
 
+    def _recall_decision(self, made: Decided) -> None:
+        self._pilot.recall(made.asked, made.changes)
+        self._note_decision(bool(made.changes), made.because, made.clamped)
+
     def _note_steering(self, steering: Steering) -> None:
-        if steering.changes:
+        self._note_decision(bool(steering.changes), steering.decision.because, steering.clamped)
+
+    def _note_decision(self, changes: bool, because: str, clamped: tuple[str, ...]) -> None:
+        if changes:
             self._decisions += 1
-            self._because = steering.decision.because or self._because
-        for sentence in steering.clamped:
+            self._because = because or self._because
+        for sentence in clamped:
             note = f"clamped: {sentence}"
             if note not in self._notes:
                 self._notes.append(note)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from .policy import Abilities, Decision, Knobs, Objectives, Observation, Policy, Reason
 from .statistics import Ledger
@@ -50,13 +52,27 @@ class Pilot:
 
     def setup(self, now_ns: int) -> Steering:
         """Ask the policy before ``migrate``; every knob is then set explicitly, changed or not."""
-        start = Knobs(
+        self.reset(now_ns)
+        return self._steer(self._look(Reason.SETUP, Ledger(), now_ns), now_ns)
+
+    def reset(self, now_ns: int) -> None:
+        """Every knob as it is before the policy has said anything."""
+        self.knobs = Knobs(
             downtime_limit_s=self.objectives.downtime_s,
             bandwidth_bytes_per_s=self.objectives.bandwidth_bytes_per_s or 0,
         )
-        self.knobs = start
         self.started_ns = now_ns
-        return self._steer(self._look(Reason.SETUP, Ledger(), now_ns), now_ns)
+
+    def recall(self, asked: str, changes: Mapping[str, Any]) -> None:
+        """Take a decision out of a log: the knobs stand as it left them, and nobody is asked.
+
+        Args:
+            asked: the value of the `Reason` it was asked for.
+            changes: knobs by the name of their field in `Knobs`; names that are not known here are passed over.
+        """
+        known = {name: value for name, value in changes.items() if name in Knobs.__dataclass_fields__}
+        self.knobs = replace(self.knobs, **known)
+        self.deadline_told |= asked == Reason.DEADLINE.value
 
     def start(self, now_ns: int) -> None:
         """``migrate`` goes out: elapsed time counts from here."""

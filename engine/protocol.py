@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from .rules import Rule
+from .rules import Rule, Table
 from .signals import FACT_OF_COMMAND, FACT_OF_SIGNAL, Command, Signal
-from .states import Phase, State
-from .tables import TABLE, Table
+from .states import Fact, Guest, Owner, Phase, State
+from .tables import TABLE
 
 SECOND_NS = 1_000_000_000
 
@@ -29,6 +29,10 @@ class Waits:
     """How long hooks may keep the guest stopped."""
     handover_ns: int = 60 * SECOND_NS
     activating_ns: int = 30 * SECOND_NS
+    postcopy_ns: int = 60 * SECOND_NS
+    """Until the destination was seen running; then the stall detector watches."""
+    recovering_ns: int = 15 * SECOND_NS
+    """For each try."""
     releasing_ns: int = 60 * SECOND_NS
     cancelling_ns: int = 60 * SECOND_NS
     """For each of its commands anew: killing a large QEMU takes as long as freeing its memory."""
@@ -43,6 +47,8 @@ class Waits:
             Phase.SWITCHOVER: self.switchover_ns,
             Phase.HANDOVER: self.handover_ns,
             Phase.ACTIVATING: self.activating_ns,
+            Phase.POSTCOPY: self.postcopy_ns,
+            Phase.RECOVERING: self.recovering_ns,
             Phase.RELEASING: self.releasing_ns,
             Phase.CANCELLING: self.cancelling_ns,
             Phase.RESOLVING: self.resolving_ns,
@@ -51,6 +57,28 @@ class Waits:
 
 
 DEFAULT_WAITS = Waits()
+
+
+UNSETTLED = frozenset({Guest.HELD, Guest.UNCONFIRMED})
+
+
+def is_settled(state: State) -> bool:
+    """Whether an end says for certain who has the guest and what became of it."""
+    return state.phase.is_end and state.owner is not Owner.LIMBO and state.guest not in UNSETTLED
+
+
+def reopened(state: State) -> State:
+    """An end that settled nothing, as the state in which both sides are asked again.
+
+    What was tried and counted is forgotten; what is known of the guest is not.
+
+    Raises:
+        ValueError: it has not ended, or the end is settled.
+    """
+    if not state.phase.is_end or is_settled(state):
+        raise ValueError(f"only an end that settled nothing can be reopened, not {state.phase.value}")
+    tried = frozenset({Fact.ASKED, Fact.RETRIED, Fact.BROKEN, Fact.CUT})
+    return replace(state, phase=Phase.RESOLVING, guest=None, deadline_ns=None, facts=state.facts - tried)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,31 +1,36 @@
-"""What to make of two QEMUs when an outcome is unknown: classes, and the verdict over them.
+"""What to make of two QEMUs when an outcome is unknown: classes, intents, and the verdict over them.
 
 Raw run states and migration statuses are open-ended (newer QEMUs add some); `classify_source` and
-`classify_destination` are total: a word that is not known becomes ``UNCLEAR``.
+`classify_destination` are total: a word that is not known becomes ``UNCLEAR``. What the log says of this
+migration becomes one of six intents (`intent_of`, total over all sets of facts), and for each intent there
+is one table over the two classes.
 """
 
 from __future__ import annotations
 
 import enum
+from dataclasses import replace
 from itertools import product
 
 from .signals import Signal
-from .states import Fact
+from .states import Fact, State
 
 
 class SourceClass(enum.Enum):
     """What the source is found to be."""
 
-    RUNNING = "running"
-    """The guest runs and no migration is under way."""
+    HOLDING = "holding"
+    """No migration is under way (any more): the guest is here, running or stopped."""
     MOVING = "moving"
     """A migration is under way."""
+    POSTCOPY = "postcopy"
+    """Its guest is gone to the destination, memory follows."""
     COMPLETED = "completed"
     """It said completed and stands still."""
-    STOPPED = "stopped"
-    """No migration is under way (any more) and the guest stands paused."""
     ENDED = "ended"
     """The process ended and its events were read to the end."""
+    GONE = "gone"
+    """The process ended, and what it said last was not heard."""
     UNREACHABLE = "unreachable"
     """The process lives, or may live, and its monitor cannot be reached."""
     UNCLEAR = "unclear"
@@ -38,12 +43,34 @@ class DestinationClass(enum.Enum):
     READY = "ready"
     """It has everything and stands paused."""
     LOADING = "loading"
+    POSTCOPY = "postcopy"
+    """It has the guest, running or about to, and memory is still to come."""
     ENDED = "ended"
     """The process ended, or its migration failed."""
     UNREACHABLE = "unreachable"
     UNCLEAR = "unclear"
 
 
+class Intent(enum.Enum):
+    """How far this migration was meant to have gone, by its log."""
+
+    BEFORE = "before"
+    """``migrate-continue`` was never sent."""
+    CONTINUED = "continued"
+    """It was sent, and nothing is proven since."""
+    PROVEN = "proven"
+    """The source said completed."""
+    TOLD = "told"
+    """The destination was told to run."""
+    SET_BACK = "set-back"
+    """After ``migrate-continue`` the source was seen running, failed or cancelled."""
+    POSTCOPY = "postcopy"
+    """Post-copy began: the source can never run again."""
+
+
+POSTCOPY_STATUSES = frozenset(
+    {"postcopy-device", "postcopy-active", "postcopy-paused", "postcopy-recover", "postcopy-recover-setup"}
+)
 MOVING_STATUSES = frozenset({"setup", "wait-unplug", "active", "pre-switchover", "device", "cancelling", "failing"})
 OVER_STATUSES = frozenset({"", "none", "failed", "cancelled"})
 RUNNING_STATES = frozenset({"running"})
@@ -58,15 +85,15 @@ def classify_source(status: str | None, run_state: str | None) -> SourceClass:
         run_state: ``query-status``'s status.
     """
     status = status or ""
+    if status in POSTCOPY_STATUSES:
+        return SourceClass.POSTCOPY
     if status == "completed" and run_state not in RUNNING_STATES:
         return SourceClass.COMPLETED
     if status in MOVING_STATUSES or (status in OVER_STATUSES and run_state == "finish-migrate"):
         return SourceClass.MOVING
-    if status in OVER_STATUSES or status == "completed":
-        if run_state in RUNNING_STATES:
-            return SourceClass.RUNNING
-        if run_state in STILL_STATES or run_state == "postmigrate":
-            return SourceClass.STOPPED
+    here = RUNNING_STATES | STILL_STATES | {"postmigrate"}
+    if (status in OVER_STATUSES or status == "completed") and run_state in here:
+        return SourceClass.HOLDING
     return SourceClass.UNCLEAR
 
 
@@ -75,6 +102,8 @@ def classify_destination(status: str | None, run_state: str | None) -> Destinati
     status = status or ""
     if status == "failed":
         return DestinationClass.ENDED
+    if status in POSTCOPY_STATUSES:
+        return DestinationClass.POSTCOPY
     if run_state in RUNNING_STATES:
         return DestinationClass.RUNNING
     if run_state == "inmigrate" and status in {"", "none", "setup", "active"}:
@@ -84,56 +113,113 @@ def classify_destination(status: str | None, run_state: str | None) -> Destinati
     return DestinationClass.UNCLEAR
 
 
+def intent_of(facts: frozenset[Fact]) -> Intent:
+    """The intent of a migration of which this is known; total."""
+    order = (
+        (Fact.POSTCOPY, Intent.POSTCOPY),
+        (Fact.CONT_SENT, Intent.TOLD),
+        (Fact.SETBACK, Intent.SET_BACK),
+        (Fact.SOURCE_COMPLETED, Intent.PROVEN),
+        (Fact.CONTINUED, Intent.CONTINUED),
+    )
+    return next((intent for fact, intent in order if fact in facts), Intent.BEFORE)
+
+
 S, SC, DC = Signal, SourceClass, DestinationClass
 Verdicts = dict[tuple[SourceClass, DestinationClass], Signal]
 
-BEFORE_CONTINUE: Verdicts = {
-    **{(SC.RUNNING, d): S.VERDICT_SOURCE for d in DC},
-    **{(SC.STOPPED, d): S.VERDICT_SOURCE for d in DC},
-    **{(SC.MOVING, d): S.VERDICT_SOURCE for d in DC},
-    (SC.MOVING, DC.LOADING): S.VERDICT_GOES_ON,
-    (SC.MOVING, DC.READY): S.VERDICT_GOES_ON,
-    # It pauses before the switchover and was never told to go on: whoever continued it, it is out now.
-    (SC.COMPLETED, DC.RUNNING): S.VERDICT_DESTINATION_RUNS,
-    (SC.COMPLETED, DC.READY): S.VERDICT_ACTIVATE,
-    (SC.COMPLETED, DC.LOADING): S.VERDICT_HOLD,
-    (SC.COMPLETED, DC.ENDED): S.VERDICT_HAND_BACK,
-    (SC.COMPLETED, DC.UNREACHABLE): S.VERDICT_HOLD,
-    (SC.COMPLETED, DC.UNCLEAR): S.VERDICT_HOLD,
-    # Dead before the destination can have had everything.
-    **{(SC.ENDED, d): S.VERDICT_LOST for d in DC},
-    (SC.ENDED, DC.READY): S.VERDICT_HOLD,
-    # It cannot complete without a migrate-continue, so ending the destination is safe and frees it.
-    **{(SC.UNREACHABLE, d): S.VERDICT_SOURCE for d in DC},
-    (SC.UNREACHABLE, DC.READY): S.VERDICT_HOLD,
-    **{(SC.UNCLEAR, d): S.VERDICT_HOLD for d in DC},
-    # A destination that runs though nobody told it to is held up to a person in every case but one.
-    **{(s, DC.RUNNING): S.VERDICT_HOLD for s in SC if s is not SC.COMPLETED},
-}
 
-AFTER_CONTINUE: Verdicts = {
-    **{(SC.RUNNING, d): S.VERDICT_SOURCE for d in DC},
-    **{(SC.STOPPED, d): S.VERDICT_SOURCE for d in DC},
-    **{(SC.MOVING, d): S.VERDICT_GOES_ON for d in DC},
-    (SC.COMPLETED, DC.RUNNING): S.VERDICT_DESTINATION_RUNS,
-    (SC.COMPLETED, DC.READY): S.VERDICT_ACTIVATE,
-    (SC.COMPLETED, DC.LOADING): S.VERDICT_GOES_ON,
-    (SC.COMPLETED, DC.ENDED): S.VERDICT_HAND_BACK,
-    (SC.COMPLETED, DC.UNREACHABLE): S.VERDICT_HOLD,
-    (SC.COMPLETED, DC.UNCLEAR): S.VERDICT_HOLD,
-    (SC.ENDED, DC.RUNNING): S.VERDICT_DESTINATION_RUNS,
-    (SC.ENDED, DC.READY): S.VERDICT_ACTIVATE,
-    (SC.ENDED, DC.LOADING): S.VERDICT_GOES_ON,
-    (SC.ENDED, DC.ENDED): S.VERDICT_LOST,
-    (SC.ENDED, DC.UNREACHABLE): S.VERDICT_HOLD,
-    (SC.ENDED, DC.UNCLEAR): S.VERDICT_HOLD,
-    # In limbo and out of sight: it may have failed and be running. A destination that ended without ever
-    # running leaves the source as the only copy; everything else is held.
-    **{(SC.UNREACHABLE, d): S.VERDICT_HOLD for d in DC},
-    (SC.UNREACHABLE, DC.ENDED): S.VERDICT_SOURCE,
-    **{(SC.UNCLEAR, d): S.VERDICT_HOLD for d in DC},
-    **{(s, DC.RUNNING): S.VERDICT_HOLD for s in (SC.RUNNING, SC.STOPPED, SC.MOVING)},
+def _table(default: Signal, *parts: Verdicts) -> Verdicts:
+    """A whole table: later parts win, and what no part names has the default."""
+    table = dict.fromkeys(product(SC, DC), default)
+    for part in parts:
+        table.update(part)
+    return table
+
+
+def _row(source: SourceClass, default: Signal, **others: Signal) -> Verdicts:
+    """One source class against every destination class; exceptions by the destination's name."""
+    return {(source, d): others.get(d.value, default) for d in DC}
+
+
+SOURCE, GOES_ON, ACTIVATE = S.VERDICT_SOURCE, S.VERDICT_GOES_ON, S.VERDICT_ACTIVATE
+RUNS, HAND_BACK, HOLD, LOST = S.VERDICT_DESTINATION_RUNS, S.VERDICT_HAND_BACK, S.VERDICT_HOLD, S.VERDICT_LOST
+FOLLOWS = S.VERDICT_POSTCOPY
+
+UNTOLD_RUNNER: Verdicts = {(s, DC.RUNNING): HOLD for s in SC if s is not SC.COMPLETED}
+"""A destination that runs though nobody told it to is held up to a person in every case but one."""
+
+IN_POSTCOPY: Verdicts = _row(
+    SC.POSTCOPY, HOLD, running=FOLLOWS, ready=FOLLOWS, loading=FOLLOWS, postcopy=FOLLOWS, ended=LOST
+)
+"""Whoever began it: the source is out, and its memory is on the way."""
+
+OUT: Verdicts = _row(SC.COMPLETED, HOLD, running=RUNS, ready=ACTIVATE, loading=GOES_ON, ended=HAND_BACK)
+"""The source said completed: it can only come back by a ``cont`` of ours."""
+
+VERDICTS: dict[Intent, Verdicts] = {
+    Intent.BEFORE: _table(
+        HOLD,
+        _row(SC.HOLDING, SOURCE),
+        _row(SC.MOVING, SOURCE, loading=GOES_ON, ready=GOES_ON),
+        IN_POSTCOPY,
+        # It pauses before the switchover and was never told to go on: whoever continued it, it is out now.
+        OUT,
+        {(SC.COMPLETED, DC.LOADING): HOLD},
+        # Dead before the destination can have had everything.
+        _row(SC.ENDED, LOST, ready=HOLD, postcopy=HOLD),
+        _row(SC.GONE, LOST, ready=HOLD, postcopy=HOLD),
+        # It cannot complete without a migrate-continue, so ending the destination is safe and frees it.
+        _row(SC.UNREACHABLE, SOURCE, ready=HOLD, postcopy=HOLD),
+        UNTOLD_RUNNER,
+    ),
+    Intent.CONTINUED: _table(
+        HOLD,
+        _row(SC.HOLDING, SOURCE),
+        _row(SC.MOVING, GOES_ON),
+        IN_POSTCOPY,
+        OUT,
+        _row(SC.ENDED, HOLD, ready=ACTIVATE, loading=GOES_ON, ended=LOST),
+        # It may have failed, run on, and ended after that: what the destination has may be old.
+        _row(SC.GONE, HOLD, ended=LOST),
+        # In limbo and out of sight: it may have failed and be running. A destination that ended without ever
+        # running leaves the source as the only copy; everything else is held.
+        _row(SC.UNREACHABLE, HOLD, ended=SOURCE),
+        UNTOLD_RUNNER,
+        {(SC.ENDED, DC.RUNNING): RUNS},
+    ),
+    Intent.PROVEN: _table(
+        HOLD,
+        # Somebody else resumed it.
+        _row(SC.HOLDING, SOURCE, running=HOLD),
+        OUT,
+        {(s, d): v for (_, d), v in OUT.items() for s in (SC.UNREACHABLE, SC.UNCLEAR)},
+        {(s, d): LOST if d is DC.ENDED else v for (_, d), v in OUT.items() for s in (SC.ENDED, SC.GONE)},
+    ),
+    Intent.TOLD: _table(
+        HOLD,
+        *(
+            _row(s, HOLD, running=RUNS, ready=ACTIVATE, ended=HAND_BACK)
+            for s in (SC.COMPLETED, SC.ENDED, SC.GONE, SC.UNREACHABLE)
+        ),
+    ),
+    Intent.SET_BACK: _table(
+        HOLD,
+        # It ran again: the destination's copy is old, whatever became of the source since.
+        *(_row(s, SOURCE, running=HOLD) for s in (SC.HOLDING, SC.MOVING, SC.UNREACHABLE)),
+        *(_row(s, LOST, running=HOLD) for s in (SC.ENDED, SC.GONE)),
+    ),
+    Intent.POSTCOPY: _table(
+        HOLD,
+        IN_POSTCOPY,
+        _row(SC.MOVING, HOLD, running=FOLLOWS, ready=FOLLOWS, loading=FOLLOWS, postcopy=FOLLOWS, ended=LOST),
+        _row(SC.COMPLETED, HOLD, running=RUNS, ready=ACTIVATE, loading=FOLLOWS, postcopy=FOLLOWS, ended=LOST),
+        # Without the source, what has not arrived never will.
+        *(_row(s, HOLD, running=RUNS, ready=ACTIVATE, postcopy=LOST, ended=LOST) for s in (SC.ENDED, SC.GONE)),
+        _row(SC.UNREACHABLE, HOLD, running=RUNS, ready=ACTIVATE, postcopy=FOLLOWS, ended=LOST),
+    ),
 }
+"""What follows, for each intent and each pair of classes; docs/protocol.md is made from it."""
 
 
 def verdict(source: SourceClass, destination: DestinationClass, facts: frozenset[Fact]) -> Signal:
@@ -142,21 +228,24 @@ def verdict(source: SourceClass, destination: DestinationClass, facts: frozenset
     Returns:
         One of the ``VERDICT_*`` signals.
     """
-    if Fact.SOURCE_COMPLETED in facts and source in (SC.ENDED, SC.UNREACHABLE, SC.UNCLEAR):
-        source = SC.COMPLETED  # it can only come back from there by a cont of ours, and none was sent
-    if Fact.SETBACK in facts and source is SC.ENDED:
-        return S.VERDICT_LOST  # it ran again before it died: the destination's copy is old
-    if Fact.CONT_SENT in facts:
-        if source in (SC.COMPLETED, SC.ENDED, SC.UNREACHABLE):
-            known: Verdicts = {
-                (source, DC.RUNNING): S.VERDICT_DESTINATION_RUNS,
-                (source, DC.READY): S.VERDICT_ACTIVATE,
-                (source, DC.ENDED): S.VERDICT_HAND_BACK,
-            }
-            return known.get((source, destination), S.VERDICT_HOLD)
-        return S.VERDICT_HOLD
-    table = AFTER_CONTINUE if Fact.CONTINUED in facts else BEFORE_CONTINUE
-    return table[source, destination]
+    return VERDICTS[intent_of(facts)][source, destination]
+
+
+FACT_OF_CLASS: dict[SourceClass | DestinationClass, Fact] = {
+    SC.COMPLETED: Fact.SOURCE_COMPLETED,
+    SC.ENDED: Fact.SOURCE_ENDED,
+    DC.READY: Fact.DESTINATION_COMPLETED,
+    DC.ENDED: Fact.DESTINATION_ENDED,
+}
+"""What being found in a class teaches."""
+
+
+def learn(state: State, source: SourceClass, destination: DestinationClass) -> State:
+    """What an inspection teaches, whatever its verdict; to be taken before the verdict's step."""
+    if state.phase.is_end:
+        return state
+    taught = {FACT_OF_CLASS[found] for found in (source, destination) if found in FACT_OF_CLASS}
+    return replace(state, facts=state.facts | taught)
 
 
 ALL_PAIRS = tuple(product(SourceClass, DestinationClass))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .signals import Command
+from .signals import Command, Signal
 from .states import Fact, Guest, Owner, Phase
+
+Table = dict[tuple[Phase, Signal], tuple["Rule", ...]]
 
 NO_FACTS: frozenset[Fact] = frozenset()
 
@@ -76,17 +78,11 @@ CALLED_OFF_MOVING = (Rule(Phase.CANCELLING, Command.CANCEL_MIGRATION, learn=fact
 ASK = (Rule(Phase.RESOLVING, Command.INSPECT_BOTH),)
 """What is true is not known: ask both sides."""
 
-ACTIVATE = (
-    Rule(
-        Phase.RELEASING,
-        Command.RELEASE_SOURCE,
-        when=facts(Fact.PAUSED_BEFORE),
-        owner=Owner.DESTINATION,
-        because="the guest was paused before and stays so: there is nothing to resume",
-    ),
-    Rule(Phase.ACTIVATING, Command.RESUME_DESTINATION, owner=Owner.DESTINATION),
-)
-"""The source is proven out and the destination has everything."""
+ACTIVATE = (Rule(Phase.ACTIVATING, Command.CLAIM, owner=Owner.DESTINATION, learn=facts(Fact.CONTINUED)),)
+"""The source is proven out, whoever told it to go on, and the destination has everything: it is given the guest."""
+
+GIVE_BACK = (Rule(Phase.CANCELLING, Command.DISCARD_DESTINATION, when=facts(Fact.SOURCE_COMPLETED)),)
+"""The source completed and the destination never ran: the source can have the guest back."""
 
 LET_GO = (Rule(Phase.RELEASING, Command.RELEASE_SOURCE, owner=Owner.DESTINATION),)
 """The destination said completed and runs (or has come through resolving): the source may go."""
@@ -104,16 +100,49 @@ BACKED_OUT = (
 )
 """The source is seen in the run state that it had."""
 
+LATE_CLAIM = Rule(when=facts(Fact.CONT_SENT), because="the answer to an earlier claim: the guest was told to run since")
+
+TAKE_GUEST = (
+    LATE_CLAIM,
+    Rule(
+        Phase.RELEASING,
+        Command.RELEASE_SOURCE,
+        when=facts(Fact.PAUSED_BEFORE),
+        because="the guest stood paused and stays so: there is nothing to resume",
+    ),
+    Rule(do=Command.RESUME_DESTINATION),
+)
+"""The destination holds the guest's lock."""
+
 MOVED = (
     Rule(Phase.COMPLETED, when=facts(Fact.PAUSED_BEFORE), owner=Owner.DESTINATION, guest=Guest.PAUSED),
     Rule(Phase.COMPLETED, owner=Owner.DESTINATION, guest=Guest.RUNNING),
 )
 
-LOST_WITH_SOURCE = Rule(
-    Phase.FAILED,
-    owner=Owner.SOURCE,
-    guest=Guest.LOST,
-    because="the source process ended before the destination had everything",
+LOST_WITH_SOURCE = (
+    Rule(
+        Phase.FAILED,
+        when=facts(Fact.SOURCE_ENDED, Fact.SHUT_DOWN),
+        owner=Owner.SOURCE,
+        guest=Guest.SHUT_DOWN,
+        because="the guest powered itself off before the destination had everything",
+    ),
+    Rule(
+        Phase.FAILED,
+        when=facts(Fact.SOURCE_ENDED),
+        owner=Owner.SOURCE,
+        guest=Guest.LOST,
+        because="the source process ended before the destination had everything",
+    ),
+)
+
+LOST_IN_POSTCOPY = (
+    Rule(
+        Phase.FAILED,
+        owner=Owner.DESTINATION,
+        guest=Guest.LOST,
+        because="in post-copy each side holds a part of the guest's memory: with either process it is lost",
+    ),
 )
 
 HELD = (
@@ -130,3 +159,54 @@ HELD = (
 def ignored(because: str) -> tuple[Rule, ...]:
     """The event is noted in the log and nothing else."""
     return (Rule(because=because),)
+
+
+RUNS_AGAIN: tuple[Rule, ...] = (
+    Rule(when=facts(Fact.PAUSED_BEFORE), forget=facts(Fact.PAUSED_BEFORE), because="its owner resumed it meanwhile"),
+    Rule(because="it was running already"),
+)
+STANDS: tuple[Rule, ...] = (
+    Rule(when=facts(Fact.PAUSED_BEFORE), because="it stood already"),
+    Rule(
+        learn=facts(Fact.PAUSED_BEFORE), because="its owner stopped it, or an error did: it stays so where it arrives"
+    ),
+)
+
+WENT_ON_BY_ITSELF = "somebody else sent migrate-continue, or QEMU did not pause: the token follows what is true"
+
+IN_POSTCOPY: tuple[Rule, ...] = (
+    Rule(
+        Phase.POSTCOPY,
+        Command.CLAIM,
+        when=facts(Fact.DESTINATION_POSTCOPY),
+        unless=facts(Fact.CLAIMED),
+        owner=Owner.DESTINATION,
+        learn=facts(Fact.CONTINUED, Fact.POSTCOPY),
+    ),
+    Rule(Phase.POSTCOPY, owner=Owner.DESTINATION, learn=facts(Fact.CONTINUED, Fact.POSTCOPY)),
+)
+"""The source is out for ever; the destination is told to run at *its* ``postcopy-active``."""
+
+OUT_IN_LIMBO: tuple[Rule, ...] = (
+    Rule(
+        Phase.HANDOVER,
+        owner=Owner.LIMBO,
+        when=facts(Fact.POSTCOPY_ASKED),
+        learn=facts(Fact.CONTINUED, Fact.POSTCOPY),
+        because=f"{WENT_ON_BY_ITSELF}; post-copy was asked for, so from here the source is out for ever",
+    ),
+    Rule(Phase.HANDOVER, owner=Owner.LIMBO, learn=facts(Fact.CONTINUED), because=WENT_ON_BY_ITSELF),
+)
+
+SETBACK = (
+    Rule(
+        Phase.CANCELLING,
+        Command.DISCARD_DESTINATION,
+        owner=Owner.SOURCE,
+        learn=facts(Fact.SETBACK),
+        forget=facts(Fact.POSTCOPY),
+    ),
+)
+"""The source runs again by itself, or is about to: the token is back with it, and post-copy never began."""
+
+GONE_IN_POSTCOPY = only_when(LOST_IN_POSTCOPY, Fact.POSTCOPY)

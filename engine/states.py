@@ -30,6 +30,8 @@ class Phase(enum.Enum):
     """Both ends are looked at; nothing is touched."""
     PREPARING = "preparing"
     """The destination is started, compared, set up and listening; the log is armed."""
+    MIRRORING = "mirroring"
+    """Disks that both ends do not share are copied, until they are in step."""
     PRECOPY = "precopy"
     """RAM goes over in iterations while the guest runs on the source."""
     SWITCHOVER = "switchover"
@@ -38,6 +40,10 @@ class Phase(enum.Enum):
     """``migrate-continue`` was sent: last RAM and device state go over, nobody may interfere."""
     ACTIVATING = "activating"
     """The destination has everything; it is told to run and must be seen running."""
+    POSTCOPY = "postcopy"
+    """The guest is the destination's and runs there while its memory follows; the source can never run again."""
+    RECOVERING = "recovering"
+    """Post-copy lost its link: the guest stands still at the first page that is missing, until it is mended."""
     RELEASING = "releasing"
     """The guest runs on the destination; the source process is let go."""
     CANCELLING = "cancelling"
@@ -72,10 +78,13 @@ STAGES: dict[int, str] = {
 STAGE_OF_PHASE: dict[Phase, int] = {
     Phase.PREFLIGHT: 1,
     Phase.PREPARING: 1,
+    Phase.MIRRORING: 2,
     Phase.PRECOPY: 2,
     Phase.SWITCHOVER: 3,
     Phase.HANDOVER: 4,
     Phase.ACTIVATING: 5,
+    Phase.POSTCOPY: 5,
+    Phase.RECOVERING: 5,
     Phase.RELEASING: 5,
 }
 
@@ -99,6 +108,8 @@ class Guest(enum.Enum):
     """It stands paused because running it could not be shown to be safe."""
     LOST = "lost"
     """The process that held it ended."""
+    SHUT_DOWN = "shut-down"
+    """It powered itself off while it was being moved, and its process ended with it."""
     UNCONFIRMED = "unconfirmed"
     """Its owner is known; whether it runs there could not be confirmed."""
 
@@ -106,7 +117,14 @@ class Guest(enum.Enum):
 class Fact(enum.Enum):
     """What was learnt during this migration and is never unlearnt."""
 
-    PAUSED_BEFORE = "the guest was paused before the migration"
+    PAUSED_BEFORE = "the guest stood paused before, or its owner stopped it meanwhile"
+    SHUT_DOWN = "the guest powered itself off"
+    COPIES_DISKS = "disks are copied along"
+    POSTCOPY_ASKED = "migrate-start-postcopy was sent"
+    POSTCOPY = "post-copy began: the source is out for ever"
+    DESTINATION_POSTCOPY = "the destination said postcopy-active"
+    DESTINATION_RAN = "the destination was seen running"
+    CLAIMED = "the guest's lock was handed to the destination, or was about to be"
     CANCEL_WANTED = "the user called the migration off in time"
     MIGRATE_SENT = "migrate was sent"
     CONTINUED = "migrate-continue was sent"
@@ -121,6 +139,7 @@ class Fact(enum.Enum):
     DESTINATION_COMPLETED = "the destination said completed"
     DESTINATION_ENDED = "the destination process ended, or said failed"
     RETRIED = "resuming the destination was tried again"
+    CONT_DOUBT = "whether the destination took its cont is not known"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from whimbrel.engine.policy import Abilities, Decision, Objectives, Observation,
 from whimbrel.engine.protocol import DEFAULT_WAITS
 from whimbrel.engine.resolve import DestinationClass, SourceClass
 from whimbrel.engine.signals import Command, Signal
-from whimbrel.engine.states import STAGES, Owner, Phase
+from whimbrel.engine.states import STAGES, Fact, Owner, Phase
 from whimbrel.engine.statistics import Statistics
 from whimbrel.engine.timeline import Mark
 
@@ -25,7 +26,7 @@ C, P, S = Command, Phase, Signal
 def test_a_move_gives_the_commands_in_order_and_a_report() -> None:
     it = to_the_end(drive())
     assert it.commands == [
-        C.INSPECT, C.PREPARE, C.ARM, C.MIGRATE, C.QUIESCE, C.CONTINUE, C.RESUME_DESTINATION, C.RELEASE_SOURCE,
+        C.INSPECT, C.PREPARE, C.ARM, C.MIGRATE, C.QUIESCE, C.CONTINUE, C.CLAIM, C.RESUME_DESTINATION, C.RELEASE_SOURCE,
     ]  # fmt: skip
     report = it.machine.report()
     assert report is not None
@@ -134,7 +135,7 @@ def test_what_is_learnt_stands_in_the_report() -> None:
 
 def test_a_guest_that_was_paused_stays_paused() -> None:
     it = drive().at(0, Learnt({}, paused_before=True))
-    to_handover(it).at(12, S.DESTINATION_COMPLETED, S.SOURCE_COMPLETED).at(13, S.RELEASE_SOURCE_DONE)
+    to_handover(it).at(12, S.DESTINATION_COMPLETED, S.SOURCE_COMPLETED).at(13, S.CLAIM_DONE, S.RELEASE_SOURCE_DONE)
     report = it.machine.report()
     assert report is not None
     assert (report.outcome, report.guest) == ("completed", "paused")
@@ -374,7 +375,8 @@ def test_a_signal_without_words_is_explained_by_its_rule_or_its_name() -> None:
     report = called_off.machine.report()
     assert report is not None
     assert (report.outcome, report.why) == ("cancelled", "cancel")
-    lost = to_handover(drive()).at(12, S.SOURCE_COMPLETED, S.DESTINATION_COMPLETED).at(13, S.DESTINATION_ENDED)
+    told = to_handover(drive()).at(12, S.SOURCE_COMPLETED, S.DESTINATION_COMPLETED).at(13, S.CLAIM_DONE)
+    lost = told.at(13, S.DESTINATION_ENDED)
     report = lost.machine.report()
     assert report is not None
     assert (report.guest, report.why.split(":")[0]) == ("lost", "it had its cont and may have run")
@@ -383,7 +385,7 @@ def test_a_signal_without_words_is_explained_by_its_rule_or_its_name() -> None:
 def test_what_comes_after_the_end_changes_nothing_that_is_settled() -> None:
     it = to_the_end(drive())
     before = it.machine.report()
-    it.at(20, *Signal, Inspected(SourceClass.RUNNING, DestinationClass.RUNNING))
+    it.at(20, *Signal, Inspected(SourceClass.HOLDING, DestinationClass.RUNNING))
     assert it.machine.report() == before
     assert it.commands.count(C.INSPECT) == 1
 
@@ -413,7 +415,19 @@ def test_there_is_a_glance_in_every_phase() -> None:
         look()
         it.at(6, S.SOURCE_CANCELLED, S.DISCARD_DESTINATION_DONE, S.RESTORE_SOURCE_DONE)
         look()
+    mirroring = drive().at(0, S.START, S.INSPECT_DONE)
+    mirroring.machine.state = replace(mirroring.machine.state, facts=frozenset({Fact.COPIES_DISKS}))
+    mirroring.at(2, S.ARM_DONE)
+    it = mirroring
+    look()
+    it = to_handover(drive()).at(12, S.SOURCE_POSTCOPY)
+    look()
+    it.at(13, S.SOURCE_POSTCOPY_PAUSED)
+    look()
     assert seen == {
+        "mirroring": (2, STAGES[2], "source"),
+        "postcopy": (5, STAGES[5], "destination"),
+        "recovering": (5, STAGES[5], "destination"),
         "preflight": (1, STAGES[1], "source"),
         "preparing": (1, STAGES[1], "source"),
         "precopy": (2, STAGES[2], "source"),

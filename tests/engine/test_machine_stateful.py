@@ -14,7 +14,7 @@ from whimbrel.engine.policy import Decision, Objectives, Observation
 from whimbrel.engine.report import CompletedReport
 from whimbrel.engine.resolve import DestinationClass, SourceClass
 from whimbrel.engine.signals import Command, Outcome, Signal, answer
-from whimbrel.engine.states import Owner, Phase
+from whimbrel.engine.states import Fact, Owner, Phase
 from whimbrel.engine.statistics import Statistics
 from whimbrel.engine.timeline import Mark
 
@@ -204,8 +204,10 @@ class Migration(RuleBasedStateMachine):
             assert Command.CONTINUE not in before
         if command is Command.RESUME_DESTINATION:
             assert Command.DISCARD_DESTINATION not in before
+            assert Command.CLAIM in before
         if command in (Command.DISCARD_DESTINATION, Command.BREAK, Command.RESTORE_SOURCE, Command.RESUME_SOURCE):
-            assert Command.RESUME_DESTINATION not in before
+            assert Fact.CONT_SENT not in self.machine.state.facts
+            assert Fact.POSTCOPY not in self.machine.state.facts
         if command in (Command.RESUME_SOURCE, Command.RESTORE_SOURCE):
             assert Command.DISCARD_DESTINATION in before
         if command in (Command.MIGRATE, Command.CONTINUE):

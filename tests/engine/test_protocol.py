@@ -8,10 +8,10 @@ import pytest
 
 from tests.support.exploration import LEGAL_OWNERS, Explored, breach, explore
 from whimbrel.engine.protocol import DEFAULT_WAITS, Step, Waits, step
-from whimbrel.engine.rules import Rule
+from whimbrel.engine.rules import Rule, Table
 from whimbrel.engine.signals import Command, Signal
 from whimbrel.engine.states import Fact, Guest, Owner, Phase, State
-from whimbrel.engine.tables import TABLE, Table
+from whimbrel.engine.tables import TABLE
 
 C, P, S = Command, Phase, Signal
 
@@ -19,7 +19,7 @@ TO_PRECOPY = (S.START, S.INSPECT_DONE, S.PREPARE_DONE, S.ARM_DONE, S.MIGRATE_DON
 TO_SWITCHOVER = (*TO_PRECOPY, S.SOURCE_STOPPED, S.SOURCE_PRE_SWITCHOVER)
 TO_HANDOVER = (*TO_SWITCHOVER, S.QUIESCE_DONE, S.CONTINUE_DONE, S.SOURCE_DEVICE)
 TO_ACTIVATING = (*TO_HANDOVER, S.DESTINATION_COMPLETED, S.SOURCE_COMPLETED)
-TO_RELEASING = (*TO_ACTIVATING, S.DESTINATION_RUNNING)
+TO_RELEASING = (*TO_ACTIVATING, S.CLAIM_DONE, S.DESTINATION_RUNNING)
 TO_THE_END = (*TO_RELEASING, S.RELEASE_SOURCE_DONE)
 
 
@@ -45,6 +45,7 @@ def test_the_happy_path() -> None:
         C.MIGRATE,
         C.QUIESCE,
         C.CONTINUE,
+        C.CLAIM,
         C.RESUME_DESTINATION,
         C.RELEASE_SOURCE,
     ]
@@ -76,7 +77,8 @@ def test_a_destination_that_completed_is_not_resumed_on_its_word_alone() -> None
 def test_both_completed_in_either_order(order: tuple[Signal, Signal]) -> None:
     state, commands = walk((*TO_HANDOVER, *order))
     assert state.phase is P.ACTIVATING
-    assert commands[-1] is C.RESUME_DESTINATION
+    assert commands[-1] is C.CLAIM
+    assert walk((S.CLAIM_DONE,), state)[1] == [C.RESUME_DESTINATION]
 
 
 def test_a_source_that_died_after_handing_everything_over_leaves_the_guest_to_the_destination() -> None:
@@ -132,7 +134,7 @@ def test_cancelled_means_any_final_status() -> None:
 def test_a_cancel_that_loses_to_completed_ends_as_a_move() -> None:
     state, commands = walk((*TO_PRECOPY, S.CANCEL, S.SOURCE_COMPLETED, S.DESTINATION_COMPLETED))
     assert (state.phase, state.owner) == (P.ACTIVATING, Owner.DESTINATION)
-    assert commands[-1] is C.RESUME_DESTINATION
+    assert commands[-1] is C.CLAIM
 
 
 def test_a_destination_that_dies_between_completed_and_cont_hands_the_guest_back() -> None:
@@ -196,7 +198,7 @@ def test_handing_back_resumes_the_source_though_its_completed_was_never_heard() 
 
 
 def test_a_destination_that_does_not_start_is_tried_twice_and_then_held() -> None:
-    first = (*TO_ACTIVATING, S.DEADLINE, S.VERDICT_ACTIVATE)
+    first = (*TO_ACTIVATING, S.CLAIM_DONE, S.DEADLINE, S.VERDICT_ACTIVATE)
     state, commands = walk(first)
     assert (state.phase, commands.count(C.RESUME_DESTINATION)) == (P.ACTIVATING, 2)
     state, commands = walk((*first, S.DEADLINE, S.VERDICT_ACTIVATE))
@@ -214,7 +216,8 @@ def test_preparation_that_loses_a_side_backs_out(bad: Signal) -> None:
 
 def test_a_guest_that_was_paused_stays_paused() -> None:
     before = State(facts=frozenset({Fact.PAUSED_BEFORE}))
-    state, commands = walk((*TO_HANDOVER, S.DESTINATION_COMPLETED, S.SOURCE_COMPLETED, S.RELEASE_SOURCE_DONE), before)
+    moved = (S.DESTINATION_COMPLETED, S.SOURCE_COMPLETED, S.CLAIM_DONE, S.RELEASE_SOURCE_DONE)
+    state, commands = walk((*TO_HANDOVER, *moved), before)
     assert (state.phase, state.guest) == (P.COMPLETED, Guest.PAUSED)
     assert C.RESUME_DESTINATION not in commands
 
@@ -224,6 +227,13 @@ def test_entering_a_phase_sets_its_deadline_and_an_end_lifts_it() -> None:
     assert taken.state.deadline_ns == 5 + DEFAULT_WAITS.preflight_ns
     assert walk(TO_PRECOPY)[0].deadline_ns is None
     assert walk(TO_THE_END)[0].deadline_ns is None
+
+
+ELSEWHERE_PHASES = {P.MIRRORING, P.POSTCOPY, P.RECOVERING}
+ELSEWHERE_COMMANDS = {
+    *(C.MIRROR, C.DRAIN, C.START_POSTCOPY, C.PAUSE_POSTCOPY, C.LISTEN_AGAIN, C.SEND_AGAIN),
+}
+"""Walked through in the abstract world of ``whimbrel.sim``, with what QEMU does by itself."""
 
 
 @pytest.fixture(scope="module")
@@ -242,9 +252,9 @@ def test_a_broken_protocol_can_be_stepped_too() -> None:
 
 def test_every_wait_is_the_one_of_its_phase() -> None:
     """Each phase that is left only by an event has its own wait; an end has none."""
-    waits = Waits(1, 2, 3, 4, 5, 6, 7, 8, 9)
+    waits = Waits(*range(1, 12))
     live = [phase for phase in Phase if not phase.is_end]
-    assert sorted(wait for wait in map(waits.of, live) if wait is not None) == list(range(1, 10))
+    assert sorted(wait for wait in map(waits.of, live) if wait is not None) == list(range(1, 12))
     assert all(waits.of(phase) is None for phase in Phase if phase.is_end)
 
 
@@ -257,11 +267,11 @@ def test_no_order_of_signals_breaks_the_rules_of_ownership(explored: Explored) -
 
 def test_every_phase_and_every_command_is_reached(explored: Explored) -> None:
     """The exploration is no exploration of a corner."""
-    assert {taken.state.phase for _, _, taken in explored.steps} == set(Phase)
-    assert {taken.command for _, _, taken in explored.steps} == {None, *Command}
+    assert {taken.state.phase for _, _, taken in explored.steps} == set(Phase) - ELSEWHERE_PHASES
+    assert {taken.command for _, _, taken in explored.steps} == {None, *Command} - ELSEWHERE_COMMANDS
     assert {taken.state.owner for _, _, taken in explored.steps} == set(Owner)
     ends = {taken.state.guest for _, _, taken in explored.steps if taken.state.phase.is_end}
-    assert ends == set(Guest)
+    assert ends == set(Guest) - {Guest.SHUT_DOWN}
 
 
 def test_an_end_stands(explored: Explored) -> None:
@@ -277,7 +287,8 @@ def test_an_end_stands(explored: Explored) -> None:
 def test_the_token_is_where_the_phase_says(explored: Explored) -> None:
     """Exactly these pairs of phase and owner can come about, and no others."""
     reached = {(taken.state.phase, taken.state.owner) for _, _, taken in explored.steps}
-    assert reached == {(phase, owner) for phase, owners in LEGAL_OWNERS.items() for owner in owners}
+    here = {phase: owners for phase, owners in LEGAL_OWNERS.items() if phase not in ELSEWHERE_PHASES}
+    assert reached == {(phase, owner) for phase, owners in here.items() for owner in owners}
 
 
 WRONG_ENTRIES: dict[str, tuple[tuple[Phase, Signal], Rule]] = {
@@ -333,7 +344,7 @@ def test_words_that_came_while_both_were_asked_are_not_waited_for_again() -> Non
     signals = (*TO_HANDOVER, S.DESTINATION_LOST, S.SOURCE_COMPLETED, S.DESTINATION_COMPLETED, S.VERDICT_GOES_ON)
     state, commands = walk(signals)
     assert (state.phase, state.owner) == (P.ACTIVATING, Owner.DESTINATION)
-    assert commands[-1] is C.RESUME_DESTINATION
+    assert commands[-1] is C.CLAIM
 
 
 BREAKING = (*TO_HANDOVER, S.DESTINATION_COMPLETED, S.DEADLINE)
@@ -355,7 +366,7 @@ def test_a_destination_that_is_being_killed_gets_no_cont() -> None:
 def test_where_only_the_stream_was_cut_what_both_say_then_decides() -> None:
     state, commands = walk((*BREAKING, S.BREAK_DONE, S.SOURCE_COMPLETED, S.VERDICT_ACTIVATE))
     assert (state.phase, state.owner) == (P.ACTIVATING, Owner.DESTINATION)
-    assert commands[-2:] == [C.INSPECT_BOTH, C.RESUME_DESTINATION]
+    assert commands[-2:] == [C.INSPECT_BOTH, C.CLAIM]
 
 
 def test_a_handover_that_cannot_be_broken_ends_held() -> None:
@@ -369,6 +380,6 @@ def test_a_guest_that_its_owner_resumed_meanwhile_is_resumed_at_the_destination(
     before = State(facts=frozenset({Fact.PAUSED_BEFORE}))
     state, commands = walk((*TO_PRECOPY, S.SOURCE_RUNNING), before)
     assert Fact.PAUSED_BEFORE not in state.facts
-    after = (S.SOURCE_PRE_SWITCHOVER, S.QUIESCE_DONE, S.DESTINATION_COMPLETED, S.SOURCE_COMPLETED)
+    after = (S.SOURCE_PRE_SWITCHOVER, S.QUIESCE_DONE, S.DESTINATION_COMPLETED, S.SOURCE_COMPLETED, S.CLAIM_DONE)
     state, commands = walk(after, state)
     assert commands[-1] is C.RESUME_DESTINATION

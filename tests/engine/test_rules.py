@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from whimbrel.engine.rules import ACTIVATE, BACKED_OUT, Rule, facts, ignored, only_when
+from whimbrel.engine.rules import BACKED_OUT, TAKE_GUEST, Rule, facts, ignored, only_when
 from whimbrel.engine.signals import Command
 from whimbrel.engine.states import Fact, Guest, Owner, Phase
 
@@ -47,9 +47,10 @@ def test_a_guard_alone_is_no_effect() -> None:
 
 
 def test_more_guards_are_added_and_none_is_lost() -> None:
-    guarded = only_when(ACTIVATE, F.SOURCE_COMPLETED)
-    assert [rule.when for rule in guarded] == [facts(F.PAUSED_BEFORE, F.SOURCE_COMPLETED), facts(F.SOURCE_COMPLETED)]
-    assert [rule.do for rule in guarded] == [rule.do for rule in ACTIVATE]
+    guarded = only_when(TAKE_GUEST, F.SOURCE_COMPLETED)
+    guards = (facts(F.CONT_SENT), facts(F.PAUSED_BEFORE), facts())
+    assert [rule.when for rule in guarded] == [guard | {F.SOURCE_COMPLETED} for guard in guards]
+    assert [rule.do for rule in guarded] == [rule.do for rule in TAKE_GUEST]
 
 
 def test_backing_out_tells_what_was_wanted_and_how_the_guest_stands() -> None:

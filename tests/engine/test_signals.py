@@ -8,9 +8,10 @@ from whimbrel.engine.signals import FACT_OF_COMMAND, FACT_OF_SIGNAL, Command, Ou
 from whimbrel.engine.states import Fact
 
 ANSWERED = [command for command in Command if command is not Command.INSPECT_BOTH]
-CHANGES_A_GUEST = {
+CHANGES_WHAT_OTHERS_HOLD = {
     Command.MIGRATE, Command.CONTINUE, Command.RESUME_DESTINATION, Command.CANCEL_MIGRATION, Command.RESTORE_SOURCE,
-    Command.RESUME_SOURCE,
+    Command.RESUME_SOURCE, Command.MIRROR, Command.START_POSTCOPY, Command.DRAIN, Command.CLAIM, Command.PAUSE_POSTCOPY,
+    Command.LISTEN_AGAIN, Command.SEND_AGAIN, Command.RECLAIM,
 }  # fmt: skip
 
 
@@ -21,9 +22,9 @@ def test_a_command_is_done_or_refused(command: Command) -> None:
 
 
 @pytest.mark.parametrize("command", ANSWERED)
-def test_what_changes_a_guest_can_be_unknown_and_all_else_is_refused_then(command: Command) -> None:
+def test_what_changes_things_can_be_unknown_and_all_else_is_refused_then(command: Command) -> None:
     unknown = answer(command, Outcome.UNKNOWN)
-    assert unknown.value == f"{command.value}-{'unknown' if command in CHANGES_A_GUEST else 'refused'}"
+    assert unknown.value == f"{command.value}-{'unknown' if command in CHANGES_WHAT_OTHERS_HOLD else 'refused'}"
 
 
 def test_an_inspection_answers_with_a_verdict_and_with_nothing_else() -> None:

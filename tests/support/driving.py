@@ -107,4 +107,4 @@ def to_handover(it: Drive) -> Drive:
 def to_the_end(it: Drive) -> Drive:
     """A move that goes well; over at 14 s."""
     to_handover(it).at(12, S.SOURCE_DEVICE, S.DESTINATION_COMPLETED, S.SOURCE_COMPLETED)
-    return it.at(13, S.DESTINATION_RUNNING).at(14, S.RELEASE_SOURCE_DONE)
+    return it.at(13, S.CLAIM_DONE, S.DESTINATION_RUNNING).at(14, S.RELEASE_SOURCE_DONE)

@@ -1,0 +1,178 @@
+"""A migration out of its log: the machine as it stood when its manager died.
+
+The lines are fed to the machine as they came; no policy is asked, for its decisions are in the log. What the
+machine does on the way is compared with what the log says that it did. Where the two differ (the tables have
+changed since) the log is right: the state of its last ``step`` line is taken, and both sides are asked anyway
+before anything is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from .machine import Decided, Event, Happened, Inspected, Learnt, Machine, Marked, Order, Sampled
+from .policy import Objectives, Policy
+from .protocol import DEFAULT_WAITS, SECOND_NS, Waits, is_settled, reopened
+from .resolve import DestinationClass, SourceClass
+from .signals import Command, Outcome, Signal, answer
+from .states import Fact, Owner, Phase
+from .statistics import Statistics
+from .tables import VERDICTS
+from .timeline import Mark
+
+Line = Mapping[str, Any]
+
+ANSWERED: dict[Signal, Command] = {
+    **{
+        answer(command, outcome): command
+        for command in Command
+        for outcome in Outcome
+        if command is not Command.INSPECT_BOTH
+    },
+    **dict.fromkeys(VERDICTS, Command.INSPECT_BOTH),
+}
+"""Which command a signal answers."""
+
+ABANDONED = frozenset({Command.INSPECT, Command.PREPARE, Command.ARM, Command.QUIESCE})
+"""Commands that discarding the destination cuts short: they get no answer."""
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What a log says.
+
+    Attributes:
+        machine: as it stood at the last line.
+        last_ns: the migration's clock at the last line.
+        ended: the last end stands: nothing came after it.
+        differs: where the log and these tables part, as a sentence; ``None``: nowhere.
+        in_flight: commands that were announced and not answered: whether they were sent is not known.
+    """
+
+    machine: Machine
+    last_ns: int = 0
+    ended: bool = False
+    differs: str | None = None
+    in_flight: frozenset[Command] = frozenset()
+    _expected: list[Command] = field(default_factory=list[Command])
+
+    @property
+    def settled(self) -> bool:
+        """Whether it ended, and who has the guest is certain."""
+        return self.ended and is_settled(self.machine.state)
+
+    def take(self, line: Line) -> None:
+        """Take one line; kinds that are not known here are passed over.
+
+        Raises:
+            ValueError, KeyError, TypeError: a line that lacks what its kind has, or holds something else there.
+        """
+        self.last_ns = max(self.last_ns, int(line["t_ns"]))
+        match line["kind"]:
+            case "signal":
+                self._take_signal(line)
+            case "step":
+                self._take_step(line)
+            case "command":
+                self._take_command(line)
+            case "reopened":
+                self.machine.state, self.ended = reopened(self.machine.state), False
+            case "end":
+                self.ended, self.in_flight = True, frozenset()
+            case _:
+                event = _event(line)
+                if event is not None:
+                    self.machine.recall(event, self.last_ns)
+
+    def _take_signal(self, line: Line) -> None:
+        try:
+            signal = Signal(line["signal"])
+        except ValueError:
+            self._differ(line, f"the signal {line['signal']} is not known here")
+            return
+        if line["phase"] != self.machine.phase.value:
+            self._differ(line, f"{signal.value} came in {line['phase']}, not in {self.machine.phase.value}")
+        self.in_flight -= {command for answered, command in ANSWERED.items() if answered is signal}
+        self._expected.clear()
+        self.machine.recall(Happened(signal, str(line.get("detail", ""))), self.last_ns)
+        self._expected = [order.command for order in self.machine.orders() if isinstance(order, Order)]
+        self.machine.taken()
+
+    def _take_step(self, line: Line) -> None:
+        """The log says where it stood: what is logged there is what the one who wrote it acted on."""
+        known = {name: fact for fact in Fact if (name := fact.name) in line["facts"]}
+        phase, owner = Phase(line["phase"]), Owner(line["owner"])
+        state = self.machine.state
+        if len(known) != len(line["facts"]):
+            self._differ(line, "it names facts that are not known here")
+        if (state.phase, state.owner, state.facts) != (phase, owner, frozenset(known.values())):
+            self._differ(
+                line, f"it stood in {phase.value}, owner {owner.value}, and would stand in {state.phase.value} now"
+            )
+            self.machine.state = replace(state, phase=phase, owner=owner, facts=frozenset(known.values()))
+
+    def _take_command(self, line: Line) -> None:
+        try:
+            command = Command(line["command"])
+        except ValueError:
+            self._differ(line, f"the command {line['command']} is not known here")
+            return
+        if command not in self._expected:
+            self._differ(line, f"{command.value} went out, and would not now")
+        if command is Command.DISCARD_DESTINATION:
+            self.in_flight -= ABANDONED
+        self.in_flight |= {command}
+
+    def _differ(self, line: Line, how: str) -> None:
+        if self.differs is None:
+            self.differs = f"line {line.get('n', '?')}: {how}"
+
+
+def replay(
+    lines: Iterable[Line],
+    *,
+    policy: Policy,
+    objectives: Objectives | None = None,
+    waits: Waits = DEFAULT_WAITS,
+    stall_ns: int = 30 * SECOND_NS,
+) -> Replayed:
+    """Rebuild a migration from the lines of its log.
+
+    Args:
+        lines: as `whimbrel.qmp_driver.journal.read` gives them; the header is the first.
+        policy: steers from where the log ends; it is not asked before.
+        objectives: as for `Machine`, for what follows.
+        waits: as for `Machine`.
+        stall_ns: as for `Machine`.
+
+    Raises:
+        ValueError: a line is not what its kind says; it is named by its number.
+    """
+    machine = Machine(policy=policy, objectives=objectives or Objectives(), waits=waits, stall_ns=stall_ns)
+    told = Replayed(machine)
+    for number, line in enumerate(lines, 1):
+        try:
+            told.take(line)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"line {number} is no line of a log: {error!r}") from error
+    return told
+
+
+def _event(line: Line) -> Event | Decided | None:
+    """The event that a line records; ``None`` for a line that is only worth reading."""
+    match line["kind"]:
+        case "sample":
+            names = {each.name for each in fields(Statistics)}
+            return Sampled(Statistics(**{name: value for name, value in line.items() if name in names}))
+        case "mark":
+            return Marked(Mark(line["mark"]), float(line["at_s"]))
+        case "learnt":
+            return Learnt(line["facts"], paused_before=bool(line["paused_before"]), note=line["note"])
+        case "inspected":
+            return Inspected(SourceClass(line["source"]), DestinationClass(line["destination"]))
+        case "decision":
+            return Decided(line["asked"], line["because"], line["changes"], tuple(line["clamped"]))
+        case _:
+            return None

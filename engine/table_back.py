@@ -1,0 +1,236 @@
+"""The ways back, and the ways out of not knowing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .rules import (
+    ACTIVATE,
+    ASK,
+    BACK_OUT_MOVING,
+    BACKED_OUT,
+    GIVE_BACK,
+    GONE_IN_POSTCOPY,
+    HELD,
+    IN_POSTCOPY,
+    LET_GO,
+    LOST_WITH_SOURCE,
+    SETBACK,
+    STANDS,
+    Rule,
+    Table,
+    facts,
+    ignored,
+    only_when,
+)
+from .signals import Command, Signal
+from .states import Fact, Guest, Owner, Phase
+
+C, F, P, S = Command, Fact, Phase, Signal
+
+FINAL_STATUS: tuple[Rule, ...] = (
+    Rule(when=facts(F.DISCARDING), because="known already"),
+    Rule(do=C.DISCARD_DESTINATION),
+)
+
+ASK_UNLESS_DISCARDING: tuple[Rule, ...] = (
+    Rule(when=facts(F.DISCARDING), because="putting the source right will show whether it can be reached"),
+    *ASK,
+)
+
+GIVE_BACK_NOW: tuple[Rule, ...] = (
+    Rule(do=C.RESUME_SOURCE, when=facts(F.SOURCE_COMPLETED), owner=Owner.SOURCE),
+    Rule(do=C.RESTORE_SOURCE),
+)
+NO_LOCK = Rule(
+    P.FAILED,
+    guest=Guest.HELD,
+    because="the guest's lock could not be had back: the source stays stopped",
+)
+
+CANCELLING: Table = {
+    (P.CANCELLING, S.CANCEL_MIGRATION_DONE): ignored("cancelled means that QEMU reached any final status"),
+    (P.CANCELLING, S.CANCEL_MIGRATION_REFUSED): ASK_UNLESS_DISCARDING,
+    (P.CANCELLING, S.CANCEL_MIGRATION_UNKNOWN): ASK_UNLESS_DISCARDING,
+    (P.CANCELLING, S.MIGRATE_REFUSED): FINAL_STATUS,
+    (P.CANCELLING, S.SOURCE_CANCELLED): FINAL_STATUS,
+    (P.CANCELLING, S.SOURCE_FAILED): FINAL_STATUS,
+    (P.CANCELLING, S.SOURCE_IDLE): FINAL_STATUS,
+    (P.CANCELLING, S.SOURCE_ENDED): FINAL_STATUS,
+    (P.CANCELLING, S.SOURCE_COMPLETED): (
+        Rule(when=facts(F.DISCARDING), because="the destination is being ended; the source gets the guest back"),
+        *only_when(ACTIVATE, F.DESTINATION_COMPLETED),
+        Rule(P.HANDOVER, owner=Owner.DESTINATION, learn=facts(F.CONTINUED), because="the cancel came too late"),
+    ),
+    (P.CANCELLING, S.SOURCE_DEVICE): (
+        Rule(when=facts(F.DISCARDING), because="the destination is being ended; the source will fail and run"),
+        Rule(P.HANDOVER, owner=Owner.LIMBO, learn=facts(F.CONTINUED), because="the cancel came too late"),
+    ),
+    (P.CANCELLING, S.SOURCE_LOST): ASK_UNLESS_DISCARDING,
+    (P.CANCELLING, S.SOURCE_POSTCOPY): (
+        Rule(when=facts(F.DISCARDING), because="the destination is being ended: putting the source right will tell"),
+        *IN_POSTCOPY,
+    ),
+    (P.CANCELLING, S.ADOPTED): (
+        Rule(do=C.DISCARD_DESTINATION, when=facts(F.DISCARDING), because="it may not have been ended yet"),
+        Rule(do=C.CANCEL_MIGRATION, because="it may not have been sent yet"),
+    ),
+    (P.CANCELLING, S.DISCARD_DESTINATION_DONE): (
+        Rule(
+            P.FAILED,
+            when=facts(F.SOURCE_ENDED, F.SOURCE_COMPLETED),
+            owner=Owner.DESTINATION,
+            guest=Guest.LOST,
+            because="both processes ended",
+        ),
+        *LOST_WITH_SOURCE,
+        Rule(do=C.RECLAIM, when=facts(F.CLAIMED)),
+        *GIVE_BACK_NOW,
+    ),
+    (P.CANCELLING, S.RECLAIM_DONE): tuple(replace(rule, forget=facts(F.CLAIMED)) for rule in GIVE_BACK_NOW),
+    (P.CANCELLING, S.RECLAIM_REFUSED): (NO_LOCK,),
+    (P.CANCELLING, S.RECLAIM_UNKNOWN): (NO_LOCK,),
+    (P.CANCELLING, S.DISCARD_DESTINATION_REFUSED): (
+        *LOST_WITH_SOURCE,
+        Rule(
+            P.FAILED,
+            when=facts(F.SOURCE_COMPLETED),
+            guest=Guest.HELD,
+            because="the destination could not be shown to be dead: the source stays stopped",
+        ),
+        Rule(do=C.RESTORE_SOURCE, because="it never had its cont, and cannot get the rest of the guest any more"),
+    ),
+    (P.CANCELLING, S.RESTORE_SOURCE_DONE): BACKED_OUT,
+    (P.CANCELLING, S.RESTORE_SOURCE_REFUSED): (
+        Rule(
+            P.CANCELLED,
+            when=facts(F.CANCEL_WANTED),
+            unless=facts(F.MIGRATE_SENT),
+            guest=Guest.UNCONFIRMED,
+            because="called off before anything was done to the source, which was not even looked at",
+        ),
+        Rule(P.FAILED, guest=Guest.UNCONFIRMED),
+    ),
+    (P.CANCELLING, S.RESTORE_SOURCE_UNKNOWN): (Rule(P.FAILED, guest=Guest.UNCONFIRMED),),
+    (P.CANCELLING, S.RESUME_SOURCE_DONE): BACKED_OUT,
+    (P.CANCELLING, S.RESUME_SOURCE_REFUSED): (Rule(P.FAILED, guest=Guest.HELD),),
+    (P.CANCELLING, S.RESUME_SOURCE_UNKNOWN): (Rule(P.FAILED, guest=Guest.UNCONFIRMED),),
+    (P.CANCELLING, S.DEADLINE): (
+        Rule(P.FAILED, when=facts(F.DISCARDING), guest=Guest.UNCONFIRMED),
+        Rule(
+            do=C.DISCARD_DESTINATION,
+            because="a pending connect can hold QEMU's cancel for two minutes; the guest runs meanwhile",
+        ),
+    ),
+    (P.CANCELLING, S.CANCEL): ignored("it is being backed out already"),
+}
+
+SETBACK_SEEN: tuple[Rule, ...] = (
+    Rule(
+        when=facts(F.CONTINUED),
+        unless=facts(F.CONT_SENT),
+        learn=facts(F.SETBACK),
+        because="it ran again: the destination's copy is old",
+    ),
+    Rule(because="the inspection under way shows what follows from it"),
+)
+
+RESOLVING: Table = {
+    (P.RESOLVING, S.ADOPTED): (Rule(do=C.INSPECT_BOTH, because="whoever asked before is gone"),),
+    (P.RESOLVING, S.SOURCE_PAUSED): (
+        Rule(when=facts(F.CONTINUED), because="the inspection under way shows what follows from it"),
+        *STANDS,
+    ),
+    (P.RESOLVING, S.SOURCE_RUNNING): SETBACK_SEEN,
+    (P.RESOLVING, S.SOURCE_FAILED): SETBACK_SEEN,
+    (P.RESOLVING, S.SOURCE_CANCELLED): SETBACK_SEEN,
+    (P.RESOLVING, S.VERDICT_SOURCE): (
+        *only_when(SETBACK, F.CONTINUED),
+        Rule(P.CANCELLING, C.DISCARD_DESTINATION, owner=Owner.SOURCE),
+    ),
+    (P.RESOLVING, S.VERDICT_GOES_ON): (
+        Rule(
+            P.FAILED,
+            when=facts(F.BROKEN, F.ASKED),
+            guest=Guest.HELD,
+            because="the handover hangs and could not be broken: both sides were asked twice",
+        ),
+        Rule(P.HANDOVER, when=facts(F.BROKEN), learn=facts(F.ASKED)),
+        # Both may have said completed after they were asked.
+        *only_when(ACTIVATE, F.CONTINUED, F.SOURCE_COMPLETED, F.DESTINATION_COMPLETED),
+        Rule(P.HANDOVER, when=facts(F.CONTINUED)),
+        *only_when(BACK_OUT_MOVING, F.CANCEL_WANTED),
+        *only_when(BACK_OUT_MOVING, F.DESTINATION_ENDED),
+        Rule(P.PRECOPY),
+    ),
+    (P.RESOLVING, S.VERDICT_POSTCOPY): (
+        Rule(
+            P.FAILED,
+            when=facts(F.POSTCOPY, F.RETRIED),
+            owner=Owner.DESTINATION,
+            guest=Guest.UNCONFIRMED,
+            because="both sides were asked twice, and the guest was not seen to run",
+        ),
+        Rule(
+            P.POSTCOPY,
+            C.RESUME_DESTINATION,
+            when=facts(F.CONT_SENT),
+            owner=Owner.DESTINATION,
+            learn=facts(F.POSTCOPY, F.CONTINUED, F.RETRIED),
+            because="its cont may be lost, and a second one does no harm",
+        ),
+        *(replace(rule, forget=facts(F.CLAIMED)) for rule in IN_POSTCOPY),
+    ),
+    (P.RESOLVING, S.VERDICT_ACTIVATE): (
+        Rule(
+            P.FAILED,
+            when=facts(F.RETRIED, F.CONT_SENT),
+            owner=Owner.DESTINATION,
+            guest=Guest.HELD,
+            because="the destination has everything but does not start, twice",
+        ),
+        Rule(
+            P.FAILED,
+            when=facts(F.RETRIED, F.SOURCE_ENDED),
+            owner=Owner.DESTINATION,
+            guest=Guest.HELD,
+            because="the destination has everything but refuses to start, and the source is gone",
+        ),
+        *only_when(GIVE_BACK, F.RETRIED),
+        Rule(
+            P.ACTIVATING,
+            C.RESUME_DESTINATION,
+            when=facts(F.CONT_SENT),
+            owner=Owner.DESTINATION,
+            learn=facts(F.RETRIED),
+        ),
+        *ACTIVATE,
+    ),
+    (P.RESOLVING, S.VERDICT_DESTINATION_RUNS): LET_GO,
+    (P.RESOLVING, S.VERDICT_HAND_BACK): (
+        Rule(
+            P.FAILED,
+            when=facts(F.CONT_SENT),
+            guest=Guest.LOST,
+            because="the destination had its cont and may have run before it ended",
+        ),
+        Rule(P.CANCELLING, C.DISCARD_DESTINATION, learn=facts(F.SOURCE_COMPLETED)),
+    ),
+    (P.RESOLVING, S.VERDICT_HOLD): HELD,
+    (P.RESOLVING, S.VERDICT_LOST): (
+        *GONE_IN_POSTCOPY,
+        Rule(P.FAILED, when=facts(F.CONT_SENT), guest=Guest.LOST),
+        Rule(
+            P.CANCELLING,
+            C.DISCARD_DESTINATION,
+            owner=Owner.SOURCE,
+            learn=facts(F.SOURCE_ENDED),
+            because="there is nothing left but to end the destination, and to say so",
+        ),
+    ),
+    (P.RESOLVING, S.DEADLINE): HELD,
+    (P.RESOLVING, S.CANCEL): (
+        *only_when(ignored("after migrate-continue a cancel could leave two running guests"), F.CONTINUED),
+        Rule(learn=facts(F.CANCEL_WANTED)),
+    ),
+}

@@ -1,0 +1,219 @@
+"""Stages 4 and 5: the token is in limbo, then the destination's."""
+
+from __future__ import annotations
+
+from .rules import (
+    ACTIVATE,
+    ASK,
+    GIVE_BACK,
+    GONE_IN_POSTCOPY,
+    HELD,
+    IN_POSTCOPY,
+    LATE_CLAIM,
+    LET_GO,
+    MOVED,
+    SETBACK,
+    TAKE_GUEST,
+    Rule,
+    Table,
+    facts,
+    ignored,
+    only_when,
+)
+from .signals import Command, Signal
+from .states import Fact, Guest, Owner, Phase
+
+C, F, P, S = Command, Fact, Phase, Signal
+
+NEVER_RAN = Rule(
+    P.CANCELLING,
+    C.DISCARD_DESTINATION,
+    when=facts(F.SOURCE_COMPLETED),
+    unless=facts(F.CONT_SENT, F.POSTCOPY),
+    because="the source completed, but its destination is gone and never ran: the source can have the guest back",
+)
+
+BREAKING: tuple[Rule, ...] = (
+    *only_when(ASK, F.BROKEN, F.CUT),
+    Rule(
+        when=facts(F.BROKEN),
+        because="the destination is being killed, or the stream cut: it gets no cont before that is done and looked at",
+    ),
+)
+
+DEVICE_IN_LIMBO: tuple[Rule, ...] = (
+    Rule(
+        when=facts(F.POSTCOPY_ASKED),
+        unless=facts(F.POSTCOPY),
+        learn=facts(F.POSTCOPY),
+        because="post-copy was asked for, so from here the source is out for ever",
+    ),
+    Rule(because="the device state is going over"),
+)
+
+HANDOVER: Table = {
+    (P.HANDOVER, S.SOURCE_DEVICE): DEVICE_IN_LIMBO,
+    (P.HANDOVER, S.SOURCE_POSTCOPY): (
+        Rule(when=facts(F.BROKEN), because="it is being broken: what is left then decides"),
+        *IN_POSTCOPY,
+    ),
+    (P.HANDOVER, S.ADOPTED): ASK,
+    (P.HANDOVER, S.CONTINUE_DONE): ignored("QEMU took it; its status tells the rest"),
+    (P.HANDOVER, S.CONTINUE_REFUSED): ASK,
+    (P.HANDOVER, S.CONTINUE_UNKNOWN): ASK,
+    (P.HANDOVER, S.SOURCE_COMPLETED): (
+        *only_when(GONE_IN_POSTCOPY, F.DESTINATION_ENDED),
+        Rule(
+            P.CANCELLING,
+            C.DISCARD_DESTINATION,
+            when=facts(F.DESTINATION_ENDED),
+            because="the destination ended before it was resumed: the source can have the guest back",
+        ),
+        *BREAKING,
+        *only_when(ACTIVATE, F.DESTINATION_COMPLETED),
+        Rule(owner=Owner.DESTINATION, because="proven out; the destination has yet to say completed"),
+    ),
+    (P.HANDOVER, S.DESTINATION_COMPLETED): (
+        Rule(when=facts(F.BROKEN), because="it is being killed, or the stream cut: what is left then decides"),
+        *only_when(ACTIVATE, F.SOURCE_COMPLETED),
+        *only_when(ACTIVATE, F.SOURCE_ENDED),
+        Rule(because="proves nothing alone: the source may have failed and be running"),
+    ),
+    (P.HANDOVER, S.SOURCE_ENDED): (
+        Rule(
+            P.CANCELLING,
+            C.DISCARD_DESTINATION,
+            when=facts(F.DESTINATION_ENDED),
+            because="both ended: there is nothing left but to say so",
+        ),
+        *BREAKING,
+        *only_when(ACTIVATE, F.DESTINATION_COMPLETED),
+        Rule(because="its last events held no setback: the destination has all of it or dies"),
+    ),
+    (P.HANDOVER, S.SOURCE_FAILED): SETBACK,
+    (P.HANDOVER, S.SOURCE_CANCELLED): SETBACK,
+    (P.HANDOVER, S.SOURCE_RUNNING): SETBACK,
+    (P.HANDOVER, S.SOURCE_IDLE): ASK,
+    (P.HANDOVER, S.SOURCE_LOST): ASK,
+    (P.HANDOVER, S.DESTINATION_LOST): ASK,
+    (P.HANDOVER, S.DESTINATION_FAILED): (
+        NEVER_RAN,
+        Rule(
+            P.CANCELLING,
+            C.DISCARD_DESTINATION,
+            when=facts(F.SOURCE_ENDED),
+            because="the source ended and the destination failed: there is nothing left but to say so",
+        ),
+        Rule(because="the source notices by itself: it will be failed and running, or completed"),
+    ),
+    (P.HANDOVER, S.DESTINATION_ENDED): (
+        NEVER_RAN,
+        Rule(
+            P.CANCELLING,
+            C.DISCARD_DESTINATION,
+            when=facts(F.SOURCE_ENDED),
+            because="both ended: there is nothing left but to say so",
+        ),
+        Rule(because="the source notices by itself: it will be failed and running, or completed"),
+    ),
+    (P.HANDOVER, S.DEADLINE): (
+        *only_when(ASK, F.BROKEN),
+        *only_when(ASK, F.POSTCOPY),
+        *only_when(ASK, F.SOURCE_COMPLETED),
+        *only_when(ASK, F.SOURCE_ENDED),
+        Rule(do=C.BREAK, because="never migrate_cancel here: it could leave two running guests"),
+    ),
+    (P.HANDOVER, S.BREAK_DONE): (
+        Rule(P.RESOLVING, C.INSPECT_BOTH, when=facts(F.SOURCE_COMPLETED), learn=facts(F.CUT)),
+        Rule(P.RESOLVING, C.INSPECT_BOTH, when=facts(F.SOURCE_ENDED), learn=facts(F.CUT)),
+        Rule(learn=facts(F.CUT), because="now the source is failed and running, or completed: its status tells"),
+    ),
+    (P.HANDOVER, S.BREAK_REFUSED): ASK,
+    (P.HANDOVER, S.CANCEL): ignored("after migrate-continue a cancel could leave two running guests"),
+}
+
+CONT_REFUSED: tuple[Rule, ...] = (
+    *only_when(ASK, F.CONT_DOUBT),
+    Rule(
+        P.RESOLVING,
+        C.INSPECT_BOTH,
+        learn=facts(F.RETRIED),
+        forget=facts(F.CONT_SENT),
+        because="the destination refused its cont, or it was never sent: the guest did not run there",
+    ),
+)
+CONT_UNKNOWN: tuple[Rule, ...] = (Rule(P.RESOLVING, C.INSPECT_BOTH, learn=facts(F.CONT_DOUBT)),)
+
+NEVER_TOLD: tuple[Rule, ...] = (
+    Rule(
+        P.FAILED,
+        when=facts(F.SOURCE_ENDED),
+        unless=facts(F.CONT_SENT),
+        guest=Guest.LOST,
+        because="both processes ended",
+    ),
+    Rule(
+        P.CANCELLING,
+        C.DISCARD_DESTINATION,
+        when=facts(F.SOURCE_COMPLETED),
+        unless=facts(F.CONT_SENT),
+        because="the destination ended before it was told to run: the source can have the guest back",
+    ),
+)
+
+ACTIVATING: Table = {
+    (P.ACTIVATING, S.CLAIM_DONE): TAKE_GUEST,
+    (P.ACTIVATING, S.CLAIM_REFUSED): (
+        LATE_CLAIM,
+        Rule(
+            P.FAILED,
+            when=facts(F.SOURCE_ENDED),
+            guest=Guest.HELD,
+            because="the destination may not run it, and the source is gone: it stands paused at the destination",
+        ),
+        *GIVE_BACK,
+        *HELD,
+    ),
+    (P.ACTIVATING, S.RESUME_DESTINATION_DONE): ignored("QEMU took it; the guest has yet to be seen running"),
+    (P.ACTIVATING, S.RESUME_DESTINATION_REFUSED): CONT_REFUSED,
+    (P.ACTIVATING, S.RESUME_DESTINATION_UNKNOWN): CONT_UNKNOWN,
+    (P.ACTIVATING, S.DESTINATION_RUNNING): LET_GO,
+    (P.ACTIVATING, S.DESTINATION_LOST): ASK,
+    (P.ACTIVATING, S.DESTINATION_FAILED): ASK,
+    (P.ACTIVATING, S.ADOPTED): (
+        Rule(P.RESOLVING, C.INSPECT_BOTH, when=facts(F.CONT_SENT), learn=facts(F.CONT_DOUBT)),
+        *ASK,
+    ),
+    (P.ACTIVATING, S.DESTINATION_ENDED): (
+        *NEVER_TOLD,
+        Rule(
+            P.FAILED,
+            guest=Guest.LOST,
+            because="it had its cont and may have run: the source keeps its copy but is not resumed by us",
+        ),
+    ),
+    (P.ACTIVATING, S.DEADLINE): ASK,
+    (P.ACTIVATING, S.CANCEL): ignored("the guest is the destination's already"),
+}
+
+ACTIVATING[P.ACTIVATING, S.CLAIM_UNKNOWN] = ACTIVATING[P.ACTIVATING, S.CLAIM_REFUSED]
+
+MOVED_IF_IT_LIVES: tuple[Rule, ...] = (
+    Rule(
+        P.FAILED,
+        when=facts(F.DESTINATION_ENDED),
+        owner=Owner.DESTINATION,
+        guest=Guest.LOST,
+        because="the guest was moved and ran, and then its new process ended",
+    ),
+    *MOVED,
+)
+
+RELEASING: Table = {
+    (P.RELEASING, S.RELEASE_SOURCE_DONE): MOVED_IF_IT_LIVES,
+    (P.RELEASING, S.RELEASE_SOURCE_REFUSED): MOVED_IF_IT_LIVES,
+    (P.RELEASING, S.SOURCE_ENDED): MOVED_IF_IT_LIVES,
+    (P.RELEASING, S.DEADLINE): MOVED_IF_IT_LIVES,
+    (P.RELEASING, S.ADOPTED): (Rule(do=C.RELEASE_SOURCE),),
+    (P.RELEASING, S.CANCEL): ignored("the guest runs on the destination already"),
+}

@@ -1,0 +1,99 @@
+"""Post-copy: the guest runs on the destination while its memory follows, and the link may have to be mended."""
+
+from __future__ import annotations
+
+from .rules import ASK, LATE_CLAIM, LET_GO, LOST_IN_POSTCOPY, Rule, Table, facts, ignored, only_when
+from .signals import Command, Signal
+from .states import Fact, Guest, Phase
+
+C, F, P, S = Command, Fact, Phase, Signal
+
+LET_GO_IF_SEEN: tuple[Rule, ...] = (
+    *only_when(LET_GO, F.SOURCE_COMPLETED, F.DESTINATION_COMPLETED, F.DESTINATION_RAN),
+    *only_when(LET_GO, F.SOURCE_COMPLETED, F.DESTINATION_COMPLETED, F.PAUSED_BEFORE),
+)
+"""The source is let go when it said completed and the destination said completed *and* runs."""
+
+MENDED: tuple[Rule, ...] = (Rule(P.RECOVERING, C.PAUSE_POSTCOPY, because="both sides are to give the old link up"),)
+
+SOURCE_GONE_IN_POSTCOPY: tuple[Rule, ...] = (
+    Rule(when=facts(F.SOURCE_COMPLETED), because="it had sent everything"),
+    *LOST_IN_POSTCOPY,
+)
+
+POSTCOPY: Table = {
+    (P.POSTCOPY, S.DESTINATION_POSTCOPY): (
+        Rule(when=facts(F.CLAIMED), because="known already"),
+        Rule(do=C.CLAIM),
+    ),
+    (P.POSTCOPY, S.CLAIM_DONE): (
+        LATE_CLAIM,
+        Rule(rest=True, when=facts(F.PAUSED_BEFORE), because="it stood paused and stays so"),
+        Rule(do=C.RESUME_DESTINATION),
+    ),
+    (P.POSTCOPY, S.CLAIM_REFUSED): (
+        LATE_CLAIM,
+        Rule(P.FAILED, guest=Guest.HELD, because="the destination may not run it, and in post-copy nobody else can"),
+    ),
+    (P.POSTCOPY, S.RESUME_DESTINATION_DONE): ignored("QEMU took it; the guest has yet to be seen running"),
+    (P.POSTCOPY, S.RESUME_DESTINATION_REFUSED): ASK,
+    (P.POSTCOPY, S.RESUME_DESTINATION_UNKNOWN): ASK,
+    (P.POSTCOPY, S.DESTINATION_RUNNING): (
+        *only_when(LET_GO, F.SOURCE_COMPLETED, F.DESTINATION_COMPLETED),
+        Rule(rest=True, learn=facts(F.DESTINATION_RAN)),
+    ),
+    (P.POSTCOPY, S.SOURCE_COMPLETED): (*LET_GO_IF_SEEN, Rule(because="the destination has yet to have everything")),
+    (P.POSTCOPY, S.DESTINATION_COMPLETED): (
+        *LET_GO_IF_SEEN,
+        Rule(because="the source has yet to say so, or it to run"),
+    ),
+    (P.POSTCOPY, S.SOURCE_POSTCOPY_PAUSED): MENDED,
+    (P.POSTCOPY, S.DESTINATION_POSTCOPY_PAUSED): MENDED,
+    (P.POSTCOPY, S.STALLED): MENDED,
+    (P.POSTCOPY, S.SOURCE_ENDED): SOURCE_GONE_IN_POSTCOPY,
+    (P.POSTCOPY, S.DESTINATION_ENDED): LOST_IN_POSTCOPY,
+    (P.POSTCOPY, S.DESTINATION_FAILED): LOST_IN_POSTCOPY,
+    (P.POSTCOPY, S.SOURCE_LOST): ASK,
+    (P.POSTCOPY, S.DESTINATION_LOST): ASK,
+    (P.POSTCOPY, S.ADOPTED): ASK,
+    (P.POSTCOPY, S.DEADLINE): ASK,
+    (P.POSTCOPY, S.CANCEL): ignored("the source can never run the guest again"),
+}
+POSTCOPY[P.POSTCOPY, S.CLAIM_UNKNOWN] = POSTCOPY[P.POSTCOPY, S.CLAIM_REFUSED]
+
+LISTEN_AGAIN = (Rule(do=C.LISTEN_AGAIN),)
+WAIT_AND_TRY_AGAIN = ignored("it is tried again from the start when the wait is over")
+
+RECOVERING: Table = {
+    # Whatever was paused already says no: that is as good.
+    (P.RECOVERING, S.PAUSE_POSTCOPY_DONE): LISTEN_AGAIN,
+    (P.RECOVERING, S.PAUSE_POSTCOPY_REFUSED): LISTEN_AGAIN,
+    (P.RECOVERING, S.PAUSE_POSTCOPY_UNKNOWN): LISTEN_AGAIN,
+    (P.RECOVERING, S.LISTEN_AGAIN_DONE): (Rule(do=C.SEND_AGAIN),),
+    (P.RECOVERING, S.LISTEN_AGAIN_REFUSED): WAIT_AND_TRY_AGAIN,
+    (P.RECOVERING, S.LISTEN_AGAIN_UNKNOWN): WAIT_AND_TRY_AGAIN,
+    (P.RECOVERING, S.SEND_AGAIN_DONE): ignored("the source's status tells"),
+    (P.RECOVERING, S.SEND_AGAIN_REFUSED): WAIT_AND_TRY_AGAIN,
+    (P.RECOVERING, S.SEND_AGAIN_UNKNOWN): WAIT_AND_TRY_AGAIN,
+    (P.RECOVERING, S.SOURCE_POSTCOPY): (Rule(P.POSTCOPY, because="the link is mended"),),
+    (P.RECOVERING, S.DEADLINE): (Rule(do=C.PAUSE_POSTCOPY, because="once more, from the start"),),
+    (P.RECOVERING, S.DESTINATION_RUNNING): (Rule(learn=facts(F.DESTINATION_RAN)),),
+    (P.RECOVERING, S.SOURCE_COMPLETED): (*LET_GO_IF_SEEN, Rule(P.POSTCOPY)),
+    (P.RECOVERING, S.DESTINATION_COMPLETED): (
+        *LET_GO_IF_SEEN,
+        Rule(because="the source has yet to say so, or it to run"),
+    ),
+    (P.RECOVERING, S.SOURCE_ENDED): SOURCE_GONE_IN_POSTCOPY,
+    (P.RECOVERING, S.DESTINATION_ENDED): LOST_IN_POSTCOPY,
+    (P.RECOVERING, S.DESTINATION_FAILED): LOST_IN_POSTCOPY,
+    (P.RECOVERING, S.SOURCE_LOST): ASK,
+    (P.RECOVERING, S.DESTINATION_LOST): ASK,
+    (P.RECOVERING, S.ADOPTED): ASK,
+    (P.RECOVERING, S.CANCEL): (
+        Rule(
+            P.FAILED,
+            guest=Guest.UNCONFIRMED,
+            because="recovering was given up; both processes stand, and each holds a part of the guest's memory",
+        ),
+    ),
+}
