@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from .machine import Decided, Event, Happened, Inspected, Learnt, Machine, Marked, Order, Sampled
-from .policy import Objectives, Policy
+from .policy import Abilities, Objectives, Policy
 from .protocol import DEFAULT_WAITS, SECOND_NS, Waits, is_settled, reopened
 from .resolve import DestinationClass, SourceClass
 from .signals import Command, Outcome, Signal, answer
@@ -169,7 +169,11 @@ def _event(line: Line) -> Event | Decided | None:
         case "mark":
             return Marked(Mark(line["mark"]), float(line["at_s"]))
         case "learnt":
-            return Learnt(line["facts"], paused_before=bool(line["paused_before"]), note=line["note"])
+            can = line.get("abilities")
+            abilities = can and Abilities(
+                capabilities=frozenset(can["capabilities"]), parameters=frozenset(can["parameters"])
+            )
+            return Learnt(line["facts"], abilities, paused_before=bool(line["paused_before"]), note=line["note"])
         case "inspected":
             return Inspected(SourceClass(line["source"]), DestinationClass(line["destination"]))
         case "decision":

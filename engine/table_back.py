@@ -15,6 +15,7 @@ from .rules import (
     IN_POSTCOPY,
     LET_GO,
     LOST_WITH_SOURCE,
+    RUNS_AGAIN,
     SETBACK,
     STANDS,
     Rule,
@@ -102,6 +103,7 @@ CANCELLING: Table = {
     ),
     (P.CANCELLING, S.RESTORE_SOURCE_DONE): BACKED_OUT,
     (P.CANCELLING, S.RESTORE_SOURCE_REFUSED): (
+        *LOST_WITH_SOURCE,
         Rule(
             P.CANCELLED,
             when=facts(F.CANCEL_WANTED),
@@ -113,7 +115,7 @@ CANCELLING: Table = {
     ),
     (P.CANCELLING, S.RESTORE_SOURCE_UNKNOWN): (Rule(P.FAILED, guest=Guest.UNCONFIRMED),),
     (P.CANCELLING, S.RESUME_SOURCE_DONE): BACKED_OUT,
-    (P.CANCELLING, S.RESUME_SOURCE_REFUSED): (Rule(P.FAILED, guest=Guest.HELD),),
+    (P.CANCELLING, S.RESUME_SOURCE_REFUSED): (*LOST_WITH_SOURCE, Rule(P.FAILED, guest=Guest.HELD)),
     (P.CANCELLING, S.RESUME_SOURCE_UNKNOWN): (Rule(P.FAILED, guest=Guest.UNCONFIRMED),),
     (P.CANCELLING, S.DEADLINE): (
         Rule(P.FAILED, when=facts(F.DISCARDING), guest=Guest.UNCONFIRMED),
@@ -132,6 +134,10 @@ SETBACK_SEEN: tuple[Rule, ...] = (
         learn=facts(F.SETBACK),
         because="it ran again: the destination's copy is old",
     ),
+    Rule(when=facts(F.CONTINUED), because="the inspection under way shows what follows from it"),
+)
+SOURCE_SAID: tuple[Rule, ...] = (
+    *SETBACK_SEEN,
     Rule(because="the inspection under way shows what follows from it"),
 )
 
@@ -141,9 +147,9 @@ RESOLVING: Table = {
         Rule(when=facts(F.CONTINUED), because="the inspection under way shows what follows from it"),
         *STANDS,
     ),
-    (P.RESOLVING, S.SOURCE_RUNNING): SETBACK_SEEN,
-    (P.RESOLVING, S.SOURCE_FAILED): SETBACK_SEEN,
-    (P.RESOLVING, S.SOURCE_CANCELLED): SETBACK_SEEN,
+    (P.RESOLVING, S.SOURCE_RUNNING): (*SETBACK_SEEN, *RUNS_AGAIN),
+    (P.RESOLVING, S.SOURCE_FAILED): SOURCE_SAID,
+    (P.RESOLVING, S.SOURCE_CANCELLED): SOURCE_SAID,
     (P.RESOLVING, S.VERDICT_SOURCE): (
         *only_when(SETBACK, F.CONTINUED),
         Rule(P.CANCELLING, C.DISCARD_DESTINATION, owner=Owner.SOURCE),

@@ -53,6 +53,12 @@ DEVICE_IN_LIMBO: tuple[Rule, ...] = (
 
 HANDOVER: Table = {
     (P.HANDOVER, S.SOURCE_DEVICE): DEVICE_IN_LIMBO,
+    (P.HANDOVER, S.SOURCE_PRE_SWITCHOVER): (
+        Rule(
+            do=C.CONTINUE,
+            because="it stands there and was not told to go on, or is about to: being told twice does no harm",
+        ),
+    ),
     (P.HANDOVER, S.SOURCE_POSTCOPY): (
         Rule(when=facts(F.BROKEN), because="it is being broken: what is left then decides"),
         *IN_POSTCOPY,

@@ -1,0 +1,71 @@
+"""What is written of a migration: the log's lines for what the machine takes, orders and decides.
+
+The counterpart of `replay`, which reads them. Numbers, clocks and everything that only a driver knows
+(the header, QEMU's own events, processes) are added where the log is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from .machine import Event, Happened, Inspected, Learnt, Machine, Marked, Order, Sampled, Taken, Tune
+
+Record = tuple[str, dict[str, Any]]
+"""The kind of a line, and its fields."""
+
+
+def of_event(event: Event) -> Record | None:
+    """The line of an event; ``None`` for a signal, which is written as taken, with those that the machine raised."""
+    match event:
+        case Happened():
+            return None
+        case Sampled(statistics):
+            return "sample", asdict(statistics)
+        case Marked(mark, wall_s):
+            return "mark", {"mark": mark.value, "at_s": wall_s}
+        case Inspected(source, destination):
+            return "inspected", {"source": source.value, "destination": destination.value}
+        case Learnt():
+            can = event.abilities
+            return "learnt", {
+                "facts": dict(event.facts),
+                "note": event.note,
+                "paused_before": event.paused_before,
+                "abilities": can and {"capabilities": sorted(can.capabilities), "parameters": sorted(can.parameters)},
+            }
+
+
+def of_taken(taken: Taken) -> Iterator[Record]:
+    """The lines of a signal that was taken: itself, and where it led if the phase or the owner changed."""
+    before, after = taken.before, taken.step.state
+    yield "signal", {"signal": taken.signal.value, "phase": before.phase.value, "detail": taken.detail}
+    if taken.moved:
+        yield (
+            "step",
+            {
+                "phase": after.phase.value,
+                "owner": after.owner.value,
+                "facts": sorted(fact.name for fact in after.facts),
+                "because": taken.step.rule.because,
+            },
+        )
+
+
+def of_order(order: Order | Tune, machine: Machine) -> Iterator[Record]:
+    """The lines of what is about to be carried out."""
+    if isinstance(order, Order):
+        phase, owner = machine.phase.value, machine.owner.value
+        yield "command", {"command": order.command.value, "phase": phase, "owner": owner}
+    steering = order.setup if isinstance(order, Order) else order.steering
+    if steering is not None:
+        yield (
+            "decision",
+            {
+                "asked": steering.asked.value,
+                "because": steering.decision.because,
+                "changes": steering.changes,
+                "clamped": list(steering.clamped),
+            },
+        )
