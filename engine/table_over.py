@@ -53,6 +53,11 @@ DEVICE_IN_LIMBO: tuple[Rule, ...] = (
 
 HANDOVER: Table = {
     (P.HANDOVER, S.SOURCE_DEVICE): DEVICE_IN_LIMBO,
+    (P.HANDOVER, S.DESTINATION_POSTCOPY): (
+        Rule(when=facts(F.BROKEN), because="it is being broken: what is left then decides"),
+        *only_when(IN_POSTCOPY, F.POSTCOPY),
+        Rule(because="the source has yet to say that it is out"),
+    ),
     (P.HANDOVER, S.SOURCE_PRE_SWITCHOVER): (
         Rule(
             do=C.CONTINUE,
