@@ -354,6 +354,8 @@ class Machine:
         """Keep the first bad news that changed the course: that is why it ended as it did."""
         if not changed and signal is not Signal.DEADLINE:
             return  # it was noted, and others decided
+        if changed and taken.state.phase is Phase.COMPLETED and taken.rule.because:
+            self._notes.append(taken.rule.because)
         if taken.state.phase is Phase.COMPLETED or signal is Signal.VERDICT_GOES_ON:
             self._why = ""  # whatever went wrong on the way was overcome
         elif signal is Signal.CANCEL:

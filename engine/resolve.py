@@ -161,7 +161,8 @@ VERDICTS: dict[Intent, Verdicts] = {
     Intent.BEFORE: _table(
         HOLD,
         _row(SC.HOLDING, SOURCE),
-        _row(SC.MOVING, SOURCE, loading=GOES_ON, ready=GOES_ON),
+        # In pre-switchover it would stand for ever: a dead destination does not wake it.
+        _row(SC.MOVING, S.VERDICT_CALL_OFF, loading=GOES_ON, ready=GOES_ON),
         IN_POSTCOPY,
         # It pauses before the switchover and was never told to go on: whoever continued it, it is out now.
         OUT,
@@ -244,8 +245,11 @@ def learn(state: State, source: SourceClass, destination: DestinationClass) -> S
     """What an inspection teaches, whatever its verdict; to be taken before the verdict's step."""
     if state.phase.is_end:
         return state
+    known = state.facts
     taught = {FACT_OF_CLASS[found] for found in (source, destination) if found in FACT_OF_CLASS}
-    return replace(state, facts=state.facts | taught)
+    if source is SC.HOLDING and Fact.CONTINUED in known and Fact.CONT_SENT not in known:
+        taught.add(Fact.SETBACK)
+    return replace(state, facts=known | taught)
 
 
 ALL_PAIRS = tuple(product(SourceClass, DestinationClass))

@@ -140,6 +140,8 @@ class Signal(enum.Enum):
     # what an inspection of both sides showed (resolve.py turns two classes into one of these)
     VERDICT_SOURCE = "verdict-source"
     """The guest is the source's; the destination may be discarded."""
+    VERDICT_CALL_OFF = "verdict-call-off"
+    """The migration is still under way and cannot succeed; ``migrate-continue`` was never sent."""
     VERDICT_GOES_ON = "verdict-goes-on"
     """The migration is still under way."""
     VERDICT_POSTCOPY = "verdict-postcopy"

@@ -16,7 +16,6 @@ from .rules import (
     LET_GO,
     LOST_WITH_SOURCE,
     RUNS_AGAIN,
-    SETBACK,
     STANDS,
     Rule,
     Table,
@@ -66,6 +65,15 @@ CANCELLING: Table = {
     (P.CANCELLING, S.SOURCE_DEVICE): (
         Rule(when=facts(F.DISCARDING), because="the destination is being ended; the source will fail and run"),
         Rule(P.HANDOVER, owner=Owner.LIMBO, learn=facts(F.CONTINUED), because="the cancel came too late"),
+    ),
+    (P.CANCELLING, S.SOURCE_PRE_SWITCHOVER): (
+        Rule(
+            do=C.CANCEL_MIGRATION,
+            when=facts(F.DISCARDING, F.MIGRATE_SENT),
+            unless=facts(F.CONTINUED),
+            because="a dead destination does not wake a source that stands there",
+        ),
+        Rule(because="it has been told to give up"),
     ),
     (P.CANCELLING, S.SOURCE_LOST): ASK_UNLESS_DISCARDING,
     (P.CANCELLING, S.SOURCE_POSTCOPY): (
@@ -150,9 +158,9 @@ RESOLVING: Table = {
     (P.RESOLVING, S.SOURCE_RUNNING): (*SETBACK_SEEN, *RUNS_AGAIN),
     (P.RESOLVING, S.SOURCE_FAILED): SOURCE_SAID,
     (P.RESOLVING, S.SOURCE_CANCELLED): SOURCE_SAID,
-    (P.RESOLVING, S.VERDICT_SOURCE): (
-        *only_when(SETBACK, F.CONTINUED),
-        Rule(P.CANCELLING, C.DISCARD_DESTINATION, owner=Owner.SOURCE),
+    (P.RESOLVING, S.VERDICT_SOURCE): (Rule(P.CANCELLING, C.DISCARD_DESTINATION, owner=Owner.SOURCE),),
+    (P.RESOLVING, S.VERDICT_CALL_OFF): (
+        Rule(P.CANCELLING, C.CANCEL_MIGRATION, owner=Owner.SOURCE, forget=facts(F.DISCARDING)),
     ),
     (P.RESOLVING, S.VERDICT_GOES_ON): (
         Rule(

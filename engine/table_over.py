@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .rules import (
     ACTIVATE,
     ASK,
@@ -224,7 +226,10 @@ RELEASING: Table = {
     (P.RELEASING, S.RELEASE_SOURCE_DONE): MOVED_IF_IT_LIVES,
     (P.RELEASING, S.RELEASE_SOURCE_REFUSED): MOVED_IF_IT_LIVES,
     (P.RELEASING, S.SOURCE_ENDED): MOVED_IF_IT_LIVES,
-    (P.RELEASING, S.DEADLINE): MOVED_IF_IT_LIVES,
+    (P.RELEASING, S.DEADLINE): tuple(
+        replace(rule, because=rule.because or "the source process is still there: it could not be ended in time")
+        for rule in MOVED_IF_IT_LIVES
+    ),
     (P.RELEASING, S.ADOPTED): (Rule(do=C.RELEASE_SOURCE),),
     (P.RELEASING, S.CANCEL): ignored("the guest runs on the destination already"),
 }
