@@ -194,7 +194,8 @@ VERDICTS: dict[Intent, Verdicts] = {
         # Somebody else resumed it.
         _row(SC.HOLDING, SOURCE, running=HOLD),
         OUT,
-        {(s, d): v for (_, d), v in OUT.items() for s in (SC.UNREACHABLE, SC.UNCLEAR)},
+        # One found moving was looked at before it said so.
+        {(s, d): v for (_, d), v in OUT.items() for s in (SC.MOVING, SC.UNREACHABLE, SC.UNCLEAR)},
         {(s, d): LOST if d is DC.ENDED else v for (_, d), v in OUT.items() for s in (SC.ENDED, SC.GONE)},
     ),
     Intent.TOLD: _table(

@@ -128,6 +128,7 @@ class Fact(enum.Enum):
     CANCEL_WANTED = "the user called the migration off in time"
     MIGRATE_SENT = "migrate was sent"
     CONTINUED = "migrate-continue was sent"
+    RETOLD = "migrate-continue was sent once more"
     CONT_SENT = "cont was sent to the destination"
     DISCARDING = "the destination is being discarded, or was"
     BROKEN = "the destination is being killed, or the stream cut, to end a handover that hung"

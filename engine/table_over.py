@@ -63,6 +63,7 @@ HANDOVER: Table = {
     (P.HANDOVER, S.SOURCE_PRE_SWITCHOVER): (
         Rule(
             do=C.CONTINUE,
+            learn=facts(F.RETOLD),
             because="it stands there and was not told to go on, or is about to: being told twice does no harm",
         ),
     ),
@@ -72,7 +73,10 @@ HANDOVER: Table = {
     ),
     (P.HANDOVER, S.ADOPTED): ASK,
     (P.HANDOVER, S.CONTINUE_DONE): ignored("QEMU took it; its status tells the rest"),
-    (P.HANDOVER, S.CONTINUE_REFUSED): ASK,
+    (P.HANDOVER, S.CONTINUE_REFUSED): (
+        Rule(when=facts(F.RETOLD), because="it had taken the first one: its status tells"),
+        *ASK,
+    ),
     (P.HANDOVER, S.CONTINUE_UNKNOWN): ASK,
     (P.HANDOVER, S.SOURCE_COMPLETED): (
         *only_when(GONE_IN_POSTCOPY, F.DESTINATION_ENDED),

@@ -103,7 +103,7 @@ def test_a_source_in_limbo_and_out_of_sight_is_held() -> None:
     assert verdict(SC.UNREACHABLE, DC.READY, frozenset({Fact.CONTINUED})) is S.VERDICT_HOLD
 
 
-@pytest.mark.parametrize("source", [SC.UNREACHABLE, SC.UNCLEAR, SC.ENDED, SC.GONE])
+@pytest.mark.parametrize("source", [SC.MOVING, SC.UNREACHABLE, SC.UNCLEAR, SC.ENDED, SC.GONE])
 def test_once_completed_a_source_out_of_sight_counts_as_completed(source: SourceClass) -> None:
     """It could only come back from there by a cont of ours."""
     facts = frozenset({Fact.CONTINUED, Fact.SOURCE_COMPLETED})

@@ -1,0 +1,66 @@
+"""The ways back, and out of not knowing."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.walking import TO_HANDOVER, TO_PRECOPY, TO_SWITCHOVER, walk
+from whimbrel.engine.protocol import reopened
+from whimbrel.engine.signals import Command, Signal
+from whimbrel.engine.states import Fact, Guest, Owner, Phase
+
+C, F, P, S = Command, Fact, Phase, Signal
+
+
+def test_a_migration_that_cannot_succeed_is_called_off_before_its_destination_is_ended() -> None:
+    """In pre-switchover a source does not notice that its destination died: it would stand for ever."""
+    state, sent = walk((*TO_SWITCHOVER, S.SOURCE_LOST, S.VERDICT_CALL_OFF))
+    assert sent[-1] is C.CANCEL_MIGRATION
+    assert walk((S.SOURCE_CANCELLED,), state)[1] == [C.DISCARD_DESTINATION]
+
+
+def test_a_source_that_comes_back_standing_there_is_woken() -> None:
+    unseen = (*TO_SWITCHOVER, S.SOURCE_LOST, S.VERDICT_SOURCE, S.DISCARD_DESTINATION_DONE)
+    state, sent = walk((*unseen, S.SOURCE_PRE_SWITCHOVER))
+    assert sent[-2:] == [C.RESTORE_SOURCE, C.CANCEL_MIGRATION]
+    assert walk((S.SOURCE_CANCELLED, S.RESTORE_SOURCE_DONE), state)[0].phase is P.FAILED
+
+
+def test_an_end_that_settled_nothing_is_reopened_without_what_was_tried() -> None:
+    unseen = (*TO_SWITCHOVER, S.SOURCE_LOST, S.VERDICT_SOURCE, S.DISCARD_DESTINATION_DONE, S.RESTORE_SOURCE_REFUSED)
+    end, _ = walk(unseen)
+    assert (end.phase, end.owner, end.guest) == (P.FAILED, Owner.SOURCE, Guest.UNCONFIRMED)
+    again = reopened(end)
+    assert (again.phase, again.guest, F.DISCARDING in again.facts) == (P.RESOLVING, None, False)
+    state, sent = walk((S.ADOPTED, S.VERDICT_CALL_OFF, S.SOURCE_CANCELLED, S.DISCARD_DESTINATION_DONE), again)
+    assert sent == [C.INSPECT_BOTH, C.CANCEL_MIGRATION, C.DISCARD_DESTINATION, C.RESTORE_SOURCE]
+    assert walk((S.RESTORE_SOURCE_DONE,), state)[0].guest is Guest.RUNNING
+
+
+def test_a_new_manager_goes_on_backing_out_where_it_was() -> None:
+    cancelled = (*TO_PRECOPY, S.CANCEL)
+    assert walk((*cancelled, S.ADOPTED))[1][-1] is C.CANCEL_MIGRATION
+    assert walk((*cancelled, S.SOURCE_CANCELLED, S.ADOPTED))[1][-1] is C.DISCARD_DESTINATION
+    assert walk((*cancelled, S.CANCEL_MIGRATION_UNKNOWN, S.ADOPTED))[1][-2:] == [C.INSPECT_BOTH, C.INSPECT_BOTH]
+
+
+@pytest.mark.parametrize("answer", [S.RESTORE_SOURCE_REFUSED, S.RESUME_SOURCE_REFUSED])
+def test_a_source_found_dead_while_it_was_put_right_is_lost(answer: Signal) -> None:
+    before = (S.SOURCE_FAILED, S.DISCARD_DESTINATION_DONE, S.SOURCE_ENDED, answer)
+    state, _ = walk((*TO_HANDOVER, *before))
+    assert (state.phase, state.owner, state.guest) == (P.FAILED, Owner.SOURCE, Guest.LOST)
+
+
+def test_a_guest_that_was_stopped_or_resumed_while_both_were_asked() -> None:
+    asked = (*TO_PRECOPY, S.SOURCE_LOST)
+    stopped, _ = walk((*asked, S.SOURCE_PAUSED))
+    assert F.PAUSED_BEFORE in stopped.facts
+    assert F.PAUSED_BEFORE not in walk((S.SOURCE_RUNNING,), stopped)[0].facts
+    in_limbo, _ = walk((*TO_HANDOVER, S.SOURCE_LOST, S.SOURCE_PAUSED))
+    assert F.PAUSED_BEFORE not in in_limbo.facts
+
+
+def test_a_source_seen_running_after_the_destination_was_told_to_run_is_no_setback() -> None:
+    """It says nothing of the handover: somebody resumed it beside the destination."""
+    told = (S.SOURCE_COMPLETED, S.DESTINATION_COMPLETED, S.CLAIM_DONE, S.RESUME_DESTINATION_UNKNOWN, S.SOURCE_RUNNING)
+    assert F.SETBACK not in walk((*TO_HANDOVER, *told))[0].facts

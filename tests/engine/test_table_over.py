@@ -1,0 +1,91 @@
+"""Stages 4 and 5: the token in limbo, the claim, the resumption, the release."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.walking import TO_ACTIVATING, TO_HANDOVER, TO_RELEASING, TO_SWITCHOVER, walk
+from whimbrel.engine.signals import Command, Signal
+from whimbrel.engine.states import Fact, Guest, Owner, Phase
+
+C, F, P, S = Command, Fact, Phase, Signal
+
+
+@pytest.mark.parametrize("no", [S.CLAIM_REFUSED, S.CLAIM_UNKNOWN])
+def test_a_veto_gives_the_guest_back_with_its_lock(no: Signal) -> None:
+    state, sent = walk((*TO_ACTIVATING, no, S.DISCARD_DESTINATION_DONE, S.RECLAIM_DONE, S.RESUME_SOURCE_DONE))
+    assert sent[-3:] == [C.DISCARD_DESTINATION, C.RECLAIM, C.RESUME_SOURCE]
+    assert (state.phase, state.owner, state.guest) == (P.FAILED, Owner.SOURCE, Guest.RUNNING)
+
+
+@pytest.mark.parametrize("no", [S.RECLAIM_REFUSED, S.RECLAIM_UNKNOWN])
+def test_without_its_lock_the_source_stays_stopped(no: Signal) -> None:
+    state, sent = walk((*TO_ACTIVATING, S.CLAIM_REFUSED, S.DISCARD_DESTINATION_DONE, no))
+    assert (sent[-1], state.phase, state.guest) == (C.RECLAIM, P.FAILED, Guest.HELD)
+
+
+def test_a_veto_over_a_source_that_ended_leaves_the_guest_paused_where_it_is() -> None:
+    state, sent = walk((*TO_HANDOVER, S.SOURCE_ENDED, S.DESTINATION_COMPLETED, S.CLAIM_REFUSED))
+    assert (state.owner, state.guest, sent[-1]) == (Owner.DESTINATION, Guest.HELD, C.CLAIM)
+
+
+@pytest.mark.parametrize("late", [S.CLAIM_DONE, S.CLAIM_REFUSED, S.CLAIM_UNKNOWN])
+def test_a_late_answer_to_an_earlier_claim_changes_nothing(late: Signal) -> None:
+    told, _ = walk((*TO_ACTIVATING, S.CLAIM_DONE))
+    assert walk((late,), told) == (told, [])
+
+
+def test_a_cont_that_was_refused_was_not_sent() -> None:
+    """A lock of the destination's disks, say: the guest did not run there, and the source can have it back."""
+    refused, _ = walk((*TO_ACTIVATING, S.CLAIM_DONE, S.RESUME_DESTINATION_REFUSED))
+    assert F.CONT_SENT not in refused.facts
+    back = (S.VERDICT_ACTIVATE, S.DISCARD_DESTINATION_DONE, S.RECLAIM_DONE, S.RESUME_SOURCE_DONE)
+    state, sent = walk(back, refused)
+    assert sent == [C.DISCARD_DESTINATION, C.RECLAIM, C.RESUME_SOURCE]
+    assert (state.owner, state.guest) == (Owner.SOURCE, Guest.RUNNING)
+
+
+def test_one_that_was_refused_after_one_in_doubt_may_have_been() -> None:
+    doubt = (*TO_ACTIVATING, S.CLAIM_DONE, S.RESUME_DESTINATION_UNKNOWN, S.VERDICT_ACTIVATE)
+    state, sent = walk((*doubt, S.RESUME_DESTINATION_REFUSED, S.VERDICT_ACTIVATE))
+    assert sent.count(C.RESUME_DESTINATION) == 2
+    assert (state.phase, state.owner, state.guest) == (P.FAILED, Owner.DESTINATION, Guest.HELD)
+
+
+@pytest.mark.parametrize(
+    ("answers", "guest"),
+    [((), Guest.RUNNING), ((S.CLAIM_DONE,), Guest.LOST)],
+    ids=["before its cont", "after its cont"],
+)
+def test_a_destination_that_ends(answers: tuple[Signal, ...], guest: Guest) -> None:
+    ended = (*TO_ACTIVATING, *answers, S.DESTINATION_ENDED)
+    state, _ = walk((*ended, S.DISCARD_DESTINATION_DONE, S.RECLAIM_DONE, S.RESUME_SOURCE_DONE))
+    assert (state.phase, state.guest) == (P.FAILED, guest)
+
+
+def test_both_that_end_before_its_cont() -> None:
+    state, _ = walk((*TO_HANDOVER, S.SOURCE_ENDED, S.DESTINATION_COMPLETED, S.DESTINATION_ENDED))
+    assert (state.phase, state.guest) == (P.FAILED, Guest.LOST)
+
+
+def test_a_source_that_still_stands_before_the_switchover_is_told_again() -> None:
+    """``migrate-continue`` was announced, and lost with its connection or its manager."""
+    lost = (*TO_SWITCHOVER, S.QUIESCE_DONE, S.CONTINUE_UNKNOWN, S.VERDICT_GOES_ON)
+    state, sent = walk((*lost, S.SOURCE_PRE_SWITCHOVER))
+    assert (state.phase, sent[-2:]) == (P.HANDOVER, [C.INSPECT_BOTH, C.CONTINUE])
+    assert walk((S.CONTINUE_REFUSED,), state)[1] == [], "it was on its way already: its status tells"
+
+
+@pytest.mark.parametrize(
+    ("before", "then"),
+    [(TO_HANDOVER, C.INSPECT_BOTH), (TO_ACTIVATING, C.INSPECT_BOTH), (TO_RELEASING, C.RELEASE_SOURCE)],
+)
+def test_a_new_manager(before: tuple[Signal, ...], then: Command) -> None:
+    assert walk((*before, S.ADOPTED))[1][-1] is then
+
+
+def test_a_new_manager_does_not_know_whether_cont_was_taken() -> None:
+    state, _ = walk((*TO_ACTIVATING, S.CLAIM_DONE, S.ADOPTED))
+    assert F.CONT_DOUBT in state.facts
+    state, _ = walk((*TO_ACTIVATING, S.ADOPTED))
+    assert F.CONT_DOUBT not in state.facts
