@@ -111,8 +111,8 @@ def judge_source(source: SideFacts, accept_memory_loss: bool = False) -> Iterabl
 
 _STATE_ADVICE = {
     "inmigrate": "it is itself the destination of a migration: give the other QEMU as the source",
-    "postmigrate": "its guest was migrated away, or a migration of its paused guest was called off; if it is the latter,"
-    " cont and then stop make it fit to be moved again",
+    "postmigrate": "its guest was migrated away, or a migration of its paused guest was called off: then"
+    " cont, and stop after it, make it fit to be moved again",
     "finish-migrate": "a migration is under way",
     "shutdown": "its guest has shut down",
     "prelaunch": "its guest was never started: let it run once (cont), or start it where it is to be",
