@@ -66,6 +66,11 @@ def only_when(rules: tuple[Rule, ...], *members: Fact) -> tuple[Rule, ...]:
     return tuple(replace(rule, when=rule.when | frozenset(members)) for rule in rules)
 
 
+def only_unless(rules: tuple[Rule, ...], *members: Fact) -> tuple[Rule, ...]:
+    """The same rules with more that must not be known."""
+    return tuple(replace(rule, unless=rule.unless | frozenset(members)) for rule in rules)
+
+
 BACK_OUT = (Rule(Phase.CANCELLING, Command.DISCARD_DESTINATION),)
 """No migration runs on the source (any more): end the destination, see the source right."""
 

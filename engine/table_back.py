@@ -17,10 +17,12 @@ from .rules import (
     LOST_WITH_SOURCE,
     RUNS_AGAIN,
     STANDS,
+    WENT_ON_BY_ITSELF,
     Rule,
     Table,
     facts,
     ignored,
+    only_unless,
     only_when,
 )
 from .signals import Command, Signal
@@ -149,8 +151,40 @@ SOURCE_SAID: tuple[Rule, ...] = (
     Rule(because="the inspection under way shows what follows from it"),
 )
 
+BREAK_IS_OUT = Rule(
+    when=facts(F.BROKEN),
+    unless=facts(F.CUT),
+    because="the destination is being killed, or the stream cut: when that is over it is looked at again",
+)
+ASK_ANEW: tuple[Rule, ...] = (
+    Rule(do=C.INSPECT_BOTH, when=facts(F.BROKEN), learn=facts(F.CUT), because="whoever was at it before is gone"),
+    Rule(do=C.INSPECT_BOTH, because="whoever asked before is gone"),
+)
+ASK_AFTER_BREAK: tuple[Rule, ...] = (
+    Rule(when=facts(F.CUT), because="known already"),
+    Rule(do=C.INSPECT_BOTH, learn=facts(F.CUT)),
+)
+WENT_ON_MEANWHILE: tuple[Rule, ...] = (
+    Rule(when=facts(F.CONTINUED), unless=facts(F.POSTCOPY_ASKED), because="the device state is going over"),
+    Rule(when=facts(F.CONTINUED), learn=facts(F.POSTCOPY), because="post-copy was asked for: the source is out"),
+    Rule(
+        owner=Owner.LIMBO,
+        when=facts(F.POSTCOPY_ASKED),
+        learn=facts(F.CONTINUED, F.POSTCOPY),
+        because=WENT_ON_BY_ITSELF,
+    ),
+    Rule(owner=Owner.LIMBO, learn=facts(F.CONTINUED), because=WENT_ON_BY_ITSELF),
+)
+
 RESOLVING: Table = {
-    (P.RESOLVING, S.ADOPTED): (Rule(do=C.INSPECT_BOTH, because="whoever asked before is gone"),),
+    (P.RESOLVING, S.ADOPTED): ASK_ANEW,
+    # Its answer says that it does nothing any more: only now what is seen will stay so.
+    (P.RESOLVING, S.BREAK_DONE): ASK_AFTER_BREAK,
+    (P.RESOLVING, S.BREAK_REFUSED): ASK_AFTER_BREAK,
+    (P.RESOLVING, S.SOURCE_DEVICE): WENT_ON_MEANWHILE,
+    (P.RESOLVING, S.SOURCE_POSTCOPY): (
+        Rule(owner=Owner.DESTINATION, learn=facts(F.CONTINUED, F.POSTCOPY), because=WENT_ON_BY_ITSELF),
+    ),
     (P.RESOLVING, S.SOURCE_PAUSED): (
         Rule(when=facts(F.CONTINUED), because="the inspection under way shows what follows from it"),
         *STANDS,
@@ -172,12 +206,14 @@ RESOLVING: Table = {
         Rule(P.HANDOVER, when=facts(F.BROKEN), learn=facts(F.ASKED)),
         # Both may have said completed after they were asked.
         *only_when(ACTIVATE, F.CONTINUED, F.SOURCE_COMPLETED, F.DESTINATION_COMPLETED),
+        *only_unless(only_when(ACTIVATE, F.CONTINUED, F.SOURCE_ENDED, F.DESTINATION_COMPLETED), F.SETBACK),
         Rule(P.HANDOVER, when=facts(F.CONTINUED)),
         *only_when(BACK_OUT_MOVING, F.CANCEL_WANTED),
         *only_when(BACK_OUT_MOVING, F.DESTINATION_ENDED),
         Rule(P.PRECOPY),
     ),
     (P.RESOLVING, S.VERDICT_POSTCOPY): (
+        BREAK_IS_OUT,
         Rule(
             P.FAILED,
             when=facts(F.POSTCOPY, F.RETRIED),
@@ -196,6 +232,7 @@ RESOLVING: Table = {
         *(replace(rule, forget=facts(F.CLAIMED)) for rule in IN_POSTCOPY),
     ),
     (P.RESOLVING, S.VERDICT_ACTIVATE): (
+        BREAK_IS_OUT,
         Rule(
             P.FAILED,
             when=facts(F.RETRIED, F.CONT_SENT),
@@ -220,7 +257,7 @@ RESOLVING: Table = {
         ),
         *ACTIVATE,
     ),
-    (P.RESOLVING, S.VERDICT_DESTINATION_RUNS): LET_GO,
+    (P.RESOLVING, S.VERDICT_DESTINATION_RUNS): (BREAK_IS_OUT, *LET_GO),
     (P.RESOLVING, S.VERDICT_HAND_BACK): (
         Rule(
             P.FAILED,
@@ -230,7 +267,7 @@ RESOLVING: Table = {
         ),
         Rule(P.CANCELLING, C.DISCARD_DESTINATION, learn=facts(F.SOURCE_COMPLETED)),
     ),
-    (P.RESOLVING, S.VERDICT_HOLD): HELD,
+    (P.RESOLVING, S.VERDICT_HOLD): (BREAK_IS_OUT, *HELD),
     (P.RESOLVING, S.VERDICT_LOST): (
         *GONE_IN_POSTCOPY,
         Rule(P.FAILED, when=facts(F.CONT_SENT), guest=Guest.LOST),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .rules import ASK, LATE_CLAIM, LET_GO, LOST_IN_POSTCOPY, Rule, Table, facts, ignored, only_when
+from dataclasses import replace
+
+from .rules import ASK, LATE_CLAIM, LET_GO, LOST_IN_POSTCOPY, MOVED, Rule, Table, facts, ignored, only_when
 from .signals import Command, Signal
 from .states import Fact, Guest, Phase
 
@@ -64,6 +66,14 @@ POSTCOPY[P.POSTCOPY, S.CLAIM_UNKNOWN] = POSTCOPY[P.POSTCOPY, S.CLAIM_REFUSED]
 LISTEN_AGAIN = (Rule(do=C.LISTEN_AGAIN),)
 WAIT_AND_TRY_AGAIN = ignored("it is tried again from the start when the wait is over")
 
+HAS_EVERYTHING: tuple[Rule, ...] = tuple(
+    replace(rule, because="the destination has everything; the source could not be told so, and is left as it stands")
+    for rule in (
+        *only_when(MOVED[:1], F.DESTINATION_COMPLETED),
+        *only_when(MOVED[1:], F.DESTINATION_COMPLETED, F.DESTINATION_RAN),
+    )
+)
+
 RECOVERING: Table = {
     # Whatever was paused already says no: that is as good.
     (P.RECOVERING, S.PAUSE_POSTCOPY_DONE): LISTEN_AGAIN,
@@ -76,7 +86,11 @@ RECOVERING: Table = {
     (P.RECOVERING, S.SEND_AGAIN_REFUSED): WAIT_AND_TRY_AGAIN,
     (P.RECOVERING, S.SEND_AGAIN_UNKNOWN): WAIT_AND_TRY_AGAIN,
     (P.RECOVERING, S.SOURCE_POSTCOPY): (Rule(P.POSTCOPY, because="the link is mended"),),
-    (P.RECOVERING, S.DEADLINE): (Rule(do=C.PAUSE_POSTCOPY, because="once more, from the start"),),
+    (P.RECOVERING, S.DEADLINE): (
+        *HAS_EVERYTHING,
+        *only_when(ASK, F.DESTINATION_COMPLETED),
+        Rule(do=C.PAUSE_POSTCOPY, because="once more, from the start"),
+    ),
     (P.RECOVERING, S.DESTINATION_RUNNING): (Rule(learn=facts(F.DESTINATION_RAN)),),
     (P.RECOVERING, S.SOURCE_COMPLETED): (*LET_GO_IF_SEEN, Rule(P.POSTCOPY)),
     (P.RECOVERING, S.DESTINATION_COMPLETED): (

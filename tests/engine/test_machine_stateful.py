@@ -210,7 +210,7 @@ class Migration(RuleBasedStateMachine):
             assert Fact.POSTCOPY not in self.machine.state.facts
         if command in (Command.RESUME_SOURCE, Command.RESTORE_SOURCE):
             assert Command.DISCARD_DESTINATION in before
-        if command in (Command.MIGRATE, Command.CONTINUE):
+        if command is Command.MIGRATE:
             assert command not in before
         if command is Command.RELEASE_SOURCE:
             assert self.machine.owner is Owner.DESTINATION
