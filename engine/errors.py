@@ -7,6 +7,8 @@
      +-- OutcomeUnknown           the connection went, or the deadline passed, with the command in flight
      +-- PreparationFailed        the destination could not be made ready; the source was not touched
      +-- PreflightFailed          the inspection found what forbids the migration: carries every finding
+     +-- HookRefused              a hook of the caller's said no, hung or failed (`whimbrel.qmp_driver.hooks`)
+     +-- LockRefused              the guest's lock was not moved: somebody else has it (`whimbrel.qmp_driver.locks`)
      +-- MigrationFailed          it ended badly; carries the report, which names the owner of the guest
      +-- MigrationCancelled       it was called off; carries the report
 

@@ -154,8 +154,10 @@ IN_POSTCOPY: Verdicts = _row(
 )
 """Whoever began it: the source is out, and its memory is on the way."""
 
-OUT: Verdicts = _row(SC.COMPLETED, HOLD, running=RUNS, ready=ACTIVATE, loading=GOES_ON, ended=HAND_BACK)
-"""The source said completed: it can only come back by a ``cont`` of ours."""
+OUT: Verdicts = _row(
+    SC.COMPLETED, HOLD, running=RUNS, ready=ACTIVATE, loading=GOES_ON, ended=HAND_BACK, postcopy=FOLLOWS
+)
+"""The source said completed: it can only come back by a ``cont`` of ours, and has sent everything."""
 
 VERDICTS: dict[Intent, Verdicts] = {
     Intent.BEFORE: _table(
@@ -214,6 +216,8 @@ VERDICTS: dict[Intent, Verdicts] = {
     Intent.POSTCOPY: _table(
         HOLD,
         IN_POSTCOPY,
+        # It failed before the package was on its way, and runs again by itself.
+        _row(SC.HOLDING, HOLD, ended=SOURCE, loading=SOURCE),
         _row(SC.MOVING, HOLD, running=FOLLOWS, ready=FOLLOWS, loading=FOLLOWS, postcopy=FOLLOWS, ended=LOST),
         _row(SC.COMPLETED, HOLD, running=RUNS, ready=ACTIVATE, loading=FOLLOWS, postcopy=FOLLOWS, ended=LOST),
         # Without the source, what has not arrived never will.
@@ -237,6 +241,7 @@ FACT_OF_CLASS: dict[SourceClass | DestinationClass, Fact] = {
     SC.COMPLETED: Fact.SOURCE_COMPLETED,
     SC.ENDED: Fact.SOURCE_ENDED,
     DC.READY: Fact.DESTINATION_COMPLETED,
+    DC.POSTCOPY: Fact.DESTINATION_POSTCOPY,
     DC.ENDED: Fact.DESTINATION_ENDED,
 }
 """What being found in a class teaches."""

@@ -80,6 +80,12 @@ BACK_OUT_MOVING = (Rule(Phase.CANCELLING, Command.CANCEL_MIGRATION),)
 CALLED_OFF = (Rule(Phase.CANCELLING, Command.DISCARD_DESTINATION, learn=facts(Fact.CANCEL_WANTED)),)
 CALLED_OFF_MOVING = (Rule(Phase.CANCELLING, Command.CANCEL_MIGRATION, learn=facts(Fact.CANCEL_WANTED)),)
 
+
+def forgetting(rules: tuple[Rule, ...], *members: Fact) -> tuple[Rule, ...]:
+    """The same rules, after which these facts no longer hold."""
+    return tuple(replace(rule, forget=rule.forget | frozenset(members)) for rule in rules)
+
+
 ASK = (Rule(Phase.RESOLVING, Command.INSPECT_BOTH),)
 """What is true is not known: ask both sides."""
 

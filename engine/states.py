@@ -122,7 +122,9 @@ class Fact(enum.Enum):
     COPIES_DISKS = "disks are copied along"
     POSTCOPY_ASKED = "migrate-start-postcopy was sent"
     POSTCOPY = "post-copy began: the source is out for ever"
-    DESTINATION_POSTCOPY = "the destination said postcopy-active"
+    DESTINATION_POSTCOPY = "the destination said postcopy-active, and has not lost its link since"
+    MENDED = "after its link was lost the source said postcopy-active again"
+    MISSED = "words of the source may have been missed since migrate-continue"
     DESTINATION_RAN = "the destination was seen running"
     CLAIMED = "the guest's lock was handed to the destination, or was about to be"
     CANCEL_WANTED = "the user called the migration off in time"
@@ -139,7 +141,7 @@ class Fact(enum.Enum):
     SOURCE_ENDED = "the source process ended and its events were read to the end"
     DESTINATION_COMPLETED = "the destination said completed"
     DESTINATION_ENDED = "the destination process ended, or said failed"
-    RETRIED = "resuming the destination was tried again"
+    RETRIED = "resuming one side was tried again"
     CONT_DOUBT = "whether the destination took its cont is not known"
 
 

@@ -21,6 +21,7 @@ from .rules import (
     Rule,
     Table,
     facts,
+    forgetting,
     ignored,
     only_unless,
     only_when,
@@ -123,10 +124,16 @@ CANCELLING: Table = {
         ),
         Rule(P.FAILED, guest=Guest.UNCONFIRMED),
     ),
-    (P.CANCELLING, S.RESTORE_SOURCE_UNKNOWN): (Rule(P.FAILED, guest=Guest.UNCONFIRMED),),
+    (P.CANCELLING, S.RESTORE_SOURCE_UNKNOWN): (
+        Rule(do=C.RESTORE_SOURCE, unless=facts(F.RETRIED), learn=facts(F.RETRIED), because="it looks before it acts"),
+        Rule(P.FAILED, guest=Guest.UNCONFIRMED),
+    ),
     (P.CANCELLING, S.RESUME_SOURCE_DONE): BACKED_OUT,
     (P.CANCELLING, S.RESUME_SOURCE_REFUSED): (*LOST_WITH_SOURCE, Rule(P.FAILED, guest=Guest.HELD)),
-    (P.CANCELLING, S.RESUME_SOURCE_UNKNOWN): (Rule(P.FAILED, guest=Guest.UNCONFIRMED),),
+    (P.CANCELLING, S.RESUME_SOURCE_UNKNOWN): (
+        Rule(do=C.RESUME_SOURCE, unless=facts(F.RETRIED), learn=facts(F.RETRIED), because="the destination is dead"),
+        Rule(P.FAILED, guest=Guest.UNCONFIRMED),
+    ),
     (P.CANCELLING, S.DEADLINE): (
         Rule(P.FAILED, when=facts(F.DISCARDING), guest=Guest.UNCONFIRMED),
         Rule(
@@ -192,7 +199,10 @@ RESOLVING: Table = {
     (P.RESOLVING, S.SOURCE_RUNNING): (*SETBACK_SEEN, *RUNS_AGAIN),
     (P.RESOLVING, S.SOURCE_FAILED): SOURCE_SAID,
     (P.RESOLVING, S.SOURCE_CANCELLED): SOURCE_SAID,
-    (P.RESOLVING, S.VERDICT_SOURCE): (Rule(P.CANCELLING, C.DISCARD_DESTINATION, owner=Owner.SOURCE),),
+    (P.RESOLVING, S.VERDICT_SOURCE): (
+        *only_when(HELD, F.CONT_SENT),
+        Rule(P.CANCELLING, C.DISCARD_DESTINATION, owner=Owner.SOURCE, forget=facts(F.POSTCOPY)),
+    ),
     (P.RESOLVING, S.VERDICT_CALL_OFF): (
         Rule(P.CANCELLING, C.CANCEL_MIGRATION, owner=Owner.SOURCE, forget=facts(F.DISCARDING)),
     ),
@@ -214,6 +224,7 @@ RESOLVING: Table = {
     ),
     (P.RESOLVING, S.VERDICT_POSTCOPY): (
         BREAK_IS_OUT,
+        Rule(P.POSTCOPY, when=facts(F.DESTINATION_RAN), rest=True, because="it runs there, and its memory follows"),
         Rule(
             P.FAILED,
             when=facts(F.POSTCOPY, F.RETRIED),
@@ -247,7 +258,7 @@ RESOLVING: Table = {
             guest=Guest.HELD,
             because="the destination has everything but refuses to start, and the source is gone",
         ),
-        *only_when(GIVE_BACK, F.RETRIED),
+        *forgetting(only_when(GIVE_BACK, F.RETRIED), F.RETRIED),
         Rule(
             P.ACTIVATING,
             C.RESUME_DESTINATION,

@@ -19,7 +19,9 @@ from .rules import (
     Rule,
     Table,
     facts,
+    forgetting,
     ignored,
+    only_unless,
     only_when,
 )
 from .signals import Command, Signal
@@ -53,6 +55,24 @@ DEVICE_IN_LIMBO: tuple[Rule, ...] = (
     Rule(because="the device state is going over"),
 )
 
+PROVEN_OUT: tuple[Rule, ...] = (
+    Rule(
+        P.CANCELLING,
+        C.DISCARD_DESTINATION,
+        when=facts(F.DESTINATION_ENDED),
+        because="the destination ended before it was resumed: the source can have the guest back",
+    ),
+    *BREAKING,
+    *only_when(ACTIVATE, F.DESTINATION_COMPLETED),
+    Rule(owner=Owner.DESTINATION, because="proven out; the destination has yet to say completed"),
+)
+
+ASK_HAVING_MISSED: tuple[Rule, ...] = (
+    Rule(P.RESOLVING, C.INSPECT_BOTH, when=facts(F.POSTCOPY_ASKED), learn=facts(F.MISSED)),
+    *ASK,
+)
+"""Whether it said postcopy-active before completed can no longer be told."""
+
 HANDOVER: Table = {
     (P.HANDOVER, S.SOURCE_DEVICE): DEVICE_IN_LIMBO,
     (P.HANDOVER, S.DESTINATION_POSTCOPY): (
@@ -79,25 +99,22 @@ HANDOVER: Table = {
             learn=facts(F.CUT),
             because="what was being done to break it died with its manager, or is done",
         ),
-        *ASK,
+        *ASK_HAVING_MISSED,
     ),
     (P.HANDOVER, S.CONTINUE_DONE): ignored("QEMU took it; its status tells the rest"),
     (P.HANDOVER, S.CONTINUE_REFUSED): (
         Rule(when=facts(F.RETOLD), because="it had taken the first one: its status tells"),
         *ASK,
     ),
-    (P.HANDOVER, S.CONTINUE_UNKNOWN): ASK,
+    (P.HANDOVER, S.CONTINUE_UNKNOWN): ASK_HAVING_MISSED,
     (P.HANDOVER, S.SOURCE_COMPLETED): (
-        *only_when(GONE_IN_POSTCOPY, F.DESTINATION_ENDED),
-        Rule(
-            P.CANCELLING,
-            C.DISCARD_DESTINATION,
-            when=facts(F.DESTINATION_ENDED),
-            because="the destination ended before it was resumed: the source can have the guest back",
+        # In post-copy every version says postcopy-active first: where all was heard, it went as pre-copy.
+        *only_unless(
+            only_when(forgetting(PROVEN_OUT, F.POSTCOPY), F.POSTCOPY, F.POSTCOPY_ASKED),
+            *(F.DESTINATION_POSTCOPY, F.MISSED),
         ),
-        *BREAKING,
-        *only_when(ACTIVATE, F.DESTINATION_COMPLETED),
-        Rule(owner=Owner.DESTINATION, because="proven out; the destination has yet to say completed"),
+        *only_when(GONE_IN_POSTCOPY, F.DESTINATION_ENDED),
+        *PROVEN_OUT,
     ),
     (P.HANDOVER, S.DESTINATION_COMPLETED): (
         Rule(when=facts(F.BROKEN), because="it is being killed, or the stream cut: what is left then decides"),
@@ -120,7 +137,7 @@ HANDOVER: Table = {
     (P.HANDOVER, S.SOURCE_CANCELLED): SETBACK,
     (P.HANDOVER, S.SOURCE_RUNNING): SETBACK,
     (P.HANDOVER, S.SOURCE_IDLE): ASK,
-    (P.HANDOVER, S.SOURCE_LOST): ASK,
+    (P.HANDOVER, S.SOURCE_LOST): ASK_HAVING_MISSED,
     (P.HANDOVER, S.DESTINATION_LOST): ASK,
     (P.HANDOVER, S.DESTINATION_FAILED): (
         NEVER_RAN,
@@ -144,6 +161,7 @@ HANDOVER: Table = {
     ),
     (P.HANDOVER, S.DEADLINE): (
         *only_when(ASK, F.BROKEN),
+        *only_when(ASK_HAVING_MISSED, F.POSTCOPY_ASKED),
         *only_when(ASK, F.POSTCOPY),
         *only_when(ASK, F.SOURCE_COMPLETED),
         *only_when(ASK, F.SOURCE_ENDED),

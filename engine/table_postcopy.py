@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .rules import ASK, LATE_CLAIM, LET_GO, LOST_IN_POSTCOPY, MOVED, Rule, Table, facts, ignored, only_when
+from .rules import (
+    ASK,
+    LATE_CLAIM,
+    LET_GO,
+    LOST_IN_POSTCOPY,
+    MOVED,
+    SETBACK,
+    Rule,
+    Table,
+    facts,
+    forgetting,
+    ignored,
+    only_when,
+)
 from .signals import Command, Signal
 from .states import Fact, Guest, Phase
 
@@ -16,11 +29,39 @@ LET_GO_IF_SEEN: tuple[Rule, ...] = (
 )
 """The source is let go when it said completed and the destination said completed *and* runs."""
 
-MENDED: tuple[Rule, ...] = (Rule(P.RECOVERING, C.PAUSE_POSTCOPY, because="both sides are to give the old link up"),)
+BROKEN: tuple[Rule, ...] = (
+    Rule(
+        P.RECOVERING,
+        C.PAUSE_POSTCOPY,
+        forget=facts(F.DESTINATION_POSTCOPY, F.MENDED),
+        because="both sides are to give the old link up",
+    ),
+)
 
-SOURCE_GONE_IN_POSTCOPY: tuple[Rule, ...] = (
+SOURCE_GONE: tuple[Rule, ...] = (
     Rule(when=facts(F.SOURCE_COMPLETED), because="it had sent everything"),
-    *LOST_IN_POSTCOPY,
+    Rule(P.RESOLVING, C.INSPECT_BOTH, because="the destination may have everything"),
+)
+
+DESTINATION_GONE: tuple[Rule, ...] = (
+    *only_when(LOST_IN_POSTCOPY, F.DESTINATION_POSTCOPY),
+    *only_when(LOST_IN_POSTCOPY, F.CLAIMED),
+    Rule(
+        P.RESOLVING, C.INSPECT_BOTH, because="7.2 says postcopy-active first and may fail to send: then the source runs"
+    ),
+)
+
+CAME_BACK: tuple[Rule, ...] = (
+    Rule(when=facts(F.DESTINATION_POSTCOPY), because="the destination has the guest: what the source says is old"),
+    Rule(when=facts(F.CLAIMED), because="the destination has the guest: what the source says is old"),
+    *SETBACK,
+)
+"""7.2 says postcopy-active before it has sent anything; a source that could not send runs again by itself."""
+
+AGAIN_IN_STEP: tuple[Rule, ...] = (
+    Rule(P.POSTCOPY, C.CLAIM, unless=facts(F.CLAIMED), because="the link is mended"),
+    Rule(P.POSTCOPY, when=facts(F.DESTINATION_RAN), rest=True, because="the link is mended"),
+    Rule(P.POSTCOPY, because="the link is mended"),
 )
 
 POSTCOPY: Table = {
@@ -49,12 +90,15 @@ POSTCOPY: Table = {
         *LET_GO_IF_SEEN,
         Rule(because="the source has yet to say so, or it to run"),
     ),
-    (P.POSTCOPY, S.SOURCE_POSTCOPY_PAUSED): MENDED,
-    (P.POSTCOPY, S.DESTINATION_POSTCOPY_PAUSED): MENDED,
-    (P.POSTCOPY, S.STALLED): MENDED,
-    (P.POSTCOPY, S.SOURCE_ENDED): SOURCE_GONE_IN_POSTCOPY,
-    (P.POSTCOPY, S.DESTINATION_ENDED): LOST_IN_POSTCOPY,
-    (P.POSTCOPY, S.DESTINATION_FAILED): LOST_IN_POSTCOPY,
+    (P.POSTCOPY, S.SOURCE_POSTCOPY_PAUSED): BROKEN,
+    (P.POSTCOPY, S.DESTINATION_POSTCOPY_PAUSED): BROKEN,
+    (P.POSTCOPY, S.STALLED): BROKEN,
+    (P.POSTCOPY, S.SOURCE_FAILED): CAME_BACK,
+    (P.POSTCOPY, S.SOURCE_CANCELLED): CAME_BACK,
+    (P.POSTCOPY, S.SOURCE_RUNNING): CAME_BACK,
+    (P.POSTCOPY, S.SOURCE_ENDED): SOURCE_GONE,
+    (P.POSTCOPY, S.DESTINATION_ENDED): DESTINATION_GONE,
+    (P.POSTCOPY, S.DESTINATION_FAILED): DESTINATION_GONE,
     (P.POSTCOPY, S.SOURCE_LOST): ASK,
     (P.POSTCOPY, S.DESTINATION_LOST): ASK,
     (P.POSTCOPY, S.ADOPTED): ASK,
@@ -85,11 +129,30 @@ RECOVERING: Table = {
     (P.RECOVERING, S.SEND_AGAIN_DONE): ignored("the source's status tells"),
     (P.RECOVERING, S.SEND_AGAIN_REFUSED): WAIT_AND_TRY_AGAIN,
     (P.RECOVERING, S.SEND_AGAIN_UNKNOWN): WAIT_AND_TRY_AGAIN,
-    (P.RECOVERING, S.SOURCE_POSTCOPY): (Rule(P.POSTCOPY, because="the link is mended"),),
+    # Both have to say it: one that broke may have said so before it was mended, and be heard after it.
+    (P.RECOVERING, S.SOURCE_POSTCOPY): (
+        *only_when(AGAIN_IN_STEP, F.DESTINATION_POSTCOPY),
+        Rule(learn=facts(F.MENDED), because="the destination has yet to say so"),
+    ),
+    (P.RECOVERING, S.DESTINATION_POSTCOPY): (
+        *forgetting(only_when(AGAIN_IN_STEP, F.MENDED), F.MENDED),
+        Rule(because="the source has yet to say so"),
+    ),
+    (P.RECOVERING, S.CLAIM_DONE): (
+        LATE_CLAIM,
+        Rule(when=facts(F.PAUSED_BEFORE), because="it stood paused and stays so"),
+        Rule(do=C.RESUME_DESTINATION),
+    ),
+    (P.RECOVERING, S.CLAIM_REFUSED): POSTCOPY[P.POSTCOPY, S.CLAIM_REFUSED],
+    (P.RECOVERING, S.CLAIM_UNKNOWN): POSTCOPY[P.POSTCOPY, S.CLAIM_REFUSED],
     (P.RECOVERING, S.DEADLINE): (
         *HAS_EVERYTHING,
         *only_when(ASK, F.DESTINATION_COMPLETED),
-        Rule(do=C.PAUSE_POSTCOPY, because="once more, from the start"),
+        Rule(
+            do=C.PAUSE_POSTCOPY,
+            forget=facts(F.DESTINATION_POSTCOPY, F.MENDED),
+            because="once more, from the start",
+        ),
     ),
     (P.RECOVERING, S.DESTINATION_RUNNING): (Rule(learn=facts(F.DESTINATION_RAN)),),
     (P.RECOVERING, S.SOURCE_COMPLETED): (*LET_GO_IF_SEEN, Rule(P.POSTCOPY)),
@@ -97,7 +160,7 @@ RECOVERING: Table = {
         *LET_GO_IF_SEEN,
         Rule(because="the source has yet to say so, or it to run"),
     ),
-    (P.RECOVERING, S.SOURCE_ENDED): SOURCE_GONE_IN_POSTCOPY,
+    (P.RECOVERING, S.SOURCE_ENDED): SOURCE_GONE,
     (P.RECOVERING, S.DESTINATION_ENDED): LOST_IN_POSTCOPY,
     (P.RECOVERING, S.DESTINATION_FAILED): LOST_IN_POSTCOPY,
     (P.RECOVERING, S.SOURCE_LOST): ASK,

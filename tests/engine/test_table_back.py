@@ -51,6 +51,27 @@ def test_a_source_found_dead_while_it_was_put_right_is_lost(answer: Signal) -> N
     assert (state.phase, state.owner, state.guest) == (P.FAILED, Owner.SOURCE, Guest.LOST)
 
 
+@pytest.mark.parametrize(
+    ("before", "command", "unknown"),
+    [
+        ((S.SOURCE_FAILED,), C.RESTORE_SOURCE, S.RESTORE_SOURCE_UNKNOWN),
+        ((S.SOURCE_COMPLETED, S.DESTINATION_ENDED), C.RESUME_SOURCE, S.RESUME_SOURCE_UNKNOWN),
+    ],
+)
+def test_a_source_that_went_out_of_sight_while_it_was_put_right_is_tried_once_more(
+    before: tuple[Signal, ...], command: Command, unknown: Signal
+) -> None:
+    state, sent = walk((*TO_HANDOVER, *before, S.DISCARD_DESTINATION_DONE, unknown))
+    assert sent[-2:] == [command, command]
+    assert walk((unknown,), state)[0].guest is Guest.UNCONFIRMED
+
+
+def test_nobody_goes_back_behind_a_destination_that_was_told_to_run() -> None:
+    told = (S.SOURCE_COMPLETED, S.DESTINATION_COMPLETED, S.CLAIM_DONE, S.RESUME_DESTINATION_UNKNOWN, S.VERDICT_SOURCE)
+    state, sent = walk((*TO_HANDOVER, *told))
+    assert (state.phase, state.guest, C.DISCARD_DESTINATION in sent) == (P.FAILED, Guest.UNCONFIRMED, False)
+
+
 def test_a_guest_that_was_stopped_or_resumed_while_both_were_asked() -> None:
     asked = (*TO_PRECOPY, S.SOURCE_LOST)
     stopped, _ = walk((*asked, S.SOURCE_PAUSED))

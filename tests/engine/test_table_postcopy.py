@@ -27,9 +27,10 @@ def test_a_veto_comes_too_late(no: Signal) -> None:
 
 
 @pytest.mark.parametrize("before", [TO_POSTCOPY, RUNS, TO_RECOVERING])
-@pytest.mark.parametrize("ended", [S.SOURCE_ENDED, S.DESTINATION_ENDED, S.DESTINATION_FAILED])
-def test_with_either_process_the_guest_is_lost(before: tuple[Signal, ...], ended: Signal) -> None:
-    state, sent = walk((*before, ended))
+@pytest.mark.parametrize("ended", [(S.SOURCE_ENDED, S.VERDICT_LOST), (S.DESTINATION_ENDED,), (S.DESTINATION_FAILED,)])
+def test_with_either_process_the_guest_is_lost(before: tuple[Signal, ...], ended: tuple[Signal, ...]) -> None:
+    """A source that ended may have sent everything, though: both are asked first."""
+    state, sent = walk((*before, *ended))
     assert (state.phase, state.owner, state.guest) == (P.FAILED, Owner.DESTINATION, Guest.LOST)
     assert not NEVER & set(sent)
 
@@ -50,7 +51,47 @@ def test_a_guest_that_stood_paused_stays_so() -> None:
 def test_a_broken_link_is_given_up_by_both_and_made_anew(broken: Signal) -> None:
     state, sent = walk((*RUNS, broken, S.PAUSE_POSTCOPY_REFUSED, S.LISTEN_AGAIN_DONE, S.SEND_AGAIN_DONE))
     assert sent[-3:] == [C.PAUSE_POSTCOPY, C.LISTEN_AGAIN, C.SEND_AGAIN]
-    assert walk((S.SOURCE_POSTCOPY,), state)[0].phase is P.POSTCOPY
+    assert walk((S.SOURCE_POSTCOPY,), state)[0].phase is P.RECOVERING, "the destination may have said paused since"
+    for order in ((S.SOURCE_POSTCOPY, S.DESTINATION_POSTCOPY), (S.DESTINATION_POSTCOPY, S.SOURCE_POSTCOPY)):
+        mended, more = walk(order, state)
+        assert (mended.phase, mended.deadline_ns, more) == (P.POSTCOPY, None, [])
+
+
+def test_a_link_that_broke_before_the_guest_was_claimed() -> None:
+    """It is claimed once both are back; a claim that is answered meanwhile is taken up at once."""
+    early, _ = walk((*TO_PRECOPY, S.POSTCOPY_CHOSEN, S.SOURCE_POSTCOPY, S.SOURCE_POSTCOPY_PAUSED))
+    _, sent = walk((S.SOURCE_POSTCOPY, S.DESTINATION_POSTCOPY, S.CLAIM_DONE), early)
+    assert sent == [C.CLAIM, C.RESUME_DESTINATION]
+    claimed, _ = walk((*TO_POSTCOPY, S.SOURCE_POSTCOPY_PAUSED))
+    assert walk((S.CLAIM_DONE,), claimed)[1] == [C.RESUME_DESTINATION]
+    assert walk((S.CLAIM_REFUSED,), claimed)[0].guest is Guest.HELD
+
+
+@pytest.mark.parametrize("word", [S.SOURCE_FAILED, S.SOURCE_RUNNING, S.SOURCE_CANCELLED])
+def test_a_source_that_could_not_send_runs_again_by_itself(word: Signal) -> None:
+    """7.2 says postcopy-active before the package is sent."""
+    said = (*TO_PRECOPY, S.POSTCOPY_CHOSEN, S.SOURCE_POSTCOPY)
+    state, sent = walk((*said, word))
+    assert (state.phase, state.owner, sent[-1]) == (P.CANCELLING, Owner.SOURCE, C.DISCARD_DESTINATION)
+    assert F.POSTCOPY not in state.facts
+    assert walk((*said, S.DESTINATION_ENDED))[1][-1] is C.INSPECT_BOTH
+    assert walk((word,), walk(TO_POSTCOPY)[0]) == (walk(TO_POSTCOPY)[0], []), "behind a destination that has it: old"
+
+
+def test_what_went_as_precopy_after_all_can_be_given_back() -> None:
+    """Every version says postcopy-active before completed; where words were missed nobody can tell."""
+    asked = (*TO_PRECOPY, S.POSTCOPY_CHOSEN, S.SOURCE_PRE_SWITCHOVER, S.QUIESCE_DONE, S.SOURCE_DEVICE)
+    _, sent = walk((*asked, S.DESTINATION_ENDED, S.SOURCE_COMPLETED, S.DISCARD_DESTINATION_DONE))
+    assert sent[-1] is C.RESUME_SOURCE
+    missed = (S.SOURCE_LOST, S.VERDICT_GOES_ON, S.DESTINATION_ENDED, S.SOURCE_COMPLETED)
+    state, sent = walk((*asked, *missed))
+    assert (state.guest, C.RESUME_SOURCE in sent) == (Guest.LOST, False)
+
+
+def test_a_handover_to_postcopy_is_never_broken() -> None:
+    """The destination may have the guest already."""
+    asked = (*TO_PRECOPY, S.POSTCOPY_CHOSEN, S.SOURCE_PRE_SWITCHOVER, S.QUIESCE_DONE)
+    assert walk((*asked, S.DEADLINE))[1][-1] is C.INSPECT_BOTH
 
 
 @pytest.mark.parametrize(

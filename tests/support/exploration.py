@@ -160,9 +160,8 @@ def breach(state: State, signal: Signal, taken: Step) -> str | None:
         return "cont on a destination whose source is not proven out"
     if command in after_cont and Fact.CONT_SENT in known:
         return "back to the source though the destination may have run"
-    if command is Command.RESUME_SOURCE and not (
-        Fact.DISCARDING in known and signal in (Signal.DISCARD_DESTINATION_DONE, Signal.RECLAIM_DONE)
-    ):
+    dead = (Signal.DISCARD_DESTINATION_DONE, Signal.RECLAIM_DONE, Signal.RESUME_SOURCE_UNKNOWN)
+    if command is Command.RESUME_SOURCE and not (Fact.DISCARDING in known and signal in dead):
         return "cont on a completed source whose destination is not known to be dead"
     if command is Command.RELEASE_SOURCE and (taken.state.owner.value != "destination" or Fact.DISCARDING in known):
         return "quit on a source that may own the guest"
