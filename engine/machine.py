@@ -220,7 +220,7 @@ class Machine:
 
     def reopen(self, now_ns: int, detail: str = "looked at again") -> None:
         """Go on from an end that settled nothing (see `protocol.reopened`), as `take_over`."""
-        self.state, self._ended_ns, self._why = reopened(self.state), None, ""
+        self.state, self._ended_ns = reopened(self.state), None
         self.take_over(now_ns, detail)
 
     # ---- what comes out

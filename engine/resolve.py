@@ -169,6 +169,8 @@ VERDICTS: dict[Intent, Verdicts] = {
         # It pauses before the switchover and was never told to go on: whoever continued it, it is out now.
         OUT,
         {(SC.COMPLETED, DC.LOADING): HOLD},
+        # It may have completed a later migration, to another host.
+        {(SC.COMPLETED, DC.ENDED): HOLD},
         # Dead before the destination can have had everything.
         _row(SC.ENDED, LOST, ready=HOLD, postcopy=HOLD),
         _row(SC.GONE, LOST, ready=HOLD, postcopy=HOLD),
@@ -221,7 +223,10 @@ VERDICTS: dict[Intent, Verdicts] = {
         _row(SC.MOVING, HOLD, running=FOLLOWS, ready=FOLLOWS, loading=FOLLOWS, postcopy=FOLLOWS, ended=LOST),
         _row(SC.COMPLETED, HOLD, running=RUNS, ready=ACTIVATE, loading=FOLLOWS, postcopy=FOLLOWS, ended=LOST),
         # Without the source, what has not arrived never will.
-        *(_row(s, HOLD, running=RUNS, ready=ACTIVATE, postcopy=LOST, ended=LOST) for s in (SC.ENDED, SC.GONE)),
+        *(
+            _row(s, HOLD, running=RUNS, ready=ACTIVATE, postcopy=LOST, loading=LOST, ended=LOST)
+            for s in (SC.ENDED, SC.GONE)
+        ),
         _row(SC.UNREACHABLE, HOLD, running=RUNS, ready=ACTIVATE, postcopy=FOLLOWS, ended=LOST),
     ),
 }
@@ -240,6 +245,7 @@ def verdict(source: SourceClass, destination: DestinationClass, facts: frozenset
 FACT_OF_CLASS: dict[SourceClass | DestinationClass, Fact] = {
     SC.COMPLETED: Fact.SOURCE_COMPLETED,
     SC.ENDED: Fact.SOURCE_ENDED,
+    DC.RUNNING: Fact.DESTINATION_RAN,
     DC.READY: Fact.DESTINATION_COMPLETED,
     DC.POSTCOPY: Fact.DESTINATION_POSTCOPY,
     DC.ENDED: Fact.DESTINATION_ENDED,
@@ -253,9 +259,13 @@ def learn(state: State, source: SourceClass, destination: DestinationClass) -> S
         return state
     known = state.facts
     taught = {FACT_OF_CLASS[found] for found in (source, destination) if found in FACT_OF_CLASS}
+    if source is SC.COMPLETED:
+        taught.add(Fact.SOURCE_STANDS)
+    if source is SC.GONE and Fact.SOURCE_COMPLETED in known:
+        taught.add(Fact.SOURCE_ENDED)  # nothing that it can have said after that matters
     if source is SC.HOLDING and Fact.CONTINUED in known and Fact.CONT_SENT not in known:
         taught.add(Fact.SETBACK)
-    return replace(state, facts=known | taught)
+    return replace(state, facts=(known - {Fact.SOURCE_STANDS}) | taught)
 
 
 ALL_PAIRS = tuple(product(SourceClass, DestinationClass))

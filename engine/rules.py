@@ -92,8 +92,21 @@ ASK = (Rule(Phase.RESOLVING, Command.INSPECT_BOTH),)
 ACTIVATE = (Rule(Phase.ACTIVATING, Command.CLAIM, owner=Owner.DESTINATION, learn=facts(Fact.CONTINUED)),)
 """The source is proven out, whoever told it to go on, and the destination has everything: it is given the guest."""
 
-GIVE_BACK = (Rule(Phase.CANCELLING, Command.DISCARD_DESTINATION, when=facts(Fact.SOURCE_COMPLETED)),)
-"""The source completed and the destination never ran: the source can have the guest back."""
+GIVE_BACK = (
+    Rule(
+        Phase.CANCELLING,
+        Command.DISCARD_DESTINATION,
+        when=facts(Fact.SOURCE_COMPLETED, Fact.SOURCE_STANDS),
+        because="the destination did not and will not run it: the source, which stands there, can have the guest back",
+    ),
+    Rule(
+        Phase.FAILED,
+        owner=Owner.DESTINATION,
+        guest=Guest.HELD,
+        because="the destination did not run it, and the source is not there to have it back: it stands paused",
+    ),
+)
+"""Only behind a source that was just seen: otherwise the destination may hold the only copy."""
 
 LET_GO = (Rule(Phase.RELEASING, Command.RELEASE_SOURCE, owner=Owner.DESTINATION),)
 """The destination said completed and runs (or has come through resolving): the source may go."""

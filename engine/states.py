@@ -142,6 +142,8 @@ class Fact(enum.Enum):
     DESTINATION_COMPLETED = "the destination said completed"
     DESTINATION_ENDED = "the destination process ended, or said failed"
     RETRIED = "resuming one side was tried again"
+    VETOED = "that the destination runs was vetoed, or its lock could not be had"
+    SOURCE_STANDS = "the last look found the source standing, completed"
     CONT_DOUBT = "whether the destination took its cont is not known"
 
 

@@ -103,6 +103,13 @@ CANCELLING: Table = {
     (P.CANCELLING, S.RECLAIM_REFUSED): (NO_LOCK,),
     (P.CANCELLING, S.RECLAIM_UNKNOWN): (NO_LOCK,),
     (P.CANCELLING, S.DISCARD_DESTINATION_REFUSED): (
+        Rule(
+            P.FAILED,
+            when=facts(F.SOURCE_ENDED, F.SOURCE_COMPLETED),
+            owner=Owner.DESTINATION,
+            guest=Guest.HELD,
+            because="the source ended meanwhile: the destination holds the only copy, and stands paused",
+        ),
         *LOST_WITH_SOURCE,
         Rule(
             P.FAILED,
@@ -183,6 +190,14 @@ WENT_ON_MEANWHILE: tuple[Rule, ...] = (
     Rule(owner=Owner.LIMBO, learn=facts(F.CONTINUED), because=WENT_ON_BY_ITSELF),
 )
 
+NOT_LOST_YET = Rule(
+    P.POSTCOPY,
+    when=facts(F.POSTCOPY),
+    unless=facts(F.DESTINATION_POSTCOPY, F.CLAIMED, F.SOURCE_ENDED, F.ASKED),
+    learn=facts(F.ASKED),
+    because="7.2 says postcopy-active before it has sent anything: the source may fail yet, and run",
+)
+
 RESOLVING: Table = {
     (P.RESOLVING, S.ADOPTED): ASK_ANEW,
     # Its answer says that it does nothing any more: only now what is seen will stay so.
@@ -207,6 +222,7 @@ RESOLVING: Table = {
         Rule(P.CANCELLING, C.CANCEL_MIGRATION, owner=Owner.SOURCE, forget=facts(F.DISCARDING)),
     ),
     (P.RESOLVING, S.VERDICT_GOES_ON): (
+        BREAK_IS_OUT,
         Rule(
             P.FAILED,
             when=facts(F.BROKEN, F.ASKED),
@@ -225,6 +241,13 @@ RESOLVING: Table = {
     (P.RESOLVING, S.VERDICT_POSTCOPY): (
         BREAK_IS_OUT,
         Rule(P.POSTCOPY, when=facts(F.DESTINATION_RAN), rest=True, because="it runs there, and its memory follows"),
+        Rule(
+            P.POSTCOPY,
+            when=facts(F.POSTCOPY, F.RETRIED),
+            unless=facts(F.ASKED),
+            learn=facts(F.ASKED),
+            because="its second cont may be on its way",
+        ),
         Rule(
             P.FAILED,
             when=facts(F.POSTCOPY, F.RETRIED),
@@ -251,14 +274,8 @@ RESOLVING: Table = {
             guest=Guest.HELD,
             because="the destination has everything but does not start, twice",
         ),
-        Rule(
-            P.FAILED,
-            when=facts(F.RETRIED, F.SOURCE_ENDED),
-            owner=Owner.DESTINATION,
-            guest=Guest.HELD,
-            because="the destination has everything but refuses to start, and the source is gone",
-        ),
         *forgetting(only_when(GIVE_BACK, F.RETRIED), F.RETRIED),
+        *only_unless(only_when(GIVE_BACK, F.VETOED), F.CONT_SENT),
         Rule(
             P.ACTIVATING,
             C.RESUME_DESTINATION,
@@ -280,6 +297,7 @@ RESOLVING: Table = {
     ),
     (P.RESOLVING, S.VERDICT_HOLD): (BREAK_IS_OUT, *HELD),
     (P.RESOLVING, S.VERDICT_LOST): (
+        NOT_LOST_YET,
         *GONE_IN_POSTCOPY,
         Rule(P.FAILED, when=facts(F.CONT_SENT), guest=Guest.LOST),
         Rule(

@@ -7,9 +7,7 @@ from dataclasses import replace
 from .rules import (
     ACTIVATE,
     ASK,
-    GIVE_BACK,
     GONE_IN_POSTCOPY,
-    HELD,
     IN_POSTCOPY,
     LATE_CLAIM,
     LET_GO,
@@ -209,14 +207,7 @@ ACTIVATING: Table = {
     (P.ACTIVATING, S.CLAIM_DONE): TAKE_GUEST,
     (P.ACTIVATING, S.CLAIM_REFUSED): (
         LATE_CLAIM,
-        Rule(
-            P.FAILED,
-            when=facts(F.SOURCE_ENDED),
-            guest=Guest.HELD,
-            because="the destination may not run it, and the source is gone: it stands paused at the destination",
-        ),
-        *GIVE_BACK,
-        *HELD,
+        Rule(P.RESOLVING, C.INSPECT_BOTH, learn=facts(F.VETOED), because="is the source there to have it back?"),
     ),
     (P.ACTIVATING, S.RESUME_DESTINATION_DONE): ignored("QEMU took it; the guest has yet to be seen running"),
     (P.ACTIVATING, S.RESUME_DESTINATION_REFUSED): CONT_REFUSED,

@@ -90,7 +90,7 @@ POSTCOPY: Table = {
         *LET_GO_IF_SEEN,
         Rule(because="the source has yet to say so, or it to run"),
     ),
-    (P.POSTCOPY, S.SOURCE_POSTCOPY_PAUSED): BROKEN,
+    (P.POSTCOPY, S.SOURCE_POSTCOPY_PAUSED): (*only_when(LOST_IN_POSTCOPY, F.DESTINATION_ENDED), *BROKEN),
     (P.POSTCOPY, S.DESTINATION_POSTCOPY_PAUSED): BROKEN,
     (P.POSTCOPY, S.STALLED): BROKEN,
     (P.POSTCOPY, S.SOURCE_FAILED): CAME_BACK,
@@ -137,6 +137,10 @@ RECOVERING: Table = {
     (P.RECOVERING, S.DESTINATION_POSTCOPY): (
         *forgetting(only_when(AGAIN_IN_STEP, F.MENDED), F.MENDED),
         Rule(because="the source has yet to say so"),
+    ),
+    (P.RECOVERING, S.SOURCE_POSTCOPY_PAUSED): (Rule(forget=facts(F.MENDED), because="it is being mended"),),
+    (P.RECOVERING, S.DESTINATION_POSTCOPY_PAUSED): (
+        Rule(forget=facts(F.DESTINATION_POSTCOPY), because="it is being mended"),
     ),
     (P.RECOVERING, S.CLAIM_DONE): (
         LATE_CLAIM,

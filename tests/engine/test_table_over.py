@@ -5,28 +5,45 @@ from __future__ import annotations
 import pytest
 
 from tests.support.walking import TO_ACTIVATING, TO_HANDOVER, TO_RELEASING, TO_SWITCHOVER, walk
+from whimbrel.engine.resolve import DestinationClass, SourceClass
 from whimbrel.engine.signals import Command, Signal
 from whimbrel.engine.states import Fact, Guest, Owner, Phase
 
 C, F, P, S = Command, Fact, Phase, Signal
+SC, DC = SourceClass, DestinationClass
+
+BOTH_THERE = (SC.COMPLETED, DC.READY)
 
 
 @pytest.mark.parametrize("no", [S.CLAIM_REFUSED, S.CLAIM_UNKNOWN])
 def test_a_veto_gives_the_guest_back_with_its_lock(no: Signal) -> None:
-    state, sent = walk((*TO_ACTIVATING, no, S.DISCARD_DESTINATION_DONE, S.RECLAIM_DONE, S.RESUME_SOURCE_DONE))
+    back = (BOTH_THERE, S.DISCARD_DESTINATION_DONE, S.RECLAIM_DONE, S.RESUME_SOURCE_DONE)
+    state, sent = walk((*TO_ACTIVATING, no, *back))
     assert sent[-3:] == [C.DISCARD_DESTINATION, C.RECLAIM, C.RESUME_SOURCE]
     assert (state.phase, state.owner, state.guest) == (P.FAILED, Owner.SOURCE, Guest.RUNNING)
 
 
 @pytest.mark.parametrize("no", [S.RECLAIM_REFUSED, S.RECLAIM_UNKNOWN])
 def test_without_its_lock_the_source_stays_stopped(no: Signal) -> None:
-    state, sent = walk((*TO_ACTIVATING, S.CLAIM_REFUSED, S.DISCARD_DESTINATION_DONE, no))
+    state, sent = walk((*TO_ACTIVATING, S.CLAIM_REFUSED, BOTH_THERE, S.DISCARD_DESTINATION_DONE, no))
     assert (sent[-1], state.phase, state.guest) == (C.RECLAIM, P.FAILED, Guest.HELD)
 
 
-def test_a_veto_over_a_source_that_ended_leaves_the_guest_paused_where_it_is() -> None:
-    state, sent = walk((*TO_HANDOVER, S.SOURCE_ENDED, S.DESTINATION_COMPLETED, S.CLAIM_REFUSED))
-    assert (state.owner, state.guest, sent[-1]) == (Owner.DESTINATION, Guest.HELD, C.CLAIM)
+@pytest.mark.parametrize("source", [SC.ENDED, SC.GONE, SC.UNREACHABLE])
+@pytest.mark.parametrize("no", [S.CLAIM_REFUSED, S.CLAIM_UNKNOWN])
+def test_a_veto_over_a_source_that_is_not_there_leaves_the_guest_paused_where_it_is(
+    no: Signal, source: SourceClass
+) -> None:
+    """The destination may hold the only copy."""
+    state, sent = walk((*TO_ACTIVATING, no, (source, DC.READY)))
+    assert (state.phase, state.owner, state.guest) == (P.FAILED, Owner.DESTINATION, Guest.HELD)
+    assert C.DISCARD_DESTINATION not in sent
+
+
+def test_a_source_that_ends_before_its_destination_is_discarded_leaves_the_only_copy_alone() -> None:
+    back = (S.CLAIM_REFUSED, BOTH_THERE, S.SOURCE_ENDED, S.DISCARD_DESTINATION_REFUSED)
+    state, _ = walk((*TO_ACTIVATING, *back))
+    assert (state.phase, state.owner, state.guest) == (P.FAILED, Owner.DESTINATION, Guest.HELD)
 
 
 @pytest.mark.parametrize("late", [S.CLAIM_DONE, S.CLAIM_REFUSED, S.CLAIM_UNKNOWN])
@@ -39,7 +56,7 @@ def test_a_cont_that_was_refused_was_not_sent() -> None:
     """A lock of the destination's disks, say: the guest did not run there, and the source can have it back."""
     refused, _ = walk((*TO_ACTIVATING, S.CLAIM_DONE, S.RESUME_DESTINATION_REFUSED))
     assert F.CONT_SENT not in refused.facts
-    back = (S.VERDICT_ACTIVATE, S.DISCARD_DESTINATION_DONE, S.RECLAIM_DONE, S.RESUME_SOURCE_DONE)
+    back = (BOTH_THERE, S.DISCARD_DESTINATION_DONE, S.RECLAIM_DONE, S.RESUME_SOURCE_DONE)
     state, sent = walk(back, refused)
     assert sent == [C.DISCARD_DESTINATION, C.RECLAIM, C.RESUME_SOURCE]
     assert (state.owner, state.guest) == (Owner.SOURCE, Guest.RUNNING)

@@ -119,7 +119,7 @@ def test_a_cont_in_doubt_is_sent_once_more_and_then_left_to_a_person() -> None:
     doubt = (*TO_POSTCOPY, S.CLAIM_DONE, S.DESTINATION_LOST, S.VERDICT_POSTCOPY)
     state, sent = walk(doubt)
     assert (state.phase, sent.count(C.RESUME_DESTINATION)) == (P.POSTCOPY, 2)
-    state, sent = walk((S.DEADLINE, S.VERDICT_POSTCOPY), state)
+    state, sent = walk((S.DEADLINE, S.VERDICT_POSTCOPY, S.DEADLINE, S.VERDICT_POSTCOPY), state)
     assert (state.phase, state.owner, state.guest) == (P.FAILED, Owner.DESTINATION, Guest.UNCONFIRMED)
     assert not NEVER & set(sent)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from whimbrel.engine.protocol import step
+from whimbrel.engine.resolve import DestinationClass, SourceClass, learn, verdict
 from whimbrel.engine.signals import Command, Signal
 from whimbrel.engine.states import Fact, State
 
@@ -20,11 +21,19 @@ TO_POSTCOPY = (*TO_PRECOPY, S.POSTCOPY_CHOSEN, S.START_POSTCOPY_DONE, S.SOURCE_P
 TO_RECOVERING = (*TO_POSTCOPY, S.CLAIM_DONE, S.DESTINATION_RUNNING, S.SOURCE_POSTCOPY_PAUSED)
 
 
-def walk(signals: Iterable[Signal], state: State | None = None) -> tuple[State, list[Command]]:
-    """Where these signals lead, and the commands that go out on the way."""
+Found = tuple[SourceClass, DestinationClass]
+"""An inspection of both sides."""
+
+
+def walk(words: Iterable[Signal | Found], state: State | None = None) -> tuple[State, list[Command]]:
+    """Where these signals and inspections lead, and the commands that go out on the way."""
     now, commands = state or State(), list[Command]()
-    for signal in signals:
-        taken = step(now, signal, 0)
+    for word in words:
+        if isinstance(word, Signal):
+            taken = step(now, word, 0)
+        else:
+            follows = verdict(*word, now.facts)
+            taken = step(learn(now, *word), follows, 0)
         now = taken.state
         commands += [taken.command] if taken.command is not None else []
     return now, commands
