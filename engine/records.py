@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from .machine import Event, Happened, Inspected, Learnt, Machine, Marked, Order, Sampled, Taken, Tune
+from .machine import Event, Happened, Inspected, Machine, Marked, Order, Sampled, Taken, Tune
 
 Record = tuple[str, dict[str, Any]]
 """The kind of a line, and its fields."""
@@ -27,7 +27,7 @@ def of_event(event: Event) -> Record | None:
             return "mark", {"mark": mark.value, "at_s": wall_s}
         case Inspected(source, destination):
             return "inspected", {"source": source.value, "destination": destination.value}
-        case Learnt():
+        case _:  # the type checkers see that only Learnt is left
             can = event.abilities
             return "learnt", {
                 "facts": dict(event.facts),

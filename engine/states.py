@@ -133,6 +133,7 @@ class Fact(enum.Enum):
     RETOLD = "migrate-continue was sent once more"
     CONT_SENT = "cont was sent to the destination"
     DISCARDING = "the destination is being discarded, or was"
+    DISCARDED = "the destination was seen dead after it was discarded"
     BROKEN = "the destination is being killed, or the stream cut, to end a handover that hung"
     CUT = "the destination was seen dead after that, or the stream is cut"
     ASKED = "after that both sides were asked once, and the migration still went on"

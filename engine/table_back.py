@@ -42,8 +42,8 @@ ASK_UNLESS_DISCARDING: tuple[Rule, ...] = (
 )
 
 GIVE_BACK_NOW: tuple[Rule, ...] = (
-    Rule(do=C.RESUME_SOURCE, when=facts(F.SOURCE_COMPLETED), owner=Owner.SOURCE),
-    Rule(do=C.RESTORE_SOURCE),
+    Rule(do=C.RESUME_SOURCE, when=facts(F.SOURCE_COMPLETED), owner=Owner.SOURCE, learn=facts(F.DISCARDED)),
+    Rule(do=C.RESTORE_SOURCE, learn=facts(F.DISCARDED)),
 )
 NO_LOCK = Rule(
     P.FAILED,
@@ -96,7 +96,7 @@ CANCELLING: Table = {
             because="both processes ended",
         ),
         *LOST_WITH_SOURCE,
-        Rule(do=C.RECLAIM, when=facts(F.CLAIMED)),
+        Rule(do=C.RECLAIM, when=facts(F.CLAIMED), learn=facts(F.DISCARDED)),
         *GIVE_BACK_NOW,
     ),
     (P.CANCELLING, S.RECLAIM_DONE): tuple(replace(rule, forget=facts(F.CLAIMED)) for rule in GIVE_BACK_NOW),
@@ -122,6 +122,12 @@ CANCELLING: Table = {
     (P.CANCELLING, S.RESTORE_SOURCE_DONE): BACKED_OUT,
     (P.CANCELLING, S.RESTORE_SOURCE_REFUSED): (
         *LOST_WITH_SOURCE,
+        Rule(
+            do=C.RESUME_SOURCE,
+            when=facts(F.SOURCE_COMPLETED, F.DISCARDED),
+            unless=facts(F.CONT_SENT, F.POSTCOPY),
+            because="it turned out to have completed, and its destination is dead and never ran",
+        ),
         Rule(
             P.CANCELLED,
             when=facts(F.CANCEL_WANTED),

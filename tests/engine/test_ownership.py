@@ -172,7 +172,7 @@ def test_a_source_that_completed_comes_back_only_over_a_dead_destination_that_ne
     told = play(f"{TO_HANDOVER} | src completed | dst completed | claim-done | dst ended")
     assert (C.RESUME_SOURCE in told.sent, told.state.guest) == (False, Guest.LOST)
     entries = [entry for entry, rules in TABLE.items() if any(rule.do is C.RESUME_SOURCE for rule in rules)]
-    known_dead = (S.DISCARD_DESTINATION_DONE, S.RECLAIM_DONE, S.RESUME_SOURCE_UNKNOWN)
+    known_dead = (S.DISCARD_DESTINATION_DONE, S.RECLAIM_DONE, S.RESTORE_SOURCE_REFUSED, S.RESUME_SOURCE_UNKNOWN)
     assert set(entries) == {(P.CANCELLING, signal) for signal in known_dead}
 
 

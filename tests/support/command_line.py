@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -11,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from tests.support.guests import PATIENCE_S, World, lives, read_log
+import pytest
+
+from tests.support.guests import PATIENCE_S, World, lives, read_log, until
+from whimbrel.cli import main
 
 PROGRAM = Path(sys.executable).with_name("whimbrel")
 
@@ -86,6 +90,24 @@ async def running(*arguments: str | Path) -> AsyncGenerator[Running]:
         await process.wait()
 
 
+def here(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Ran:
+    """Run a command in this process, which is quicker where no signal matters.
+
+    A command that ends ignores signals from then on, for its process is about to be gone; this one is not.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main([str(each) for each in arguments])
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    out, err = capsys.readouterr()
+    assert isinstance(ended.value.code, int)
+    return Ran(ended.value.code, out, err)
+
+
 async def whimbrel(*arguments: str | Path) -> Ran:
     """Run a command to its end."""
     pipe = asyncio.subprocess.PIPE
@@ -101,6 +123,11 @@ async def whimbrel(*arguments: str | Path) -> Ran:
             await process.wait()
     assert process.returncode is not None
     return Ran(process.returncode, out.decode(), err.decode())
+
+
+async def transfers(log: Path) -> None:
+    """Wait until the source of a migration says that it sends: the phase is entered before ``migrate`` is sent."""
+    await until(lambda: log.exists() and '"signal":"source-active"' in log.read_text(), "the transfer")
 
 
 def hear_log(world: World, log: Path) -> list[dict[str, Any]]:

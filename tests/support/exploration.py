@@ -19,11 +19,8 @@ from whimbrel.engine.tables import ANSWERS, VERDICTS
 
 Taken = tuple[State, Signal, Step]
 
-ELSEWHERE = frozenset(
-    signal
-    for signal in Signal
-    if "postcopy" in signal.value or signal in (Signal.DISK_COPY_FAILED, Signal.SOURCE_SHUT_DOWN, Signal.ADOPTED)
-)
+HERE_NOT = (Signal.DISK_COPY_FAILED, Signal.SOURCE_SHUT_DOWN, Signal.SOURCE_PAUSED, Signal.ADOPTED)
+ELSEWHERE = frozenset(signal for signal in Signal if "postcopy" in signal.value or signal in HERE_NOT)
 """Left out of this walk, which would grow beyond all bounds; the abstract world of ``whimbrel.sim`` has them."""
 
 UNASKED = tuple(signal for signal in Signal if signal not in ANSWERS | VERDICTS | ELSEWHERE)
@@ -130,8 +127,7 @@ def explore(table: Table, *, until: Callable[[State, Signal, Step], bool] | None
         until: stop as soon as this holds of a step.
     """
     walk = _Walk(table, until)
-    starts = (State(), State(facts=frozenset({Fact.PAUSED_BEFORE})))
-    queue = [(walk.number(state), 0) for state in starts]
+    queue = [(walk.number(State()), 0)]
     met: dict[int, list[int]] = {number: [out] for number, out in queue}
     while queue and not walk.stopped:
         number, out = queue.pop()
@@ -160,8 +156,7 @@ def breach(state: State, signal: Signal, taken: Step) -> str | None:
         return "cont on a destination whose source is not proven out"
     if command in after_cont and Fact.CONT_SENT in known:
         return "back to the source though the destination may have run"
-    dead = (Signal.DISCARD_DESTINATION_DONE, Signal.RECLAIM_DONE, Signal.RESUME_SOURCE_UNKNOWN)
-    if command is Command.RESUME_SOURCE and not (Fact.DISCARDING in known and signal in dead):
+    if command is Command.RESUME_SOURCE and not {Fact.DISCARDING, Fact.DISCARDED} <= known:
         return "cont on a completed source whose destination is not known to be dead"
     if command is Command.RELEASE_SOURCE and (taken.state.owner.value != "destination" or Fact.DISCARDING in known):
         return "quit on a source that may own the guest"

@@ -1,0 +1,65 @@
+"""What stands in the log: one line for what came in, one for where it led, one for what goes out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from tests.support.driving import Recorder, drive, to_precopy
+from whimbrel.engine import records
+from whimbrel.engine.machine import Happened, Inspected, Learnt, Marked, Order, Sampled, Tune
+from whimbrel.engine.policy import Abilities, Decision, Reason
+from whimbrel.engine.resolve import DestinationClass, SourceClass
+from whimbrel.engine.signals import Command, Signal
+from whimbrel.engine.statistics import Statistics
+from whimbrel.engine.timeline import Mark
+
+
+def test_a_signal_is_written_as_it_is_taken_and_not_before() -> None:
+    assert records.of_event(Happened(Signal.START)) is None
+    machine = drive().at(0, Signal.START).machine
+    (taken,) = machine.taken()
+    assert list(records.of_taken(taken)) == [("signal", {"signal": "start", "phase": "preflight", "detail": ""})]
+
+
+def test_a_signal_that_moves_it_is_followed_by_where_it_stands() -> None:
+    machine = drive().at(0, Signal.START, Signal.INSPECT_REFUSED).machine
+    lines = [line for taken in machine.taken() for line in records.of_taken(taken)]
+    assert [kind for kind, _ in lines] == ["signal", "signal", "step"]
+    step = lines[-1][1]
+    assert (step["phase"], step["owner"], step["facts"]) == ("cancelling", "source", ["DISCARDING"])
+
+
+def test_every_other_event_has_its_line() -> None:
+    statistics = Statistics(at_ns=1, iteration=2, transferred_bytes=3)
+    assert records.of_event(Sampled(statistics)) == ("sample", asdict(statistics))
+    assert records.of_event(Marked(Mark.SOURCE_STOP, 1.5)) == ("mark", {"mark": "source-stop", "at_s": 1.5})
+    found = Inspected(SourceClass.GONE, DestinationClass.READY)
+    assert records.of_event(found) == ("inspected", {"source": "gone", "destination": "ready"})
+    learnt = {"facts": {"pid": 7}, "note": "so", "paused_before": True, "abilities": None}
+    assert records.of_event(Learnt({"pid": 7}, paused_before=True, note="so")) == ("learnt", learnt)
+    can = Abilities(capabilities=frozenset({"b", "a"}), parameters=frozenset({"p"}))
+    kept = {"capabilities": ["a", "b"], "parameters": ["p"]}
+    assert records.of_event(Learnt({}, can)) == (
+        "learnt",
+        {"facts": {}, "note": None, "paused_before": False, "abilities": kept},
+    )
+
+
+def test_an_order_is_announced_with_the_decision_that_it_carries() -> None:
+    policy = Recorder({Reason.SETUP: Decision(downtime_limit_s=0.1, because="low"), Reason.ITERATION: Decision()})
+    it = to_precopy(drive(policy))
+    lines = {order.command: list(records.of_order(order, it.machine)) for order in it.out if isinstance(order, Order)}
+    assert [kind for kind, _ in lines[Command.MIGRATE]] == ["command"]
+    (_, command), (kind, decision) = lines[Command.ARM]
+    assert command == {"command": "arm", "phase": "precopy", "owner": "source"}
+    assert (kind, decision["asked"], decision["because"]) == ("decision", "setup", "low")
+    assert decision["changes"] == {"downtime_limit_s": 0.1}
+
+
+def test_knobs_alone_are_a_decision_and_no_command() -> None:
+    policy = Recorder({Reason.ITERATION: Decision(downtime_limit_s=0.1, because="now")})
+    it = to_precopy(drive(policy)).sample(5, iteration=1).sample(6, iteration=2)
+    (tune,) = it.tunes
+    assert isinstance(tune, Tune)
+    ((kind, decision),) = records.of_order(tune, it.machine)
+    assert (kind, decision["asked"], decision["because"]) == ("decision", "iteration", "now")
