@@ -239,6 +239,16 @@ RESOLVING: Table = {
         # Both may have said completed after they were asked.
         *only_when(ACTIVATE, F.CONTINUED, F.SOURCE_COMPLETED, F.DESTINATION_COMPLETED),
         *only_unless(only_when(ACTIVATE, F.CONTINUED, F.SOURCE_ENDED, F.DESTINATION_COMPLETED), F.SETBACK),
+        # A destination that does not finish behind a source that is out: it is asked once more, and no more.
+        *only_when(GIVE_BACK, F.CONTINUED, F.SOURCE_COMPLETED, F.ASKED),
+        Rule(
+            P.FAILED,
+            when=facts(F.CONTINUED, F.SOURCE_ENDED, F.ASKED),
+            guest=Guest.HELD,
+            because="the source ended, and the destination does not finish loading",
+        ),
+        Rule(P.HANDOVER, when=facts(F.CONTINUED, F.SOURCE_COMPLETED), learn=facts(F.ASKED)),
+        Rule(P.HANDOVER, when=facts(F.CONTINUED, F.SOURCE_ENDED), learn=facts(F.ASKED)),
         Rule(P.HANDOVER, when=facts(F.CONTINUED)),
         *only_when(BACK_OUT_MOVING, F.CANCEL_WANTED),
         *only_when(BACK_OUT_MOVING, F.DESTINATION_ENDED),

@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.walking import TO_HANDOVER, TO_PRECOPY, TO_SWITCHOVER, walk
 from whimbrel.engine.protocol import reopened
+from whimbrel.engine.resolve import DestinationClass, SourceClass
 from whimbrel.engine.signals import Command, Signal
 from whimbrel.engine.states import Fact, Guest, Owner, Phase
 
@@ -64,6 +65,24 @@ def test_a_source_that_went_out_of_sight_while_it_was_put_right_is_tried_once_mo
     state, sent = walk((*TO_HANDOVER, *before, S.DISCARD_DESTINATION_DONE, unknown))
     assert sent[-2:] == [command, command]
     assert walk((unknown,), state)[0].guest is Guest.UNCONFIRMED
+
+
+HANGS = (S.DEADLINE, (SourceClass.COMPLETED, DestinationClass.LOADING))
+
+
+def test_a_destination_that_never_finishes_is_given_up_for_a_source_that_stands_there() -> None:
+    """It never had its cont: it cannot have run."""
+    state, sent = walk((*TO_HANDOVER, S.SOURCE_COMPLETED, *HANGS))
+    assert (state.phase, sent[-1]) == (P.HANDOVER, C.INSPECT_BOTH)
+    state, sent = walk((*HANGS, S.DISCARD_DESTINATION_DONE, S.RESUME_SOURCE_DONE), state)
+    assert sent == [C.INSPECT_BOTH, C.DISCARD_DESTINATION, C.RESUME_SOURCE]
+    assert (state.owner, state.guest) == (Owner.SOURCE, Guest.RUNNING)
+
+
+def test_one_that_never_finishes_behind_a_source_that_ended_is_left_alone() -> None:
+    hangs = (S.DEADLINE, (SourceClass.ENDED, DestinationClass.LOADING))
+    state, sent = walk((*TO_HANDOVER, S.SOURCE_ENDED, *hangs, *hangs))
+    assert (state.phase, state.guest, C.DISCARD_DESTINATION in sent) == (P.FAILED, Guest.HELD, False)
 
 
 def test_nobody_goes_back_behind_a_destination_that_was_told_to_run() -> None:
