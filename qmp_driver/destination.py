@@ -25,7 +25,16 @@ from .arguments import QMP_LABEL, QMP_LABEL_HUMAN, ArgumentPlan, PlanContext, pl
 from .compare import compare
 from .facts import SideFacts, read_facts
 from .findings import Finding, refuse, warn
-from .launch import StartedDestination, adopt, launch, make_directory, quit_if_waiting, runtime_folder
+from .launch import (
+    Announce,
+    StartedDestination,
+    adopt,
+    launch,
+    make_directory,
+    quit_if_waiting,
+    runtime_folder,
+    unannounced,
+)
 from .monitor import Monitor
 from .option_text import double_commas
 from .probe import BinaryFacts, available_bytes, probe_binary, resident_bytes
@@ -66,8 +75,13 @@ class Destination(Protocol):
         """
         ...
 
-    async def start(self, source: SourceTruth) -> StartedDestination:
+    async def start(self, source: SourceTruth, announce: Announce = unannounced) -> StartedDestination:
         """Bring it up, stopped and waiting with ``-incoming defer``, its monitor free.
+
+        Args:
+            source: the running source.
+            announce: called with the private directory, where there is one, before that is made: whoever comes
+                after us finds by it what we started and could not end. What it raises is passed on.
 
         Raises:
             PreparationFailed: it did not come up, with what it wrote to its standard error.
@@ -154,9 +168,9 @@ class FromSource:
         )
         return preflight.judge(inputs)
 
-    async def start(self, source: SourceTruth) -> StartedDestination:
+    async def start(self, source: SourceTruth, announce: Announce = unannounced) -> StartedDestination:
         """See ``Destination``."""
-        directory = make_directory(self.directory)
+        directory = make_directory(self.directory, announce)
         try:
             plan = self.plan(source, directory)
             preflight.raise_if_refused(preflight.judge_plan(plan))
@@ -228,9 +242,9 @@ class FromArgv:
         )
         return preflight.judge(inputs)
 
-    async def start(self, source: SourceTruth) -> StartedDestination:
+    async def start(self, source: SourceTruth, announce: Announce = unannounced) -> StartedDestination:
         """See ``Destination``."""
-        directory = make_directory(self._directory)
+        directory = make_directory(self._directory, announce)
         monitors = {QMP_LABEL: str(directory / "qmp.sock"), QMP_LABEL_HUMAN: str(directory / "human.sock")}
         argv = list(self.argv)
         for path in monitors.values():
@@ -276,7 +290,7 @@ class Existing:
         looked_at = replace(inputs, destination=facts, destination_capabilities=frozenset(has), available_bytes=local)
         return preflight.judge(looked_at)
 
-    async def start(self, source: SourceTruth) -> StartedDestination:
+    async def start(self, source: SourceTruth, announce: Announce = unannounced) -> StartedDestination:
         """See ``Destination``. Only looks whether it can serve."""
         return await adopt(self.address, source)
 
@@ -304,7 +318,7 @@ class FromCallable:
         """See ``Destination``. Nothing is known of it before it was started."""
         return tuple(preflight.judge_source(source.facts, accept_memory_loss))
 
-    async def start(self, source: SourceTruth) -> StartedDestination:
+    async def start(self, source: SourceTruth, announce: Announce = unannounced) -> StartedDestination:
         """See ``Destination``.
 
         Raises:

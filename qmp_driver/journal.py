@@ -14,6 +14,7 @@ import errno
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +26,9 @@ from whimbrel.engine.errors import BadInput, WhimbrelError
 FORMAT = 1
 RESERVED_BYTES = 1 << 20
 """Reserved at arming: some 4000 lines, several times what a switchover and its aftermath write."""
+
+LOCK_TRIES = 5
+LOCK_PAUSE_S = 0.01
 
 FALLOC_FL_KEEP_SIZE = 1
 """``fallocate(2)``: reserve blocks without changing the file's length."""
@@ -63,15 +67,47 @@ class Journal:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise BadInput(field, str(path), f"a path that can be written ({error.strerror})") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not _lock(descriptor):
             os.close(descriptor)
-            raise BadInput(field, str(path), "a log that no running migration writes to") from error
+            raise BadInput(field, str(path), "a log that no running migration writes to")
         if os.fstat(descriptor).st_size:
             os.close(descriptor)
             raise BadInput(field, str(path), "a new file, or an empty one: this one holds something already")
         return cls(path, descriptor)
+
+    @classmethod
+    def reopen(cls, path: Path, *, field: str = "log") -> Self:
+        """Take over a log that an earlier manager left, lock it and go on at its end.
+
+        A torn last line is cut off: what it announced was never begun.
+
+        Args:
+            path: the log.
+            field: the name of the option, for the error.
+
+        Raises:
+            BadInput: there is no such log, it can't be written, it is no log, or a manager writes to it.
+            WhimbrelError: a line is damaged; its number is named.
+        """
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise BadInput(field, str(path), "a file")  # a pipe would keep us waiting
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        except OSError as error:
+            raise BadInput(field, str(path), f"a log that can be written ({error.strerror})") from error
+        try:
+            if not _lock(descriptor):
+                raise BadInput(
+                    field, str(path), "a log that no manager writes to: this migration is being looked after"
+                )
+            journal = cls(path, descriptor)
+            data = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+            journal._lines = sum(1 for _ in _records(data, path))
+            os.ftruncate(descriptor, data.rfind(b"\n") + 1)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return journal
 
     def write(self, kind: str, now_ns: int, wall_s: float, **fields: Any) -> None:
         """Append one line.
@@ -154,6 +190,10 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
         data = path.read_bytes()
     except OSError as error:
         raise BadInput("log", str(path), f"a log that can be read ({error.strerror})") from error
+    yield from _records(data, path)
+
+
+def _records(data: bytes, path: Path) -> Iterator[dict[str, Any]]:
     lines = data.split(b"\n")
     torn = lines.pop() if lines else b""
     for number, line in enumerate(lines, 1):
@@ -168,6 +208,18 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
         yield record
     if not lines:
         raise BadInput("log", str(path), "a log of a migration" + (" (this one is cut short)" if torn else ""))
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a log for writing. Whoever only asks whether it is held (`is_held`) holds it for an instant."""
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(LOCK_PAUSE_S)
+        else:
+            return True
+    return False
 
 
 def is_held(path: Path) -> bool:

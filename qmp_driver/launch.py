@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import secrets
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
@@ -18,8 +20,9 @@ from whimbrel.engine.resolve import MOVING_STATUSES
 
 from . import preflight, replies
 from .arguments import QMP_LABEL, QMP_LABEL_HUMAN, ArgumentPlan
+from .known import recorded_address
 from .monitor import Monitor
-from .processes import QemuProcess
+from .processes import QemuProcess, find_waiting_in
 from .sockets import UNIX_PATH_MAX_BYTES, Address, describe
 from .truth import Peer, SourceTruth
 
@@ -32,6 +35,8 @@ LAST_WORDS_BYTES = 1000
 _MOVING_IN = MOVING_STATUSES - {"setup"}  # which newer QEMUs say of one that only listens
 _LOOK_EVERY_S = 0.002
 _EXIT_AFTER_EOF_S = 1.0
+_QUIET_LOOKS = 2
+_LOOK_AGAIN_S = 0.05
 _LONGEST_NAME_BYTES = len("/whimbrel-12345678/qmp-human.sock")
 _TCP_ADDRESS = re.compile(r"(?:tcp|telnet|tn3270|websocket):(?P<where>[^,]*:\d+)")
 
@@ -67,6 +72,18 @@ class StartedDestination:
         """The file that its standard error goes to, or ``None`` for one that we did not start."""
         return None if self.process is None else self.process.stderr_path
 
+    def as_written(self) -> dict[str, object]:
+        """What the log keeps of it, for a manager after us."""
+        process = self.process
+        return {
+            "address": recorded_address(self.address),
+            "process": None if process is None else asdict(process.identity),
+            "owned": self.owned,
+            "directory": None if self.directory is None else str(self.directory),
+            "relocalised": dict(self.relocalised),
+            "stderr": None if self.stderr_path is None else str(self.stderr_path),
+        }
+
     def last_words(self) -> str:
         """The end of what it wrote to its standard error: QEMU says there, and nowhere else, why it failed."""
         return self._last_words or ("" if self.process is None else self.process.stderr_tail())
@@ -84,9 +101,9 @@ class StartedDestination:
             TimeoutError: it still exists, so it must not be taken for dead.
             WhimbrelError: we may not kill it; or nobody can say whether it ended.
         """
-        if self.process is None and not self.owned:
+        if self.process is None:
             await self._dismiss_unseen(monitor)
-        elif self.process is not None:
+        else:
             if self._released:
                 self.process = QemuProcess.attach(self.process.identity, stderr_path=self.process.stderr_path)
                 self._released = False
@@ -182,6 +199,26 @@ async def launch(
     return StartedDestination(relocalised[QMP_LABEL], process, owned=True, directory=directory, relocalised=found)
 
 
+async def end_in(directory: Path) -> None:
+    """End whatever was started to wait for a migration in a private directory, and remove that.
+
+    For a destination whose starter died before it could say more than where it would be. Looks until two looks
+    in a row find nothing: what is just being started shows its arguments a moment later.
+
+    Raises:
+        TimeoutError: it still exists, so it must not be taken for dead.
+        WhimbrelError: we may not kill it.
+    """
+    quiet = 0
+    while quiet < _QUIET_LOOKS:
+        found = await asyncio.to_thread(find_waiting_in, directory)
+        for identity in found:
+            await QemuProcess.attach(identity).kill()
+        quiet = 0 if found else quiet + 1
+        await asyncio.sleep(_LOOK_AGAIN_S)
+    await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+
 async def adopt(address: Address, source: SourceTruth) -> StartedDestination:
     """Take on a destination that others started, if it can serve.
 
@@ -251,17 +288,37 @@ def runtime_folder(chosen: Path | None) -> Path:
     return temporary if _short_enough(temporary) else Path("/tmp")
 
 
-def make_directory(chosen: Path | None) -> Path:
+Announce: TypeAlias = Callable[[Path], None]
+"""Told the private directory of a destination before it is made, and anything is started in it."""
+
+
+def unannounced(_: Path) -> None:
+    """For callers who keep no log."""
+
+
+def make_directory(chosen: Path | None, announce: Announce = unannounced) -> Path:
     """Make a private directory (mode 0700) in ``runtime_folder(chosen)``.
+
+    Args:
+        chosen: as for ``runtime_folder``.
+        announce: called with its name before it is made; what it raises is passed on.
 
     Raises:
         BadInput: as ``runtime_folder``, or the folder can't be written to.
     """
     folder = runtime_folder(chosen)
-    try:
-        return Path(tempfile.mkdtemp(prefix="whimbrel-", dir=folder))
-    except OSError as error:
-        raise BadInput("directory", str(folder), f"a folder that can be written to ({error.strerror})") from error
+    while True:
+        directory = folder / f"whimbrel-{secrets.token_hex(4)}"
+        if os.path.lexists(directory):
+            continue  # announced, it would be taken for ours
+        announce(directory)
+        try:
+            directory.mkdir(mode=0o700)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise BadInput("directory", str(folder), f"a folder that can be written to ({error.strerror})") from error
+        return directory
 
 
 def _short_enough(folder: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +11,10 @@ from whimbrel.engine.policies import LeastDowntime
 from whimbrel.engine.policy import Objectives, Policy
 from whimbrel.engine.protocol import DEFAULT_WAITS, SECOND_NS, Waits
 
-Hook = Callable[[], Awaitable[None]]
+from .hooks import Hooks
+from .locks import LockProvider
+
+NO_HOOKS = Hooks()
 
 ALL_ADDRESSES = frozenset({"0.0.0.0", "::", "[::]", "*", ""})
 
@@ -45,8 +47,14 @@ class Options:
     """Migrate even where this QEMU is known to lose guest writes."""
     disks_shared: bool = False
     """The caller vouches that both ends see the same disks."""
-    at_switchover: Hook | None = None
-    """Awaited while the guest stands stopped and calling off is still safe; an error calls the move off."""
+    guardian: bool = False
+    """Start a small process that settles the migration should this one die (see `whimbrel.guardian`)."""
+    hooks: Hooks = NO_HOOKS
+    """Coroutine functions of the caller's that are asked on the way (see docs/hooks.md)."""
+    locks: LockProvider | None = None
+    """The guest's lock, which goes over with it; ``None``: there is none."""
+    lock_within_s: float = 5.0
+    """How long one operation on the lock may take; handing it over is downtime."""
     waits: Waits = DEFAULT_WAITS
     stall_s: float = 30.0
     """Nothing sent for so long ends the migration."""
@@ -71,6 +79,19 @@ class Options:
             raise BadInput("stall", f"{self.stall_s:g} s", "more than 0 s")
         if not 0 <= self.reconnect_s < math.inf:
             raise BadInput("reconnect", f"{self.reconnect_s:g} s", "0 s or more")
+        if not 0 < self.lock_within_s < math.inf:
+            raise BadInput("lock_within_s", self.lock_within_s, "more than 0 s")
+        self._check_last_step()
+
+    def _check_last_step(self) -> None:
+        """The last veto and the lock have to be answered for before the machine stops waiting for them."""
+        asked_s = self.hooks.before_resume_within_s if self.hooks.before_resume is not None else 0.0
+        locked_s = self.lock_within_s if self.locks is not None else 0.0
+        wait_s = self.waits.activating_ns / SECOND_NS
+        if (asked_s or locked_s) and asked_s + locked_s >= wait_s:
+            field = "before_resume_within_s" if asked_s else "lock_within_s"
+            allowed = f"together with the lock's time less than the wait for the resumption, {wait_s:g} s"
+            raise BadInput(field, f"{asked_s + locked_s:g} s", allowed)
 
     @property
     def stall_ns(self) -> int:

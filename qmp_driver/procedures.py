@@ -9,38 +9,44 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from whimbrel.engine.errors import CannotConnect, OutcomeUnknown, PreparationFailed, QemuRefused, WhimbrelError
-from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Marked, Order, Sampled
+from whimbrel.engine.errors import CannotConnect, PreparationFailed, WhimbrelError
+from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Marked, Order
 from whimbrel.engine.pilot import Steering
-from whimbrel.engine.resolve import (
-    MOVING_STATUSES,
-    DestinationClass,
-    SourceClass,
-    classify_destination,
-    classify_source,
-)
+from whimbrel.engine.policy import Knobs
+from whimbrel.engine.report import CompletedReport, OngoingReport
 from whimbrel.engine.signals import Command, Signal
+from whimbrel.engine.states import Fact, State
+from whimbrel.engine.states import Side as SideName
 from whimbrel.engine.timeline import Mark
 
 from . import replies
+from .adoption import Host, Judged, Legacy, find_process, started_again
+from .breaking import break_stream
+from .consent import Consent
 from .destination import Destination, SourceTruth, StartedDestination
 from .facts import SideFacts, read_facts
+from .inspection import look_at_destination, look_at_source
 from .journal import Journal
+from .launch import end_in
+from .monitor import Monitor
 from .negotiation import abilities, changed_parameters, for_side, negotiate, parameters_of, to_put_back
 from .options import Options
-from .sampling import statistics_of
+from .postcopy import listen, pause
+from .releasing import leave_no_settings, quit_source, take_final_figures
+from .restoring import await_final_status, put_back, see_as_it_is, see_running
 from .side import Side
 from .sockets import Address
+from .sole import SoleManager
 from .stream import NAME, connect, in_our_network
+from .takeover import the_dead
 
-EXIT_TIMEOUT_S = 20.0
-"""A QEMU that was told to quit closes its images first; slow storage makes that long."""
-FINAL_STATUS_TIMEOUT_S = 20.0
-LOOK_EVERY_S = 0.02
+HAS_ALL = frozenset({Fact.SOURCE_COMPLETED, Fact.DESTINATION_COMPLETED})
+NOT_THE_ONLY_COPY = frozenset({Fact.SETBACK, Fact.DESTINATION_ENDED})
 
 
 @dataclass(slots=True)
@@ -56,76 +62,145 @@ class Procedures:
     deliver: Callable[[Event], None]
     start_watching: Callable[[], None]
     now_ns: Callable[[], int]
+    state: Callable[[], State]
+    """The protocol's."""
+    write: Callable[[str, dict[str, object]], None]
+    """Puts a line into the log, or raises; the first that fails calls the migration off."""
+    glance: Callable[[], tuple[OngoingReport, Mapping[str, Any]]]
+    """How the migration stands, and what was learnt so far."""
     started: StartedDestination | None = None
     truth: SourceTruth | None = None
     failure: WhimbrelError | None = None
     """The first error of a preparatory command, for the caller: it says more than the report's sentence."""
     uri: str = ""
     armed: bool = False
-    was_running: bool = True
+    """The source's settings are about to be changed, or were."""
+    adopted: bool = False
+    """Another manager began this migration: see `take_up`."""
+    unborn: Path | None = None
+    """The private directory of a destination of which nothing else is known: it was being started."""
     _capabilities: dict[str, dict[str, bool]] = field(default_factory=dict[str, dict[str, bool]])
     _changed: dict[str, dict[str, bool]] = field(default_factory=dict[str, dict[str, bool]])
     """The capabilities that we set otherwise, as they were."""
     _parameters: dict[str, object] = field(default_factory=dict[str, object])
+    """All of the source's, as it had them."""
+    _parameters_before: dict[str, object] = field(default_factory=dict[str, object])
+    """Those that are put back on it."""
+    _sole: SoleManager | None = None
+    _consent: Consent = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._consent = Consent(
+            options=self.options,
+            source=self.source,
+            source_address=self.source_address,
+            destination=self.destination,
+            glance=self.glance,
+            deliver=self.deliver,
+            log_path=self.journal.path,
+        )
 
     def of(self, order: Order) -> Coroutine[Any, Any, None]:
         """The coroutine that carries out an order."""
-        match order.command:
-            case Command.INSPECT:
-                return self.inspect()
-            case Command.PREPARE:
-                return self.prepare()
-            case Command.ARM:
-                return self.arm(order.setup)
-            case Command.MIGRATE:
-                return self.migrate()
-            case Command.QUIESCE:
-                return self.quiesce()
-            case Command.CONTINUE:
-                return self.go_on()
-            case Command.BREAK:
-                return self.break_stream()
-            case Command.RESUME_DESTINATION:
-                return self.resume_destination()
-            case Command.RELEASE_SOURCE:
-                return self.release_source()
-            case Command.CANCEL_MIGRATION:
-                return self.cancel_migration()
-            case Command.DISCARD_DESTINATION:
-                return self.discard_destination()
-            case Command.RESTORE_SOURCE:
-                return self.restore_source()
-            case Command.RESUME_SOURCE:
-                return self.resume_source()
-            case Command.INSPECT_BOTH:
-                return self.inspect_both()
+        if order.command is Command.ARM:
+            return self.arm(order.setup)
+        ways: dict[Command, Callable[[], Coroutine[Any, Any, None]]] = {
+            Command.INSPECT: self.inspect,
+            Command.PREPARE: self.prepare,
+            Command.MIRROR: self.copy_disks,
+            Command.MIGRATE: self.migrate,
+            Command.START_POSTCOPY: self.start_postcopy,
+            Command.QUIESCE: self.quiesce,
+            Command.DRAIN: self.copy_disks,
+            Command.CONTINUE: self.go_on,
+            Command.BREAK: self.break_stream,
+            Command.CLAIM: self.claim,
+            Command.RESUME_DESTINATION: self.resume_destination,
+            Command.PAUSE_POSTCOPY: self.pause_postcopy,
+            Command.LISTEN_AGAIN: self.listen_again,
+            Command.SEND_AGAIN: self.send_again,
+            Command.RELEASE_SOURCE: self.release_source,
+            Command.CANCEL_MIGRATION: self.cancel_migration,
+            Command.DISCARD_DESTINATION: self.discard_destination,
+            Command.RESTORE_SOURCE: self.restore_source,
+            Command.RECLAIM: self.reclaim,
+            Command.RESUME_SOURCE: self.resume_source,
+            Command.INSPECT_BOTH: self.inspect_both,
+        }
+        return ways[order.command]()
+
+    # ---- taking over
+
+    def take_up(self, legacy: Legacy, here: Host) -> None:
+        """Take up what an earlier manager knew: who the QEMUs are, and what was set before."""
+        self.adopted, self.uri = True, legacy.uri
+        self.source.address = self.source_address
+        if (known := legacy.known(SideName.SOURCE)) is not None:
+            self.source.remember(*find_process(known, legacy.judge(SideName.SOURCE, here)), ours=True)
+        left, known = legacy.destination, legacy.known(SideName.DESTINATION)
+        if left is not None and known is not None:
+            judged = legacy.judge(SideName.DESTINATION, here)
+            found, process = find_process(known, judged, stderr_path=left.stderr)
+            self.destination.remember(found, process)
+            self.started = started_again(left, process)
+        elif legacy.directory is not None and here.judge(legacy.host) is not Judged.ELSEWHERE:
+            self.unborn = legacy.directory
+        for side, before in legacy.settings.items():
+            self._changed[side] = dict(before.capabilities)
+            self.armed = self.armed or side == "source"
+        if "source" in legacy.settings:
+            self._parameters_before = dict(legacy.settings["source"].parameters)
+
+    def be_the_only_one(self) -> None:
+        """See to it that no other manager of this host touches this guest, as long as we live.
+
+        Raises:
+            WhimbrelError: one does already.
+        """
+        process = self.source.process
+        if self._sole is None and process is not None and not process.exited:
+            self._sole = SoleManager.of(process.identity)
+
+    def let_go(self) -> None:
+        """It has ended: others may have the guest."""
+        if self._sole is not None:
+            self._sole.close()
+            self._sole = None
+
+    @property
+    def _sides(self) -> tuple[Side, Side]:
+        return self.source, self.destination
 
     # ---- stage 1
 
     async def inspect(self) -> None:
         """Connect to the source and judge what it says."""
         monitor = await self.source.connect(self.source_address)
+        self.be_the_only_one()
         self.truth = await SourceTruth.read(monitor)
         facts = self.truth.facts
         self.source.status = facts.migration_status or ""  # of an earlier migration: no news for this one
-        self.was_running = facts.run_state == "running"
         self._capabilities["source"], self._parameters = await asyncio.gather(
             replies.query_capabilities(monitor), replies.query_parameters(monitor)
         )
         self.deliver(
             Learnt(
                 {"qemu_source": _version(monitor.version, monitor.package), "source": _summary(facts)},
-                paused_before=not self.was_running,
+                paused_before=facts.run_state != "running",
             )
         )
         findings = await self.strategy.examine(self.truth, accept_memory_loss=self.options.accept_memory_loss)
         self._take_findings(findings)
+        await self._consent.start()
 
     async def prepare(self) -> None:
         """Bring the destination up, stopped, and compare it with the source."""
         assert self.truth is not None
-        self.started = await self.strategy.start(self.truth)
+        self.started = await self.strategy.start(
+            self.truth, lambda directory: self.write("starting", {"directory": str(directory)})
+        )
         self.destination.process = self.started.process
+        self.write("destination", self.started.as_written())
         monitor = await self.destination.connect(self.started.address)
         # The peer of the socket may be a relay: only a process that was proven to be the QEMU has a pid here.
         pid = self.destination.process.pid if self.destination.process is not None else None
@@ -159,6 +234,10 @@ class Procedures:
         self.armed = True
         wanted = {side: for_side(agreed, has[side]) for side in ("source", "destination")}
         self._changed = {side: {name: has[side][name] for name in names} for side, names in wanted.items()}
+        self._parameters_before = to_put_back(self._parameters)
+        for side, before in self._changed.items():
+            parameters = self._parameters_before if side == "source" else {}
+            self.write("settings", {"side": side, "capabilities": before, "parameters": parameters})
         if wanted["destination"]:
             await replies.set_capabilities(destination, wanted["destination"])
         await replies.migrate_incoming(destination, _listen_uri(self.options))
@@ -197,14 +276,17 @@ class Procedures:
         finally:
             self.start_watching()
 
+    async def copy_disks(self) -> None:
+        """Refuse: disks that both ends do not share are refused at the inspection, so nobody comes here.
+
+        Raises:
+            WhimbrelError: always.
+        """
+        raise WhimbrelError("copying disks is not supported yet")
+
     async def quiesce(self) -> None:
         """Ask the caller's hook while the guest stands still and calling off is safe."""
-        if self.options.at_switchover is None:
-            return
-        try:
-            await self.options.at_switchover()
-        except Exception as error:  # the caller's code may raise anything; its word is no
-            raise WhimbrelError(f"the hook at the switchover refused: {error!r}") from error
+        await self._consent.hooks.source_stopped()
 
     async def go_on(self) -> None:
         """Send ``migrate-continue``: the token is in limbo from here."""
@@ -215,17 +297,36 @@ class Procedures:
 
     async def break_stream(self) -> None:
         """End a handover that hangs without ``migrate_cancel``."""
-        process = self.destination.process
-        if process is not None:
-            await process.kill()
-        else:
-            await replies.yank_migration(self.source.require())
+        await break_stream(self.source, self.destination, self.write, within_s=self.options.reconnect_s)
+
+    # ---- post-copy
+
+    async def start_postcopy(self) -> None:
+        """Ask for it; QEMU looks at the request at its next look."""
+        await replies.migrate_start_postcopy(await self.source.reach(within_s=self.options.reconnect_s))
+
+    async def pause_postcopy(self) -> None:
+        """Have both sides give the link up."""
+        await pause(self._sides, within_s=self.options.reconnect_s)
+
+    async def listen_again(self) -> None:
+        """Let the destination listen for its source."""
+        self.uri = await listen(self.destination, _listen_uri(self.options), within_s=self.options.reconnect_s)
+        self.deliver(Learnt({"uri": self.uri}))
+
+    async def send_again(self) -> None:
+        """Let the source go on where the link broke."""
+        await replies.migrate(await self.source.reach(within_s=self.options.reconnect_s), self.uri, resume=True)
 
     # ---- stage 5
 
+    async def claim(self) -> None:
+        """Ask the caller's hook for the last time, then hand the guest's lock to the destination."""
+        await self._consent.claims.claim()
+
     async def resume_destination(self) -> None:
         """Let the guest run on the destination."""
-        monitor = self.destination.require()
+        monitor = await self.destination.reach(within_s=self.options.reconnect_s)
         self.deliver(Marked(Mark.CONT_SENT, time.time()))
         await replies.cont(monitor)
         if (await replies.query_status(monitor)).running:
@@ -233,166 +334,118 @@ class Procedures:
 
     async def release_source(self) -> None:
         """Take the source's last figures and let the process go; the destination gets its own settings back."""
+        within_s = self.options.reconnect_s
+        if self.adopted:
+            await asyncio.gather(*(side.reconnect(within_s=within_s) for side in self._sides))
         if self.source.alive:
-            await self._take_final_figures()
+            await take_final_figures(self.source, self.now_ns, self.deliver)
         # Before the source goes: its end is the end of the migration.
-        await self._leave_no_settings()
-        if self.options.keep_source:
+        stay = self._sides if self.options.keep_source else (self.destination,)
+        await leave_no_settings(stay, self._changed, self.deliver)
+        if self.options.keep_source or self.source.fenced:
             return
         try:
-            await self._quit_source()
+            await quit_source(self.source, within_s=within_s)
         except WhimbrelError as error:
             self.deliver(Learnt({}, note=f"the source process is still there: {error}"))
             raise
-
-    async def _quit_source(self) -> None:
-        if not await self.source.reconnect(within_s=self.options.reconnect_s):
-            if await self.source.has_ended():
-                return
-            raise CannotConnect("its monitor does not answer any more", side="source")
-        try:
-            await replies.quit_(self.source.require())
-        except (OutcomeUnknown, CannotConnect):
-            pass  # a QEMU that quits may close the connection before its answer is out
-        if self.source.process is not None:
-            try:
-                await self.source.process.wait_exit(EXIT_TIMEOUT_S)
-            except TimeoutError as error:
-                raise WhimbrelError(f"it has not ended within {EXIT_TIMEOUT_S:g} s", side="source") from error
-
-    async def _leave_no_settings(self) -> None:
-        """Ours would bind whoever migrates these QEMUs next: ``pause-before-switchover`` makes them wait for ever."""
-        for side in (self.destination, self.source) if self.options.keep_source else (self.destination,):
-            before = self._changed.get(side.name.value)
-            if not before or not side.alive:
-                continue
-            try:
-                await replies.set_capabilities(side.require(), before)
-            except WhimbrelError as error:
-                self.deliver(Learnt({}, note=f"the {side.name.value} keeps this migration's settings: {error}"))
-
-    async def _take_final_figures(self) -> None:
-        """QEMU 7.2 says completed before its totals are there: ask until they are, a second at most."""
-        # They are only figures: without them the source is let go all the same.
-        for _ in range(50):
-            try:
-                info = await replies.query_migrate(self.source.require())
-            except WhimbrelError:
-                return
-            if info.total_time_ms or info.status != "completed":
-                self.deliver(Sampled(statistics_of(info, self.now_ns())))
-                figures = {"qemu_total_ms": info.total_time_ms, "qemu_downtime_ms": info.downtime_ms}
-                self.deliver(Learnt(figures))
-                return
-            await asyncio.sleep(LOOK_EVERY_S)
 
     # ---- backing out
 
     async def cancel_migration(self) -> None:
         """Ask the source to give up; its status tells when it has."""
-        await replies.migrate_cancel(self.source.require())
+        await replies.migrate_cancel(await self.source.reach(within_s=self.options.reconnect_s))
 
     async def discard_destination(self) -> None:
         """End the destination and see it ended.
 
         A destination serves one attempt, so one that the caller started is ended too.
+
+        Raises:
+            WhimbrelError: it has all of the guest, and the source's process, which could have it back, has ended; or
+                it can't be shown to have ended.
         """
+        known = self.state().facts
+        if known >= HAS_ALL and not known & NOT_THE_ONLY_COPY and await self.source.is_gone():
+            await self.source.has_ended()
+            raise WhimbrelError("the source process ended: the destination holds the only copy", side="destination")
         if self.started is not None:
+            process = self.started.process
+            if self.destination.fenced and (process is None or not process.exited):
+                return  # a person vouches that it is off
+            if process is None:
+                await self.destination.reconnect(within_s=self.options.reconnect_s)
             await self.started.discard(self.destination.monitor)
+        elif self.unborn is not None:
+            await end_in(self.unborn)
 
     async def restore_source(self) -> None:
         """See the source in the run state that it had, with its parameters as they were."""
         if not self.armed:
-            if self.truth is None:
+            if self.adopted:
+                await see_as_it_is(await self._reach_source(), self.deliver)
+            elif self.truth is None:
                 raise CannotConnect("it was never reached", side="source")
             return  # nothing was changed there
-        if not await self.source.reconnect(within_s=self.options.reconnect_s):
-            raise CannotConnect("its monitor does not answer any more", side="source")
-        await self._await_final_status()
-        if self.was_running:
-            await self._see_running()
-        await self._put_back()
+        monitor = await self._reach_source()
+        await await_final_status(monitor, self.deliver)
+        await self.source.look()  # one that completed is not resumed here, and the engine has to know why
+        if Fact.MIGRATE_SENT not in self.state().facts:
+            await see_as_it_is(monitor, self.deliver)
+        elif Fact.PAUSED_BEFORE not in self.state().facts:
+            await see_running(monitor, self.deliver)
+        await self._put_back(monitor)
 
-    async def _put_back(self) -> None:
+    async def _reach_source(self) -> Monitor:
+        """Its monitor; where it can't be had because the process has ended, that is told before it is refused."""
         try:
-            await replies.set_parameters(self.source.require(), to_put_back(self._parameters))
-            if before := self._changed.get("source"):
-                await replies.set_capabilities(self.source.require(), before)
-        except QemuRefused as error:
-            # A cancel that hangs in a pending connect keeps the migration "in progress" for minutes.
-            self.deliver(Learnt({}, note=f"the source keeps this migration's settings: {error.description}"))
+            return await self.source.reach(within_s=self.options.reconnect_s)
+        except CannotConnect:
+            if not await self.source.has_ended() and await self.source.is_gone():
+                for news in the_dead(self.source, self.destination, self.state().facts):
+                    self.deliver(news)
+            raise
 
-    async def _await_final_status(self) -> None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + FINAL_STATUS_TIMEOUT_S
-        while True:
-            info = await replies.query_migrate(self.source.require())
-            if (info.status or "") not in MOVING_STATUSES:
-                return
-            run = await replies.query_status(self.source.require())
-            if loop.time() > deadline or (info.status == "cancelling" and run.running):
-                note = f"the guest runs; the source is busy with its old migration ({info.status}) for a while yet"
-                self.deliver(Learnt({}, note=note))
-                return
-            await asyncio.sleep(LOOK_EVERY_S)
+    async def _put_back(self, monitor: Monitor) -> None:
+        await put_back(monitor, self._parameters_before, self._changed.get("source"), self.deliver)
 
-    async def _see_running(self) -> None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + FINAL_STATUS_TIMEOUT_S
-        while True:
-            status = await replies.query_status(self.source.require())
-            if status.running:
-                return
-            if status.status in ("paused", "postmigrate"):
-                # The destination never had its cont and is gone: the guest is the source's.
-                await replies.cont(self.source.require())
-                return
-            if loop.time() > deadline:
-                raise WhimbrelError(f"the guest is not running but {status.status}", side="source")
-            await asyncio.sleep(LOOK_EVERY_S)
+    async def reclaim(self) -> None:
+        """Hand the guest's lock back to the source."""
+        await self._consent.claims.reclaim()
 
     async def resume_source(self) -> None:
         """Give the guest back to a source that completed."""
-        if not await self.source.reconnect(within_s=self.options.reconnect_s):
-            raise CannotConnect("its monitor does not answer any more", side="source")
-        if self.was_running:
-            await replies.cont(self.source.require())
-        await self._put_back()
+        monitor = await self._reach_source()
+        if Fact.PAUSED_BEFORE not in self.state().facts:
+            await replies.cont(monitor)
+        await self._put_back(monitor)
 
     # ---- resolving
 
     async def inspect_both(self) -> None:
         """Ask both sides what is true, and tell the engine the classes."""
-        source, destination = await asyncio.gather(self._look_at_source(), self._look_at_destination())
+        within_s = self.options.reconnect_s
+        source, destination = await asyncio.gather(
+            look_at_source(self.source, within_s=within_s, deliver=self.deliver),
+            look_at_destination(self.destination, within_s=within_s),
+        )
         self.deliver(Inspected(source, destination))
 
-    async def _look_at_source(self) -> SourceClass:
-        words = await self._look(self.source)
-        if words is None:
-            return SourceClass.ENDED if await self.source.has_ended() else SourceClass.UNREACHABLE
-        return classify_source(*words)
+    # ---- hooks and the lock
 
-    async def _look_at_destination(self) -> DestinationClass:
-        words = await self._look(self.destination)
-        if words is None:
-            return DestinationClass.ENDED if await self.destination.is_gone() else DestinationClass.UNREACHABLE
-        return classify_destination(*words)
-
-    async def _look(self, side: Side) -> tuple[str | None, str | None] | None:
-        if not await side.reconnect(within_s=self.options.reconnect_s):
-            return None
-        try:
-            info = await replies.query_migrate(side.require())
-            run = await replies.query_status(side.require())
-        except (OutcomeUnknown, CannotConnect):
-            return None
-        return info.status, run.status
+    async def ended(self, report: CompletedReport) -> CompletedReport:
+        """See the guest's lock with it and tell the caller's hook; what goes wrong is a note in the report."""
+        return await self._consent.ended(report)
 
     # ---- steering
 
     async def tune(self, steering: Steering) -> None:
         """Set the knobs that a decision changed."""
         await replies.set_parameters(self.source.require(), changed_parameters(steering))
+
+    async def set_knobs(self, knobs: Knobs) -> None:
+        """Set all knobs."""
+        await replies.set_parameters(self.source.require(), parameters_of(knobs, {}))
 
     def _take_findings(self, findings: tuple[Any, ...]) -> None:
         from .preflight import raise_if_refused

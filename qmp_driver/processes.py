@@ -123,6 +123,32 @@ def read_cwd(pid: int) -> Path:
         raise _unreadable(pid, error) from error
 
 
+def find_waiting_in(directory: str | os.PathLike[str]) -> tuple[ProcessIdentity, ...]:
+    """Find the QEMUs that were started to wait for a migration with their things in a private directory.
+
+    Not everything that names the directory: somebody may be reading the log that lies there.
+
+    Args:
+        directory: the private directory, absolute; its name is used once only.
+
+    Returns:
+        Those that live; what is hidden from us is passed over.
+    """
+    inside = os.path.join(os.fsencode(directory), b"")
+    found: list[ProcessIdentity] = []
+    for name in os.listdir("/proc"):
+        if not name.isdecimal():
+            continue
+        try:
+            identity = identify_peer(int(name))
+            words = _read_proc(identity.pid, "cmdline").split(b"\0")
+            if b"-incoming" in words and any(inside in word for word in words) and is_alive(identity):
+                found.append(identity)
+        except WhimbrelError:
+            continue  # it has just ended, or is none of ours to look at
+    return tuple(found)
+
+
 class QemuProcess:
     """A process that is watched, and may be killed: a child of ours, or one that others started.
 
@@ -203,6 +229,11 @@ class QemuProcess:
             os.close(pidfd)
             pidfd = -1
         return cls(identity, pidfd, child=False, stderr_path=path)
+
+    @classmethod
+    def ended(cls, identity: ProcessIdentity, *, stderr_path: str | os.PathLike[str] | None = None) -> QemuProcess:
+        """A process that is known to have ended, because its host has been booted since."""
+        return cls(identity, -1, child=False, stderr_path=None if stderr_path is None else Path(stderr_path))
 
     @property
     def pid(self) -> int:
@@ -386,13 +417,26 @@ def _read_stat(pid: int) -> tuple[str, int] | None:
     """Read a process's state letter and start time from ``/proc/PID/stat``; ``None`` if it is gone."""
     try:
         raw = Path(f"/proc/{pid}/stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError) as error:
+        if _is_hidden(pid):
+            raise WhimbrelError(f"process {pid} is hidden from us", advice="run as its user, or as root") from error
         return None
     except OSError as error:
         raise _unreadable(pid, error) from error
     # The second field is the program's name in parentheses, which may itself hold blanks and parentheses.
     fields = raw[raw.rindex(b")") + 2 :].split()
     return fields[0].decode("ascii"), int(fields[19])
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether a process that ``/proc`` does not show exists all the same (``hidepid``, see proc(5))."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return not os.path.exists(f"/proc/{pid}/stat")
+    except (OSError, OverflowError):
+        return False
+    return not os.path.exists(f"/proc/{pid}/stat")
 
 
 def _read_proc(pid: int, name: str) -> bytes:

@@ -305,6 +305,19 @@ async def migrate_start_postcopy(executor: Executor) -> None:
     await executor.execute("migrate-start-postcopy")
 
 
+async def migrate_pause(executor: Executor) -> None:
+    """Give the link of a post-copy migration up, on the side that is asked, so that it can be mended.
+
+    Out of band, for the main loop may wait for that very link.
+    """
+    await executor.execute("migrate-pause", oob=True)
+
+
+async def migrate_recover(executor: Executor, uri: str) -> None:
+    """Let a destination in ``postcopy-paused`` listen at ``uri`` for its source to come back. Out of band."""
+    await executor.execute("migrate-recover", {"uri": uri}, oob=True)
+
+
 async def cont(executor: Executor) -> None:
     """Let the guest run. Never for a destination in ``inmigrate``: it would undo ``-S``."""
     await executor.execute("cont")

@@ -7,19 +7,22 @@ writes each event, order and decision to the log *before* it acts on it.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from whimbrel.engine import records
 from whimbrel.engine.errors import OutcomeUnknown, WhimbrelError
-from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Machine, Marked, Order, Sampled, Tune
+from whimbrel.engine.machine import Event, Happened, Learnt, Machine, Order, Sampled, Tune
 from whimbrel.engine.report import CompletedReport, OngoingReport
 from whimbrel.engine.signals import Command, Outcome, Signal, answer
 from whimbrel.engine.states import Phase
 from whimbrel.engine.states import Side as SideName
 
 from . import replies
+from .adoption import Host, record_options
 from .destination import Destination
 from .journal import FORMAT, Journal
 from .options import Options
@@ -27,14 +30,32 @@ from .procedures import Procedures
 from .sampling import statistics_of
 from .side import Side
 from .sockets import Address
+from .takeover import Takeover, believe_fences, the_dead
 
 POLL_S = 0.1
 """QEMU computes its rates over windows of 100 ms: asking more often learns only how much was sent."""
 LEAST_POLL_S = 0.005
 
 WATCHED = frozenset(
-    {Phase.PRECOPY, Phase.SWITCHOVER, Phase.HANDOVER, Phase.CANCELLING, Phase.RESOLVING, Phase.ACTIVATING}
+    {
+        Phase.PRECOPY,
+        Phase.SWITCHOVER,
+        Phase.HANDOVER,
+        Phase.CANCELLING,
+        Phase.RESOLVING,
+        Phase.ACTIVATING,
+        Phase.POSTCOPY,
+        Phase.RECOVERING,
+    }
 )
+DESTINATION_TELLS = frozenset({Phase.HANDOVER, Phase.ACTIVATING, Phase.POSTCOPY, Phase.RECOVERING})
+RUNS_ON_ITS_OWN = frozenset({Phase.PREPARING, Phase.PRECOPY})
+"""Where a guest that stops was stopped by others, unless QEMU says that it is its migration."""
+STOPPED_BY_MIGRATION = frozenset({"running", "finish-migrate", "postmigrate"})
+"""Run states after a STOP that say nothing of others: it runs again, or its migration is what stopped it."""
+
+GOES_ON = frozenset({Phase.PRECOPY, Phase.HANDOVER, Phase.POSTCOPY})
+"""Where a migration goes on after both sides were asked."""
 
 ABANDONED_BY_DISCARD = frozenset({Command.INSPECT, Command.PREPARE, Command.ARM, Command.QUIESCE})
 """Orders that back out may cut short: none of them moves the guest or its token."""
@@ -50,16 +71,24 @@ class Runner:
         options: Options,
         journal: Journal,
         header: Mapping[str, Any],
+        *,
+        takeover: Takeover | None = None,
     ) -> None:
         self.options = options
         self.journal = journal
-        self._started_ns = time.monotonic_ns()
-        self.machine = Machine(
-            policy=options.fresh_policy(),
-            objectives=options.objectives,
-            waits=options.waits,
-            stall_ns=options.stall_ns,
-        )
+        self._takeover = takeover
+        self._host = Host.here()
+        if takeover is None:
+            self._started_ns = time.monotonic_ns()
+            self.machine = Machine(
+                policy=options.fresh_policy(),
+                objectives=options.objectives,
+                waits=options.waits,
+                stall_ns=options.stall_ns,
+            )
+        else:
+            self._started_ns = takeover.legacy.started_ns(self._host, time.monotonic_ns())
+            self.machine = takeover.machine
         self._source = Side(SideName.SOURCE, self.deliver, self._note, self._wake_poll)
         self._destination = Side(SideName.DESTINATION, self.deliver, self._note, self._wake_poll)
         self.procedures = Procedures(
@@ -72,8 +101,11 @@ class Runner:
             deliver=self.deliver,
             start_watching=self._start_watching,
             now_ns=self.now_ns,
+            state=lambda: self.machine.state,
+            write=lambda kind, fields: self._write(kind, **fields),
+            glance=lambda: (self.machine.progress(), self.machine.facts),
         )
-        self._header = dict(header)
+        self._header = dict(header) | {"host": asdict(self._host), "options": record_options(options, source)}
         self._tasks: dict[asyncio.Task[None], Command | None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._poll_wake = asyncio.Event()
@@ -85,6 +117,7 @@ class Runner:
         self._broken: BaseException | None = None
         self._begun = False
         self._wish: str | None = None
+        self._early_notes: list[str] = []
         self._doomed: set[asyncio.Task[None]] = set()
         """Tasks that we cancelled ourselves."""
 
@@ -104,13 +137,16 @@ class Runner:
         returned cancels every task at once): the monitors are connected anew and it is seen to its end.
 
         Raises:
-            WhimbrelError: not even the first line of the log could be written; nothing was begun.
+            WhimbrelError: not even the first line of the log could be written, or the migration can't be taken over
+                as it is; nothing was begun.
         """
-        header = {"format": FORMAT, "started_wall_s": time.time(), "monotonic_ns": self._started_ns, **self._header}
         try:
-            self._write("header", **header)
-            self._begun = True
-            self.deliver(Happened(Signal.START))
+            if self._takeover is None:
+                self._begin()
+            else:
+                await self._take_over(self._takeover)
+            for text in self._early_notes:
+                self.note(text)
             if self._wish is not None:
                 self.cancel(self._wish)
             await self._wait_for_the_end()
@@ -122,8 +158,10 @@ class Runner:
                 self._timer.cancel()
             await self._source.close()
             await self._destination.close()
+            self.procedures.let_go()
         report = self.machine.report()
         assert report is not None
+        report = await self.procedures.ended(report)
         self._note("end", {"report": asdict(report)})
         if self._broken is not None:
             report = replace(report, notes=(*report.notes, f"the log is not whole: {self._broken}"))
@@ -131,7 +169,10 @@ class Runner:
 
     def note(self, text: str) -> None:
         """Put a sentence into the report's notes."""
-        self.deliver(Learnt({}, note=text))
+        if self._begun:
+            self.deliver(Learnt({}, note=text))
+        else:
+            self._early_notes.append(text)  # the log begins with its header
 
     def cancel(self, why: str = "called off by the user") -> None:
         """Call the migration off, where that is still safe; otherwise nothing happens and it ends first."""
@@ -139,6 +180,36 @@ class Runner:
             self.deliver(Happened(Signal.CANCEL, why))
         else:
             self._wish = why  # the log begins with its header, and the machine with its start
+
+    def _begin(self) -> None:
+        header = {"format": FORMAT, "started_wall_s": time.time(), "monotonic_ns": self._started_ns, **self._header}
+        self._write("header", **header)
+        self._begun = True
+        self.deliver(Happened(Signal.START))
+
+    async def _take_over(self, takeover: Takeover) -> None:
+        """Take up what the log says; before anything is sent, the log is safe again and nobody else at work."""
+        self.procedures.take_up(takeover.legacy, self._host)
+        sides = (self._source, self._destination)
+        await believe_fences(sides, takeover.fenced)
+        self.procedures.be_the_only_one()
+        self._write("adopted", pid=os.getpid(), host=asdict(self._host), monotonic_ns=self._started_ns,
+                    fenced=sorted(side.value for side in takeover.fenced))  # fmt: skip
+        await self.journal.arm()
+        self._begun = True
+        before = self.machine.phase
+        if takeover.reopened:
+            state = self.machine.state
+            self._write("reopened", phase=before.value, owner=state.owner.value)
+            self.machine.reopen(self.now_ns())
+        else:
+            self.machine.take_over(self.now_ns())
+        self._carry_out(before)
+        for text in takeover.notes:
+            self.note(text)
+        for news in the_dead(*sides, self.machine.state.facts):
+            self.deliver(news)
+        self._start_watching()
 
     async def _wait_for_the_end(self) -> None:
         while not self._ended.is_set():
@@ -174,6 +245,17 @@ class Runner:
             self._lose_log(error)
         finally:
             self._carry_out(phase)
+        if isinstance(event, Happened) and event.signal is Signal.SOURCE_STOPPED and phase in RUNS_ON_ITS_OWN:
+            self._spawn(self._ask_why_it_stopped(self._source.resumes))
+
+    async def _ask_why_it_stopped(self, resumes: int) -> None:
+        """A guest that its owner or an error stopped has to stay so where it arrives."""
+        try:
+            run = await replies.query_status(self._source.require())
+        except WhimbrelError:
+            return  # a lost connection is reported by the side itself
+        if run.status not in STOPPED_BY_MIGRATION and self._source.resumes == resumes:
+            self.deliver(Happened(Signal.SOURCE_PAUSED, f"the guest was stopped: {run.status}"))
 
     def _carry_out(self, before: Phase) -> None:
         """Log what the machine took, then do what it orders; a failing log orders more, so go on until it is still."""
@@ -186,10 +268,12 @@ class Runner:
                     self._start(order)
             self._log_taken()
         after = self.machine.phase
-        if before is Phase.RESOLVING and after in (Phase.PRECOPY, Phase.HANDOVER):
+        if before is Phase.RESOLVING and after in GOES_ON:
             # What was said while both were asked may have been passed over: let the next look tell it as news.
             self._source.status = self._destination.status = None
             self._wake_poll()
+            if after is Phase.PRECOPY and self._takeover is not None:
+                self._spawn(self._set_all_knobs())
         self._arm_timer()
         self._tell()
         if after.is_end:
@@ -201,13 +285,7 @@ class Runner:
         changed.set()
 
     def _start(self, order: Order) -> None:
-        try:
-            self._write("command", command=order.command.value, phase=self.machine.phase.value,
-                        owner=self.machine.owner.value)  # fmt: skip
-            if order.setup is not None:
-                self._log_decision(Tune(order.setup))
-        except WhimbrelError as error:
-            self._lose_log(error)
+        self._log_order(order)
         work = asyncio.get_running_loop().create_task(self._execute(order))
         self._tasks[work] = order.command
         work.add_done_callback(lambda task: self._tasks.pop(task, None))
@@ -228,7 +306,8 @@ class Runner:
             # The loop is being torn down, or the caller's own code raised it: somebody has to answer.
             self._answer(command, Outcome.UNKNOWN, f"{command.value} was cut short")
         except Exception as error:  # a defect of ours must not leave a guest between two hosts
-            self._answer(command, Outcome.REFUSED, f"internal error: {error!r}", error)
+            # Nobody can say how far it came: unknown, for commands that may leave a QEMU changed.
+            self._answer(command, Outcome.UNKNOWN, f"internal error: {error!r}", error)
         else:
             if command is not Command.INSPECT_BOTH:  # which answers with what it saw
                 self._answer(command, Outcome.DONE, "")
@@ -277,10 +356,7 @@ class Runner:
     # ---- steering
 
     def _tune(self, order: Tune) -> None:
-        try:
-            self._log_decision(order)
-        except WhimbrelError as error:
-            self._lose_log(error)
+        self._log_order(order)
         if not order.steering.changes:
             return
         if self._tuning is not None and not self._tuning.done():
@@ -289,6 +365,13 @@ class Runner:
         self._tuning = asyncio.get_running_loop().create_task(self._set_knobs(order))
         self._tasks[self._tuning] = None
         self._tuning.add_done_callback(lambda task: self._tasks.pop(task, None))
+
+    async def _set_all_knobs(self) -> None:
+        """Set the knobs as the log has them: whether the last that it names were set, nobody saw."""
+        try:
+            await self.procedures.set_knobs(self.machine.progress().knobs)
+        except WhimbrelError as error:
+            self._note("note", {"text": f"the knobs could not be set: {error}"})
 
     async def _set_knobs(self, order: Tune) -> None:
         following: Tune | None = order
@@ -305,9 +388,12 @@ class Runner:
     def _start_watching(self) -> None:
         if not self._watching:
             self._watching = True
-            work = asyncio.get_running_loop().create_task(self._watch())
-            self._tasks[work] = None
-            work.add_done_callback(lambda task: self._tasks.pop(task, None))
+            self._spawn(self._watch())
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks[task] = None
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
 
     def _wake_poll(self) -> None:
         self._poll_wake.set()
@@ -337,14 +423,12 @@ class Runner:
 
     async def _look_once(self) -> None:
         phase = self.machine.phase
-        if phase in (Phase.HANDOVER, Phase.ACTIVATING) and self._destination.alive:
-            info = await replies.query_migrate(self._destination.require())
-            self._destination.see_status(info.status)
+        if phase in DESTINATION_TELLS and self._destination.alive:
+            await self._destination.look()
         if phase is not Phase.ACTIVATING and self._source.alive:
-            info = await replies.query_migrate(self._source.require())
+            info = await self._source.look()
             if info.ram is not None and info.status not in ("completed",):
                 self.deliver(Sampled(statistics_of(info, self.now_ns())))
-            self._source.see_status(info.status)
             self._on_time()
 
     def _poll_pause_s(self) -> float:
@@ -365,40 +449,18 @@ class Runner:
             self._lose_log(error)
 
     def _log_event(self, event: Event) -> None:
-        match event:
-            case Happened():
-                pass  # logged as taken, with the signals that the machine raised itself
-            case Sampled(statistics):
-                self._write("sample", **asdict(statistics))
-            case Marked(mark, wall_s):
-                self._write("mark", mark=mark.value, at_s=wall_s)
-            case Learnt():
-                self._write("learnt", facts=dict(event.facts), note=event.note, paused_before=event.paused_before)
-            case Inspected(source, destination):
-                self._write("inspected", source=source.value, destination=destination.value)
+        if (record := records.of_event(event)) is not None:
+            kind, fields = record
+            self._write(kind, **fields)
 
     def _log_taken(self) -> None:
         for taken in self.machine.taken():
-            before, after = taken.before, taken.step.state
-            self._note("signal", {"signal": taken.signal.value, "phase": before.phase.value, "detail": taken.detail})
-            if taken.moved:
-                step: dict[str, object] = {
-                    "phase": after.phase.value,
-                    "owner": after.owner.value,
-                    "facts": sorted(fact.name for fact in after.facts),
-                    "because": taken.step.rule.because,
-                }
-                self._note("step", step)
+            for kind, fields in records.of_taken(taken):
+                self._note(kind, fields)
 
-    def _log_decision(self, order: Tune) -> None:
-        steering = order.steering
-        self._write(
-            "decision",
-            asked=steering.asked.value,
-            because=steering.decision.because,
-            changes=steering.changes,
-            clamped=list(steering.clamped),
-        )
+    def _log_order(self, order: Order | Tune) -> None:
+        for kind, fields in records.of_order(order, self.machine):
+            self._note(kind, fields)
 
     def _lose_log(self, error: WhimbrelError) -> None:
         """The log failed: before the handover the migration is called off, after it goes on without."""

@@ -4,86 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import asdict, replace
 
 from whimbrel.engine.errors import CannotConnect, WhimbrelError
 from whimbrel.engine.machine import Event, Happened, Marked
-from whimbrel.engine.signals import Signal
 from whimbrel.engine.states import Side as SideName
-from whimbrel.engine.timeline import Mark
 
 from . import replies
+from .known import Known, Likeness, recorded_address
 from .monitor import Monitor, QmpEvent
 from .processes import ProcessIdentity, QemuProcess, identify_peer
+from .replies import MigrationInfo
+from .side_words import MARK_OF, NO_STATUS, WORDS
 from .sockets import Address, describe
 from .truth import Peer
 
-SOURCE_STATUS: dict[str, Signal] = {
-    "": Signal.SOURCE_IDLE,
-    "none": Signal.SOURCE_IDLE,
-    "active": Signal.SOURCE_ACTIVE,
-    "pre-switchover": Signal.SOURCE_PRE_SWITCHOVER,
-    "device": Signal.SOURCE_DEVICE,
-    "completed": Signal.SOURCE_COMPLETED,
-    "failed": Signal.SOURCE_FAILED,
-    "cancelled": Signal.SOURCE_CANCELLED,
-}
-"""Statuses that are not here (``setup``, ``cancelling``, ``failing``, new ones) change nothing."""
-
-DESTINATION_STATUS: dict[str, Signal] = {
-    "active": Signal.DESTINATION_ACTIVE,
-    "completed": Signal.DESTINATION_COMPLETED,
-    "failed": Signal.DESTINATION_FAILED,
-}
-
-MARK_OF: dict[tuple[SideName, str], Mark] = {
-    (SideName.SOURCE, "STOP"): Mark.SOURCE_STOP,
-    (SideName.SOURCE, "pre-switchover"): Mark.SOURCE_PRE_SWITCHOVER,
-    (SideName.SOURCE, "device"): Mark.SOURCE_DEVICE,
-    (SideName.SOURCE, "completed"): Mark.SOURCE_COMPLETED,
-    (SideName.DESTINATION, "completed"): Mark.DESTINATION_COMPLETED,
-    (SideName.DESTINATION, "RESUME"): Mark.DESTINATION_RESUME,
-}
+MOST_LOOKS = 5
+"""A side's status changes a handful of times in a whole migration: two in a row is rare."""
 
 END_GRACE_S = 1.0
 """A dying QEMU closes its monitor a little before its process is gone: so long we wait for the process."""
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """How one side's happenings are called."""
-
-    status: dict[str, Signal]
-    running: Signal
-    stopped: Signal | None
-    lost: Signal
-    ended: Signal
-
-
-WORDS: dict[SideName, Words] = {
-    SideName.SOURCE: Words(
-        SOURCE_STATUS, Signal.SOURCE_RUNNING, Signal.SOURCE_STOPPED, Signal.SOURCE_LOST, Signal.SOURCE_ENDED
-    ),
-    SideName.DESTINATION: Words(
-        DESTINATION_STATUS, Signal.DESTINATION_RUNNING, None, Signal.DESTINATION_LOST, Signal.DESTINATION_ENDED
-    ),
-}
-
-
-NO_STATUS = frozenset({"", "none"})
-
-
-@dataclass(frozen=True, slots=True)
-class Likeness:
-    """What tells a QEMU from another one where its process can't be seen.
-
-    Attributes:
-        version: from its greeting, with the distribution's addition.
-        cpu_threads: as in ``Peer``. They stay the same while a guest moves: QEMU refuses to plug CPUs then.
-    """
-
-    version: tuple[tuple[int, int, int], str]
-    cpu_threads: tuple[int, ...] | None
 
 
 class Side:
@@ -105,6 +45,8 @@ class Side:
         process: the process, where it is on this host and proven; ``None`` otherwise. One that was put here
             before the first connection is taken for proven.
         status: the last migration status seen, by event or by query.
+        fenced: a person vouches that the machine it ran on is off: nobody has to ask it any more.
+        resumes: how often its guest was heard to run again.
     """
 
     def __init__(
@@ -120,12 +62,22 @@ class Side:
         self.process: QemuProcess | None = None
         self.address: Address | None = None
         self.status: str | None = None
+        self.fenced = False
+        self.resumes = 0
         self.ended = False
-        """The process ended and its events were read to the end."""
+        """The process ended, and nothing that it said is unknown (see `_heard_out`)."""
         self._deliver = deliver
         self._note = note
         self._on_pass = on_pass
         self._read_to_end = True
+        self._caught_up = False
+        """Nothing that it said before the present connection matters: there was nothing, or its status was seen."""
+        self._statuses_heard = 0
+        self._connection: object = None
+        """What stands for the present connection; a monitor is told lost a little after it ended."""
+        self._first = True
+        """No earlier connection to it, of ours or of a manager before us."""
+        self._told: Known | None = None
         self._lost = asyncio.Event()
         self._lost.set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -146,6 +98,31 @@ class Side:
         """Whether commands can be sent now."""
         return self.monitor is not None and self.monitor.alive
 
+    @property
+    def known(self) -> Known | None:
+        """What is known of its QEMU; ``None`` before the first connection."""
+        if self.address is None or not self._seen:
+            return None
+        return Known(address=self.address, process=self._at_peer, likeness=self._likeness, had_status=self._had_status)
+
+    def remember(self, known: Known, process: QemuProcess | None, *, ours: bool = False) -> None:
+        """Take up what an earlier manager knew. What its QEMU said since is missed until its status is seen.
+
+        Args:
+            known: of its QEMU; its process only where that can be judged from here.
+            process: that process.
+            ours: it belongs to this side, which lets it go in the end; otherwise to whoever gave it.
+        """
+        self.address = known.address
+        self.process = process
+        self._attached = process if ours else None
+        self._at_peer = known.process
+        self._likeness = known.likeness
+        self._had_status = known.had_status
+        self._seen = known.process is not None or known.likeness is not None
+        self._first = False
+        self._told = known
+
     async def connect(self, address: Address, *, timeout_s: float = 5.0) -> Monitor:
         """Open the session and, where it is a local process, watch that process from now on.
 
@@ -158,13 +135,14 @@ class Side:
         self.status = None  # whatever it says first on a new connection is news
         self._lost.clear()
         self._held_back = []
+        connection = object()
         try:
             monitor = await Monitor.connect(
                 address,
                 side=self.name.value,
                 timeout_s=timeout_s,
                 on_event=self._hear,
-                on_lost=self._on_lost,
+                on_lost=lambda reason: self._on_lost(connection, reason),
             )
             try:
                 await self._recognise(monitor, max(0.1, deadline_s - loop.time()))
@@ -175,11 +153,21 @@ class Side:
             self._held_back = None  # from whom nobody knows
             self._lost.set()
             raise
-        self.monitor = monitor
+        self.monitor, self._connection = monitor, connection
+        self._lost.clear()  # the end of the one before may have been told in between
         self._read_to_end = True
+        self._caught_up, self._first = self._first, False
+        self._tell_known()
         self._release_events()
         self.watch()
         return monitor
+
+    def _tell_known(self) -> None:
+        """Put into the log who it is, for a manager after us."""
+        known = self.known
+        if known is not None and (self._told is None or replace(known, had_status=self._told.had_status) != self._told):
+            self._told = known
+            self._note("side", {"side": self.name.value, **asdict(known), "address": recorded_address(known.address)})
 
     async def _recognise(self, monitor: Monitor, timeout_s: float) -> None:
         """See that this is the QEMU of before, or who it is if it is the first.
@@ -257,7 +245,7 @@ class Side:
         return self.process.exited
 
     async def has_ended(self) -> bool:
-        """Whether the process has ended and its events were read to the end; one that has just ended is heard out."""
+        """Whether the process has ended and its last words are known; one that has just ended is heard out."""
         if await self.is_gone() and self._ending is not None:
             await asyncio.wait((self._ending,))
         return self.ended
@@ -273,26 +261,38 @@ class Side:
         return self.monitor
 
     async def reconnect(self, *, within_s: float) -> bool:
-        """Try again until it answers, it is sure that it will not, or the time is up; whether it answers.
+        """Try again, once at least, until it answers, it is sure that it will not, or the time is up; whether it does.
 
         It will not once its process has ended, or another QEMU has its place.
         """
         if self.alive:
             return True
-        if self.address is None:
+        if self.address is None or self.fenced:
             return False
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within_s
         pause_s = 0.05
-        while loop.time() < deadline and not self._stranger and not (self.process is not None and self.process.exited):
+        while not self._stranger and not (self.process is not None and self.process.exited):
             try:
                 await self.connect(self.address, timeout_s=min(5.0, max(0.1, deadline - loop.time())))
             except CannotConnect:
+                if loop.time() + pause_s >= deadline:
+                    return False
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, 1.0)
             else:
                 return True
         return False
+
+    async def reach(self, *, within_s: float) -> Monitor:
+        """The monitor, connected anew where the connection was lost.
+
+        Raises:
+            CannotConnect: it does not answer, so nothing was sent.
+        """
+        if not await self.reconnect(within_s=within_s):
+            raise CannotConnect("its monitor does not answer any more", side=self.name.value)
+        return self.require()
 
     async def close(self) -> None:
         """Leave the QEMU alone: close the connection, stop watching. Nothing is delivered after it."""
@@ -308,10 +308,40 @@ class Side:
         if self._attached is not None:
             self._attached.close()  # one that was given belongs to whoever gave it
 
+    async def look(self) -> MigrationInfo:
+        """Ask where the migration stands, and take the status of the answer.
+
+        Not where an event told one while the answer was on its way: that is newer, and the answer may be older.
+
+        Raises:
+            OutcomeUnknown, CannotConnect: there is no answer.
+        """
+        heard = self._statuses_heard
+        info = await replies.query_migrate(self.require())
+        if self._statuses_heard == heard:
+            self.see_status(info.status)
+        return info
+
+    async def look_around(self) -> tuple[str | None, str | None]:
+        """Migration status and run state, of one moment: asked again where events came in between.
+
+        Raises:
+            OutcomeUnknown, CannotConnect: there is no answer.
+        """
+        looks = 0
+        while True:
+            looks += 1
+            heard = self._statuses_heard
+            info = await self.look()
+            run = await replies.query_status(self.require())
+            if self._statuses_heard == heard or looks == MOST_LOOKS:
+                return info.status, run.status
+
     def see_status(self, status: str | None) -> None:
         """Take a status from ``query-migrate``; told on only where it is news."""
         status = status or ""
         self._had_status |= status not in NO_STATUS
+        self._caught_up = True
         if status == self.status:
             return
         self.status = status
@@ -339,18 +369,32 @@ class Side:
             self._deliver(Marked(mark, event.timestamp_s))
         if name == "MIGRATION":
             self.status = word
+            self._statuses_heard += 1
             self._had_status |= word not in NO_STATUS
+            self._caught_up = True
             signal = self.words.status.get(word) if word else None
             if signal is not None:
                 self._deliver(Happened(signal, f"the {self.name.value} said {word}"))
         elif name == "RESUME":
+            self.resumes += 1
             self._deliver(Happened(self.words.running))
         elif name == "STOP" and self.words.stopped is not None:
             self._deliver(Happened(self.words.stopped))
+        elif name == "SHUTDOWN" and event.data.get("guest") is True and self.words.shut_down is not None:
+            self._deliver(Happened(self.words.shut_down, "the guest powered itself off"))
 
-    def _on_lost(self, reason: str) -> None:
-        if self._held_back is not None:
-            return  # it was never taken on: whoever connects is told
+    @property
+    def _heard_out(self) -> bool:
+        """Whether everything that it said since its status was last seen has been read, to its end.
+
+        On a connection that replaced another one, events went by in between: a RESUME, a ``failed``. A status
+        that was seen afterwards tells what they led to; without one its last words are not known.
+        """
+        return self._read_to_end and self._caught_up
+
+    def _on_lost(self, connection: object, reason: str) -> None:
+        if connection is not self._connection:
+            return  # it was never taken on: whoever connects is told. Or it was replaced, and nobody misses it
         monitor, self.monitor = self.monitor, None
         self._read_to_end = monitor is not None and monitor.read_to_end
         self._lost.set()
@@ -364,15 +408,20 @@ class Side:
             except TimeoutError:
                 pass
             else:
-                if self._read_to_end:
+                if self._heard_out:
                     return  # the end of the process is reported instead
         text = f"the connection to the {self.name.value}'s monitor was lost: {reason}"
+        if self.alive:
+            # Somebody has connected anew meanwhile, and asks or has asked: what is lost is seen from its status.
+            self._note("note", {"text": f"{text}; it was connected anew"})
+            self._on_pass()
+            return
         self._deliver(Happened(self.words.lost, text))
 
     async def _await_end(self, process: QemuProcess) -> None:
         code = await process.wait_exit(None)
         await self._lost.wait()
-        if not self._read_to_end:
+        if not self._heard_out:
             return  # what it said last is not known: it stays lost, and is never taken for ended
         self.ended = True
         text = f"the {self.name.value} process ended"

@@ -21,13 +21,19 @@ from whimbrel.engine.policies import Fixed, LeastDowntime
 from whimbrel.engine.policy import Abilities, Decision, Knobs, Objectives, Observation, Policy, Reason
 from whimbrel.engine.protocol import Waits
 from whimbrel.engine.report import CompletedReport, OngoingReport, StageTime
+from whimbrel.engine.states import Side
 from whimbrel.engine.statistics import Iteration, Statistics
 from whimbrel.engine.timeline import Downtime
 from whimbrel.migration import Migration, migrate
 from whimbrel.qmp_driver.destination import Destination, Existing, FromArgv, FromCallable, FromSource
 from whimbrel.qmp_driver.findings import Finding, Severity
+from whimbrel.qmp_driver.hooks import HookContext, HookRefused, Hooks
+from whimbrel.qmp_driver.lock_file import FileLock
+from whimbrel.qmp_driver.locks import LockProvider, LockRefused
 from whimbrel.qmp_driver.options import Options
+from whimbrel.qmp_driver.parties import Party
 from whimbrel.qmp_driver.preflight import inspect as preflight
+from whimbrel.resolving import Resolution, resolve
 
 __all__ = [
     "Abilities",
@@ -38,14 +44,20 @@ __all__ = [
     "Destination",
     "Downtime",
     "Existing",
+    "FileLock",
     "Finding",
     "Fixed",
     "FromArgv",
     "FromCallable",
     "FromSource",
+    "HookContext",
+    "HookRefused",
+    "Hooks",
     "Iteration",
     "Knobs",
     "LeastDowntime",
+    "LockProvider",
+    "LockRefused",
     "Migration",
     "MigrationCancelled",
     "MigrationFailed",
@@ -54,12 +66,15 @@ __all__ = [
     "OngoingReport",
     "Options",
     "OutcomeUnknown",
+    "Party",
     "Policy",
     "PreflightFailed",
     "PreparationFailed",
     "QemuRefused",
     "Reason",
+    "Resolution",
     "Severity",
+    "Side",
     "StageTime",
     "Statistics",
     "Waits",
@@ -67,4 +82,5 @@ __all__ = [
     "__version__",
     "migrate",
     "preflight",
+    "resolve",
 ]

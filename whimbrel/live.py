@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from types import FrameType
-from typing import IO, Any, TextIO, TypeVar, cast
+from typing import IO, Any, Protocol, TextIO, TypeVar, cast
 
 import msgspec
 import uvloop
@@ -199,8 +199,26 @@ def print_json(value: Any) -> None:
     stream.flush()
 
 
-async def run_shown(migration: Migration, console: Console) -> CompletedReport:
-    """Run a migration, shown, and called off by a signal; raises as `Migration.run` does."""
+class Shown(Protocol):
+    """What can be shown and called off while it runs: a migration, or the settling of one."""
+
+    report: CompletedReport | None
+
+    async def run(self) -> CompletedReport:
+        """Run it to its end."""
+        ...
+
+    def cancel(self) -> None:
+        """Call it off, where that is still safe."""
+        ...
+
+    def progress(self) -> AsyncIterator[OngoingReport]:
+        """Glances, to the end."""
+        ...
+
+
+async def run_shown(migration: Shown, console: Console) -> CompletedReport:
+    """Run a migration, shown, and called off by a signal; raises as its ``run`` does."""
     with interruptible(lambda _: migration.cancel(), console):
         shown = asyncio.ensure_future(show(migration.progress(), console))
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +37,51 @@ def check_running(log: Path) -> None:
         raise BadInput("log", str(log), f"the log of a migration that is under way (this one {standing})")
 
 
+def sides_seen(log: Path) -> dict[str, str]:
+    """The classes in which both sides were found when they were asked last, by side; empty if nobody asked."""
+    seen: dict[str, str] = {}
+    try:
+        for line in read(log):
+            if line.get("kind") == "inspected":
+                seen = {side: str(line.get(side)) for side in ("source", "destination")}
+    except WhimbrelError:
+        pass  # a damaged log: what stands before the damage is still true
+    return seen
+
+
+def report_in(line: dict[str, Any]) -> CompletedReport:
+    """The report in a log's ``end`` line.
+
+    Raises:
+        msgspec.ValidationError: there is none.
+    """
+    return msgspec.convert(line.get("report"), CompletedReport, strict=False)
+
+
 def _look(log: Path) -> tuple[CompletedReport | None, str]:
     """The report, if there is one, and how the migration stands, as the end of a sentence."""
     if os.path.exists(log) and not os.path.isfile(log):
         raise BadInput("log", str(log), "a file")  # a pipe would keep us waiting
     where: dict[str, Any] = {}
+    finished: CompletedReport | None = None
     try:
         for line in read(log):
-            if line.get("kind") == "end":
-                finished = msgspec.convert(line.get("report"), CompletedReport, strict=False)
-                return finished, f"{finished.outcome}, and the guest belongs to: {finished.owner}"
-            if line.get("kind") == "step":
-                where = line
+            match line.get("kind"):
+                case "end":
+                    finished = report_in(line)
+                case "reopened":
+                    finished = None  # what could not be settled then is being settled, or was left again
+                case "step":
+                    where = line
+                case _:
+                    pass
     except BadInput:
         raise
     except (WhimbrelError, msgspec.ValidationError) as error:
         raise BadInput("log", str(log), f"a log that is whole ({error})") from error
-    state = "is still under way" if is_held(log) else "was left by a manager that died"
-    return None, state + (f"; last seen in {where.get('phase')}, owner {where.get('owner')}" if where else "")
+    if finished is not None:
+        return finished, f"{finished.outcome}, and the guest belongs to: {finished.owner}"
+    last = f"; last seen in {where.get('phase')}, owner {where.get('owner')}" if where else ""
+    if is_held(log):
+        return None, f"is still under way{last}"
+    return None, f"was left by a manager that died{last}; to settle it: whimbrel resolve {shlex.quote(str(log))}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, replace
@@ -16,10 +17,14 @@ from whimbrel.engine.errors import MigrationCancelled, MigrationFailed, Whimbrel
 from whimbrel.engine.policy import Objectives, Policy
 from whimbrel.engine.report import CompletedReport, OngoingReport
 from whimbrel.engine.states import Fact
+from whimbrel.guardian import Guardian
+from whimbrel.logbook import sides_seen
 from whimbrel.policies import resolve
 from whimbrel.qmp_driver.control import ControlServer
 from whimbrel.qmp_driver.destination import Destination, FromSource, StartedDestination
 from whimbrel.qmp_driver.journal import Journal, default_directory
+from whimbrel.qmp_driver.lock_file import FileLock
+from whimbrel.qmp_driver.locks import LockProvider
 from whimbrel.qmp_driver.options import Options
 from whimbrel.qmp_driver.runner import Runner
 from whimbrel.qmp_driver.sockets import Address
@@ -79,6 +84,7 @@ class Migration:
         self._ended = asyncio.Event()
         self._call_off: str | None = None
         self._log_path: Path | None = None
+        self._guardian: Guardian | None = None
         self._running: asyncio.Task[CompletedReport] | None = None
         self._was_run = False
 
@@ -182,15 +188,24 @@ class Migration:
             self._log_path = path
             try:
                 return await self._run_with(journal)
+            except Exception as error:
+                if self._guardian is not None and self.report is None and not isinstance(error, WhimbrelError):
+                    self._guardian.abandon()  # a defect of ours: somebody has to see to what is left
+                raise
             finally:
                 journal.close()
+                if self._guardian is not None:
+                    self._guardian.farewell()
         finally:
             self._begun.set()
             self._ended.set()
 
     async def _run_with(self, journal: Journal) -> CompletedReport:
+        unguarded = self._start_guardian(journal.path)
         runner = Runner(self.source, self.destination, self.options, journal, self._header())
         self._runner = runner
+        if unguarded:
+            runner.note(f"no guardian, so nobody settles it should this process be killed: {unguarded}")
         if self._call_off is not None:
             runner.cancel(self._call_off)
         server = ControlServer(journal.path, cancel=self.cancel, status=self._status, ended=self._ended)
@@ -206,6 +221,15 @@ class Migration:
                     runner.procedures.started.release()
         return self._conclude(runner, self.report)
 
+    def _start_guardian(self, log: Path) -> str:
+        """Start the guardian, if one is wanted; why there is none, or nothing."""
+        if self.options.guardian:
+            try:
+                self._guardian = Guardian.start(log)
+            except OSError as error:
+                return error.strerror or str(error)
+        return ""
+
     def _conclude(self, runner: Runner, report: CompletedReport) -> CompletedReport:
         if report.outcome == "completed":
             return report
@@ -216,7 +240,7 @@ class Migration:
             failure.owner = failure.owner or report.owner
             raise failure
         raise MigrationFailed(
-            f"failed: {report.why}", report=report, owner=report.owner, advice=_advice(report, self._log_path)
+            f"failed: {report.why}", report=report, owner=report.owner, advice=advice(report, self._log_path)
         )
 
     def _header(self) -> dict[str, Any]:
@@ -224,11 +248,13 @@ class Migration:
         return {
             "whimbrel": __version__,
             "pid": os.getpid(),
+            "guardian_pid": self._guardian.pid if self._guardian is not None else None,
             "boot_id": _boot_id(),
             "source_address": str(self.source),
             "policy": self.options.policy_name,
             "objectives": asdict(goal),
             "labels": self.labels,
+            "lock": _recorded_lock(self.options.locks),
         }
 
     def _status(self) -> dict[str, Any]:
@@ -267,6 +293,13 @@ async def migrate(
     return await Migration(source, destination, options, policy=policy).run()
 
 
+def _recorded_lock(locks: LockProvider | None) -> dict[str, Any] | None:
+    """What a new manager needs to go on with the guest's lock; one of the caller's own it has to be given again."""
+    if not isinstance(locks, FileLock):
+        return None
+    return {"path": os.path.abspath(locks.path), "source": locks.source, "destination": locks.destination}
+
+
 def _new_log_path() -> Path:
     stamp = time.strftime("%Y%m%dT%H%M%S")
     return default_directory() / f"{stamp}-{os.getpid()}-{time.monotonic_ns() % 10**6:06d}.jsonl"
@@ -279,12 +312,14 @@ def _boot_id() -> str:
         return ""
 
 
-def _advice(report: CompletedReport, log: Path | None) -> str:
+def advice(report: CompletedReport, log: Path | None) -> str:
+    """What to do after a migration that did not move its guest, as a sentence."""
     said = {
         "running": "the guest runs on; it can be tried again",
         "paused": "the guest stands paused, as it was before",
-        "held": "it stands paused because running it could not be shown to be safe: look at both QEMUs",
+        "held": "the guest stands paused because running it could not be shown to be safe",
         "lost": "the process that held the guest has ended",
+        "shut-down": "the guest has shut itself down; start it anew",
         "unconfirmed": f"whether the guest runs could not be confirmed: look at the {report.owner}",
     }
     if report.guest == "lost" and report.owner == "destination":
@@ -293,4 +328,22 @@ def _advice(report: CompletedReport, log: Path | None) -> str:
             "cont there is safe only if nothing that the guest did since matters"
         )
     text = said.get(report.guest, "")
-    return f"{text} (log: {log})" if log else text
+    if log is None:
+        return text
+    if report.guest in ("held", "unconfirmed"):
+        text += f"; {_to_settle(log)}"
+    return f"{text} (log: {log})"
+
+
+def _to_settle(log: Path) -> str:
+    """The command that would settle it: it depends on who could not be asked."""
+    command = f"whimbrel resolve {shlex.quote(str(log))}"
+    seen = sides_seen(log)
+    silent = [side for side, found in seen.items() if found in ("unreachable", "unclear")]
+    if not silent:
+        return f"look at both QEMUs, then: {command}"
+    fenced = " ".join(f"--i-fenced {side}" for side in silent)
+    return (
+        f"when the {' and the '.join(silent)} can be reached again: {command}; "
+        f"or, if you are certain that it has ended for good: {command} {fenced}"
+    )

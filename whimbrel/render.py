@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -14,13 +15,21 @@ from rich.text import Text
 from whimbrel.engine.report import CompletedReport, OngoingReport
 from whimbrel.engine.timeline import Downtime
 from whimbrel.guest.run import GuestSummary
+from whimbrel.history import Entry, Standing
 from whimbrel.qmp_driver.findings import Finding, Severity
 from whimbrel.units import format_duration, format_rate, format_size
 
 LAST_ITERATIONS = 12
 """A table of iterations longer than this is shown in its first and last rows."""
 
-OUTCOME_STYLE = {"completed": "bold green", "cancelled": "bold yellow", "failed": "bold red"}
+OUTCOME_STYLE = {
+    "completed": "bold green",
+    "cancelled": "bold yellow",
+    "failed": "bold red",
+    Standing.UNDER_WAY: "bold cyan",
+    Standing.LEFT: "bold red",
+    Standing.DAMAGED: "bold red",
+}
 
 SEVERITY_STYLE = {Severity.REFUSE: "bold red", Severity.WARN: "yellow", Severity.INFO: "dim"}
 
@@ -164,6 +173,40 @@ def policies(known: Mapping[str, tuple[str, Mapping[str, str]]]) -> RenderableTy
     return Group(*parts)
 
 
+def history(entries: Iterable[Entry]) -> RenderableType:
+    """Past migrations, each as a few lines, to be printed without wrapping: paths and commands can be copied."""
+    parts: list[RenderableType] = []
+    for each in entries:
+        parts += [_past(each), *(Text("    ") + line for line in _past_details(each))]
+    return Group(*parts) if parts else Text("no migrations yet")
+
+
+def _past(each: Entry) -> Text:
+    word = each.outcome or each.standing.value
+    line = Text(time.strftime("%Y-%m-%d %H:%M:%S  ", time.localtime(each.started_wall_s)))
+    line.append(word, style=OUTCOME_STYLE.get(word, "bold"))
+    if each.phase:
+        line.append(f" in {each.phase}")
+    if each.owner:
+        line.append(f"  owner: {each.owner}" + (f", {each.guest}" if each.guest else ""))
+    if each.downtime_s is not None:
+        line.append(f"  downtime {format_duration(each.downtime_s)}")
+    if each.total_s is not None:
+        line.append(f"  total {format_duration(each.total_s)}")
+    return line
+
+
+def _past_details(each: Entry) -> list[Text]:
+    origin = [f"from {each.source}"] if each.source else []
+    origin += [f"by {each.policy}"] if each.policy else []
+    lines = [Text(", ".join([*origin, f"log {each.log}"]), style="dim")]
+    if each.why and each.outcome != "completed":
+        lines.append(Text(each.why))
+    if each.advice:
+        lines.append(Text(f"→ {each.advice}", style="bold"))
+    return lines
+
+
 def pairs(rows: Mapping[str, str]) -> RenderableType:
     """Names and values."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -177,6 +220,7 @@ def pairs(rows: Mapping[str, str]) -> RenderableType:
 GUEST_WORDS = {
     "unconfirmed": "whether the guest runs was not seen",
     "held": "the guest stands paused until somebody decides",
+    "shut-down": "the guest has shut itself down",
 }
 
 

@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -196,3 +197,60 @@ def test_where_logs_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", "/h")
     assert default_directory() == Path("/h/.local/state/whimbrel/log")
+
+
+def test_a_log_is_taken_over_at_its_end(tmp_path: Path) -> None:
+    """What is there stays, lines are numbered on, and the lock is the new writer's."""
+    path = tmp_path / "log"
+    begin(path).close()
+    journal = Journal.reopen(path)
+    assert is_held(path)
+    journal.write("note", 9, 2.0, text="mine")
+    journal.close()
+    assert [(line["n"], line["kind"]) for line in read(path)] == [(1, "header"), (2, "note")]
+
+
+def test_a_torn_tail_is_cut_off_when_it_is_taken_over(tmp_path: Path) -> None:
+    """Otherwise the next line would be damaged by it."""
+    path = tmp_path / "log"
+    begin(path).close()
+    with path.open("a") as file:
+        file.write('{"n":2,"kind":"comm')
+    journal = Journal.reopen(path)
+    journal.write("note", 9, 2.0, text="mine")
+    journal.close()
+    assert [line["kind"] for line in read(path)] == ["header", "note"]
+
+
+def test_a_log_that_cannot_be_taken_over(tmp_path: Path) -> None:
+    """Held, missing, alien, damaged, or no file at all: each is said, and nothing is changed."""
+    path = tmp_path / "log"
+    journal = begin(path)
+    with pytest.raises(BadInput, match="being looked after"):
+        Journal.reopen(path)
+    journal.close()
+    content = path.read_text() + "damage\n{}\n"
+    path.write_text(content)
+    with pytest.raises(WhimbrelError, match="line 2"):
+        Journal.reopen(path)
+    assert path.read_text() == content
+    assert not is_held(path)
+    with pytest.raises(BadInput, match="No such file"):
+        Journal.reopen(tmp_path / "missing")
+    with pytest.raises(BadInput, match="a file"):
+        Journal.reopen(tmp_path)
+    (tmp_path / "alien").write_text("hello\n")
+    with pytest.raises(BadInput, match="a log of a migration"):
+        Journal.reopen(tmp_path / "alien")
+
+
+def test_who_only_asks_whether_it_is_held_keeps_nobody_out(tmp_path: Path) -> None:
+    """Asking takes the lock for an instant; a writer that comes just then waits that long."""
+    path = tmp_path / "log"
+    begin(path).close()
+    asking = os.open(path, os.O_RDONLY)
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    timer = threading.Timer(0.015, os.close, (asking,))
+    timer.start()
+    Journal.reopen(path).close()
+    timer.join()

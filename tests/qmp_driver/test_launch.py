@@ -20,6 +20,7 @@ from whimbrel.engine.errors import BadInput, CannotConnect, PreflightFailed, Pre
 from whimbrel.qmp_driver.launch import (
     StartedDestination,
     adopt,
+    end_in,
     launch,
     make_directory,
     quit_if_waiting,
@@ -358,3 +359,36 @@ async def test_only_one_that_waits_for_a_guest_is_made_to_quit(tmp_path: Path) -
         assert await quit_if_waiting(waiting.socket)
         assert await waiting.process.wait_exit(5) == 0
     assert not await quit_if_waiting(str(tmp_path / "nowhere"))
+
+
+def test_a_directory_is_announced_before_it_is_made(tmp_path: Path) -> None:
+    """Whoever comes after us knows of it, whenever we die; where it can't be announced none is made."""
+    announced: list[tuple[Path, bool]] = []
+    made = make_directory(tmp_path, lambda directory: announced.append((directory, directory.exists())))
+    assert announced == [(made, False)]
+    assert stat.S_IMODE(made.stat().st_mode) == 0o700
+
+    def refuse(directory: Path) -> None:
+        raise WhimbrelError("disk full")
+
+    with pytest.raises(WhimbrelError, match="disk full"):
+        make_directory(tmp_path, refuse)
+    assert list(tmp_path.iterdir()) == [made]
+
+
+async def test_what_was_being_started_is_ended_by_its_directory(tmp_path: Path) -> None:
+    """Its starter died before it could say more than that; nothing there is as good."""
+    started = await start(tmp_path, *WAITING)
+    assert started.process is not None
+    assert started.directory is not None
+    await end_in(started.directory)
+    assert await started.process.wait_exit(10) == -signal.SIGKILL
+    assert not started.directory.exists()
+    await end_in(started.directory)
+
+
+async def test_an_owned_one_without_a_process_is_not_taken_for_dead() -> None:
+    """From another host nobody sees it: it has to say itself that it ends."""
+    started = StartedDestination("/nowhere", None, owned=True)
+    with pytest.raises(WhimbrelError, match="can't be reached to end it"):
+        await started.discard()

@@ -6,10 +6,17 @@ from typing import Any
 
 import pytest
 
+from tests.support.parties import MemoryLock
 from whimbrel.engine.errors import BadInput
 from whimbrel.engine.policies import LeastDowntime
 from whimbrel.engine.policy import Decision, Objectives, Observation
+from whimbrel.engine.protocol import SECOND_NS, Waits
+from whimbrel.qmp_driver.hooks import HookContext, Hooks
 from whimbrel.qmp_driver.options import ALL_ADDRESSES, Options
+
+
+async def never(_: HookContext) -> None:
+    """A hook that is never asked here."""
 
 
 @pytest.mark.parametrize(
@@ -31,6 +38,16 @@ from whimbrel.qmp_driver.options import ALL_ADDRESSES, Options
         ("deadline", {"objectives": Objectives(deadline_s=float("inf"))}),
         ("reconnect", {"reconnect_s": -1}),
         ("reconnect", {"reconnect_s": float("nan")}),
+        ("lock_within_s", {"lock_within_s": 0}),
+        ("lock_within_s", {"lock_within_s": float("inf")}),
+        ("lock_within_s", {"lock_within_s": float("nan")}),
+        ("lock_within_s", {"locks": MemoryLock(), "lock_within_s": 30}),
+        ("before_resume_within_s", {"hooks": Hooks(before_resume=never, before_resume_within_s=30)}),
+        (
+            "before_resume_within_s",
+            {"hooks": Hooks(before_resume=never, before_resume_within_s=25), "locks": MemoryLock()},
+        ),
+        ("before_resume_within_s", {"hooks": Hooks(before_resume=never), "waits": Waits(activating_ns=SECOND_NS)}),
         *(("host", {"host": host}) for host in sorted(ALL_ADDRESSES)),
     ],
 )
@@ -49,6 +66,8 @@ def test_what_cannot_be_used_is_refused(field: str, wanted: dict[str, Any]) -> N
         {"objectives": Objectives(deadline_s=0.1, bandwidth_bytes_per_s=1, greatest_throttle=0.99)},
         {"port": 65535},
         {"host": "::1"},
+        {"hooks": Hooks(before_resume_within_s=60), "lock_within_s": 60},
+        {"hooks": Hooks(before_resume=never, before_resume_within_s=24.9), "locks": MemoryLock()},
     ],
 )
 def test_the_edges_are_allowed(wanted: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ What they do with real ones is tested with the runner.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,22 +17,26 @@ from whimbrel.engine.errors import CannotConnect, OutcomeUnknown, PreparationFai
 from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Marked, Order, Sampled
 from whimbrel.engine.pilot import Steering
 from whimbrel.engine.policy import Decision, Knobs, Reason
+from whimbrel.engine.report import OngoingReport
 from whimbrel.engine.resolve import DestinationClass, SourceClass
 from whimbrel.engine.signals import Command, Signal
+from whimbrel.engine.states import Fact, State
 from whimbrel.engine.states import Side as SideName
 from whimbrel.engine.timeline import Mark
 from whimbrel.qmp_driver.destination import FromSource
 from whimbrel.qmp_driver.journal import Journal
 from whimbrel.qmp_driver.launch import StartedDestination
-from whimbrel.qmp_driver.negotiation import REQUIRED
+from whimbrel.qmp_driver.negotiation import REQUIRED, to_put_back
 from whimbrel.qmp_driver.options import Options
-from whimbrel.qmp_driver.procedures import Procedures
+from whimbrel.qmp_driver.procedures import HAS_ALL, Procedures
+from whimbrel.qmp_driver.processes import QemuProcess
 from whimbrel.qmp_driver.side import Side
 
 CAPABILITIES: dict[str, bool] = dict[str, bool].fromkeys((*REQUIRED, "xbzrle"), False)
 PARAMETERS: dict[str, object] = {"downtime-limit": 300, "max-bandwidth": 7, "max-cpu-throttle": 99, "tls-creds": ""}
 RUNNING = {"status": "running", "running": True}
 PAUSED = {"status": "paused", "running": False}
+PROGRESS = OngoingReport(phase="precopy", stage=2, stage_name="transfer", owner="source", elapsed_s=1.0)
 
 
 @dataclass
@@ -43,6 +48,9 @@ class Bench:
     folder: Path
     events: list[Event] = field(default_factory=list[Event])
     watched: int = 0
+    facts: dict[str, object] = field(default_factory=dict[str, object])
+    known: frozenset[Fact] = frozenset({Fact.MIGRATE_SENT})
+    lines: list[tuple[str, dict[str, object]]] = field(default_factory=list[tuple[str, dict[str, object]]])
 
     def __post_init__(self) -> None:
         self.journal = Journal.create(self.folder / "log")
@@ -65,10 +73,14 @@ class Bench:
             deliver=self.events.append,
             start_watching=self._watch,
             now_ns=lambda: 5,
+            state=lambda: State(facts=self.known),
+            write=lambda kind, fields: self.lines.append((kind, fields)),
+            glance=lambda: (PROGRESS, self.facts),
             started=StartedDestination(self.destination.address, None, owned=False),
             _capabilities={"source": dict(CAPABILITIES), "destination": dict(CAPABILITIES)},
             _changed={"source": {"events": False}, "destination": {"events": False}},
             _parameters=dict(PARAMETERS),
+            _parameters_before=to_put_back(PARAMETERS),
         )
 
     def _watch(self) -> None:
@@ -178,6 +190,54 @@ async def test_a_hang_is_broken_by_yank_where_no_process_can_be_killed(bench: Be
     assert received.arguments == {"instances": [{"type": "migration"}]}
 
 
+async def test_a_hang_is_broken_by_both_where_the_process_can_be_killed(bench: Bench, tmp_path: Path) -> None:
+    """Over a network that has gone dead the source never hears of the death; one that has heard refuses."""
+    process = await QemuProcess.spawn(["sleep", "100"], stderr_path=tmp_path / "stderr")
+    bench.sides[1].process = process
+    bench.source.on("yank", Refusal("Instance not found"))
+    await bench.do(Command.BREAK)
+    assert process.exited
+    assert bench.asked(bench.source) == ["yank"]
+
+
+async def test_the_only_copy_is_neither_broken_nor_discarded(bench: Bench, tmp_path: Path) -> None:
+    """The source's process has ended: what the destination has is all there is."""
+    source, destination = [
+        await QemuProcess.spawn(["sleep", "100"], stderr_path=tmp_path / f"stderr{number}") for number in range(2)
+    ]
+    try:
+        bench.sides[0].process, bench.sides[1].process = source, destination
+        bench.procedures.started = StartedDestination("/nowhere", destination, owned=True)
+        await source.kill()
+        bench.source.vanish()
+        with pytest.raises(WhimbrelError, match="the source process ended"):
+            await bench.do(Command.BREAK)
+        bench.known = HAS_ALL
+        with pytest.raises(WhimbrelError, match="only copy"):
+            await bench.do(Command.DISCARD_DESTINATION)
+        assert not destination.exited
+        bench.known = HAS_ALL | {Fact.SETBACK}
+        await bench.do(Command.DISCARD_DESTINATION)
+        assert destination.exited
+    finally:
+        await destination.kill()
+
+
+async def test_the_end_of_a_source_is_told_before_it_is_refused(bench: Bench, tmp_path: Path) -> None:
+    """So that what follows from the refusal is judged by it."""
+    process = await QemuProcess.spawn(["sleep", "100"], stderr_path=tmp_path / "stderr")
+    bench.procedures.armed = True
+    bench.sides[0].process = process
+    await process.kill()
+    bench.source.vanish()
+    async with asyncio.timeout(10):
+        while bench.sides[0].alive:
+            await asyncio.sleep(0.001)
+    with pytest.raises(CannotConnect):
+        await bench.do(Command.RESTORE_SOURCE)
+    assert Signal.SOURCE_ENDED in [event.signal for event in bench.events if isinstance(event, Happened)]
+
+
 async def test_the_destination_is_seen_running(bench: Bench) -> None:
     """By its own word; without it the answer to ``cont`` alone says nothing."""
     bench.destination.on("cont", {})
@@ -241,10 +301,102 @@ async def test_the_source_is_put_right(bench: Bench) -> None:
 async def test_a_source_that_was_paused_is_not_resumed(bench: Bench) -> None:
     """It is found as it was."""
     bench.procedures.armed = True
-    bench.procedures.was_running = False
+    bench.known |= {Fact.PAUSED_BEFORE}
     bench.source.on("query-migrate", {"status": "cancelled"})
+    bench.source.on("cont", {})
     await bench.do(Command.RESTORE_SOURCE)
+    await bench.do(Command.RESUME_SOURCE)
     assert "cont" not in bench.asked(bench.source)
+
+
+async def test_a_source_that_completed_is_never_put_right_by_cont(bench: Bench) -> None:
+    """Its copy of the guest may be old."""
+    bench.procedures.armed = True
+    bench.source.on("query-migrate", {"status": "completed"})
+    bench.source.on("query-status", {"status": "postmigrate", "running": False})
+    bench.source.on("cont", {})
+    with pytest.raises(WhimbrelError, match="completed"):
+        await bench.do(Command.RESTORE_SOURCE)
+    assert bench.asked(bench.source) == []
+    assert [event.signal for event in bench.events if isinstance(event, Happened)] == [Signal.SOURCE_COMPLETED]
+
+
+async def test_a_guest_that_was_stopped_before_migrate_is_not_resumed(bench: Bench) -> None:
+    """No migration stopped it, so its owner did; it is reported as paused, and its settings are put back."""
+    bench.procedures.armed = True
+    bench.known = frozenset()
+    bench.source.on("query-status", PAUSED)
+    await bench.do(Command.RESTORE_SOURCE)
+    assert bench.asked(bench.source) == ["migrate-set-parameters", "migrate-set-capabilities"]
+    assert any(isinstance(event, Learnt) and event.paused_before for event in bench.events)
+
+
+async def test_settings_are_written_down_before_they_are_changed(bench: Bench) -> None:
+    """As they were, for whoever has to put them back after our death."""
+    bench.destination.on("migrate-incoming", {})
+    with pytest.raises(PreparationFailed):
+        await bench.do(Command.ARM, steering())
+    settings = {str(fields["side"]): fields for kind, fields in bench.lines if kind == "settings"}
+    assert settings["source"]["parameters"] == {"downtime-limit": 300, "max-bandwidth": 7, "max-cpu-throttle": 99}
+    assert settings["destination"]["capabilities"] == dict.fromkeys(REQUIRED, False)
+
+
+async def test_settings_that_cannot_be_written_down_are_not_changed(bench: Bench) -> None:
+    """Nobody could put them back."""
+
+    def fail(kind: str, fields: dict[str, object]) -> None:
+        raise WhimbrelError("disk full")
+
+    bench.procedures.write = fail
+    with pytest.raises(WhimbrelError, match="disk full"):
+        await bench.do(Command.ARM, steering())
+    assert bench.asked(bench.source) == bench.asked(bench.destination) == []
+
+
+async def test_disks_are_not_copied(bench: Bench) -> None:
+    """Nobody comes there: such a guest is refused at the inspection."""
+    for command in (Command.MIRROR, Command.DRAIN):
+        with pytest.raises(WhimbrelError, match="copying disks is not supported"):
+            await bench.do(command)
+
+
+async def test_post_copy_takes_one_call_each(bench: Bench) -> None:
+    """What QEMU is told to begin it, to give up the link, to listen again and to come back."""
+    for server in (bench.source, bench.destination):
+        server.on("migrate-pause", {})
+    bench.source.on("migrate-start-postcopy", {})
+    paused = {"status": "postcopy-paused"}
+    bench.source.on("query-migrate", paused)
+    bench.source.on("migrate", {})
+    bench.destination.on("migrate-recover", {})
+    address = {"type": "inet", "host": "127.0.0.1", "port": "4712"}
+    bench.destination.on("query-migrate", {**paused, "socket-address": [{**address, "port": "1"}, address]})
+    for command in (Command.START_POSTCOPY, Command.PAUSE_POSTCOPY, Command.LISTEN_AGAIN, Command.SEND_AGAIN):
+        await bench.do(command)
+    assert bench.asked(bench.source) == ["migrate-start-postcopy", "migrate-pause", "migrate"]
+    assert bench.asked(bench.destination) == ["migrate-pause", "migrate-recover"]
+    assert bench.source.received[-1].arguments == {"uri": "tcp:127.0.0.1:4712", "resume": True}
+
+
+async def test_a_connection_that_went_is_made_anew_for_the_resumption(bench: Bench) -> None:
+    """The guest stands stopped for as long."""
+    await bench.sides[1].close()
+    bench.sides[1].monitor = None
+    bench.destination.on("cont", {})
+    bench.destination.on("query-status", RUNNING)
+    await bench.do(Command.RESUME_DESTINATION)
+    assert Happened(Signal.DESTINATION_RUNNING) in bench.events
+
+
+async def test_a_side_that_a_person_vouches_for_is_left_alone(bench: Bench) -> None:
+    """Its machine is off: it counts as ended, and nobody waits for it."""
+    for side in bench.sides:
+        side.fenced = True
+    await bench.do(Command.INSPECT_BOTH)
+    assert bench.events[-1] == Inspected(SourceClass.ENDED, DestinationClass.ENDED)
+    await bench.do(Command.DISCARD_DESTINATION)
+    await bench.do(Command.RELEASE_SOURCE)
+    assert "quit" not in bench.asked(bench.source) + bench.asked(bench.destination)
 
 
 async def test_a_source_that_is_busy_with_its_cancel(bench: Bench) -> None:
@@ -276,6 +428,7 @@ async def test_a_destination_of_others_is_told_to_quit(bench: Bench) -> None:
         await bench.do(Command.DISCARD_DESTINATION)
     assert bench.asked(bench.destination) == ["quit"]
     await bench.sides[1].close()
+    bench.sides[1].address = None
     with pytest.raises(WhimbrelError, match="can't be reached"):
         await bench.do(Command.DISCARD_DESTINATION)
 

@@ -20,6 +20,7 @@ from whimbrel.qmp_driver.processes import (
     ProcessIdentity,
     QemuProcess,
     binary_of,
+    find_waiting_in,
     identify_peer,
     is_alive,
     read_argv,
@@ -385,3 +386,26 @@ def test_closing_after_the_loop_was_closed(tmp_path: Path) -> None:
     assert not is_alive(process.identity)
     with pytest.raises(WhimbrelError, match="there is no process"):
         identify_peer(process.pid)
+
+
+def test_what_waits_in_a_folder_is_found(tmp_path: Path) -> None:
+    """By its arguments; who only reads what lies there, or waits elsewhere, is left alone."""
+    wait = (sys.executable, "-c", "input()", "-incoming", "defer", "-qmp")
+    place = tmp_path / "whimbrel-1234"
+    with (
+        running(*wait, f"unix:{place}/qmp.sock,server=on") as ours,
+        running(*wait, f"unix:{place}567/qmp.sock,server=on"),
+        running(sys.executable, "-c", "input()", f"{place}/stderr.log"),
+    ):
+        assert find_waiting_in(place) == (identify_peer(ours.pid),)
+        assert find_waiting_in(str(place)) == (identify_peer(ours.pid),)
+    assert find_waiting_in(place) == ()
+
+
+async def test_a_process_of_an_earlier_boot_has_ended() -> None:
+    """Whoever has its pid now is somebody else, and is not killed."""
+    me = identify_peer(os.getpid())
+    process = QemuProcess.ended(me)
+    assert process.exited
+    assert process.identity == me
+    assert await process.kill() is None

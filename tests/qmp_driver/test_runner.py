@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.guests import BRISK, Tap, World
+from tests.support.guests import BRISK, End, Tap, World, read_log
 from tests.support.taps import (
     CALLED_OFF,
     FAILED,
@@ -31,6 +31,7 @@ from tests.support.taps import (
 from whimbrel.engine.policy import Objectives
 from whimbrel.engine.protocol import SECOND_NS
 from whimbrel.guest.spec import WorkloadSpec
+from whimbrel.qmp_driver.hooks import HookContext, Hooks
 from whimbrel.qmp_driver.runner import Runner
 
 BOTH_LOOPS = True
@@ -117,7 +118,7 @@ async def test_called_off_while_a_hook_holds_the_switchover(world: World) -> Non
     stopped: list[str] = []
     runners: list[Runner] = []
 
-    async def hook() -> None:
+    async def hook(_: HookContext) -> None:
         stopped.append(source.status())
         runners[0].cancel()
         await never()
@@ -126,7 +127,7 @@ async def test_called_off_while_a_hook_holds_the_switchover(world: World) -> Non
         runners.append(runner)
         return lambda kind, fields: None
 
-    end = await world.migrate(source, tap=keep, at_switchover=hook)
+    end = await world.migrate(source, tap=keep, hooks=Hooks(source_stopped=hook))
     assert stopped == ["finish-migrate"]
     assert end.verdict == CALLED_OFF
     await world.check(source, end, before=before)
@@ -137,10 +138,10 @@ async def test_a_hook_that_refuses_calls_the_move_off(world: World) -> None:
     source = await world.boot()
     before = source.settings()
 
-    async def hook() -> None:
+    async def hook(_: HookContext) -> None:
         raise RuntimeError("the database is not ready")
 
-    end = await world.migrate(source, at_switchover=hook)
+    end = await world.migrate(source, hooks=Hooks(source_stopped=hook))
     assert end.verdict == FAILED
     assert "the database is not ready" in end.report.why
     await world.check(source, end, before=before)
@@ -149,7 +150,8 @@ async def test_a_hook_that_refuses_calls_the_move_off(world: World) -> None:
 async def test_a_hook_that_never_answers_is_waited_for_only_so_long(world: World) -> None:
     """The guest stands stopped while it is asked: then the move is called off."""
     source = await world.boot()
-    end = await world.migrate(source, at_switchover=never, waits=replace(BRISK, switchover_ns=SECOND_NS // 2))
+    hooks = Hooks(source_stopped=lambda _: never())
+    end = await world.migrate(source, hooks=hooks, waits=replace(BRISK, switchover_ns=SECOND_NS // 2))
     assert end.verdict == FAILED
     assert end.report.why == "waited too long in switchover"
     await world.check(source, end)
@@ -187,11 +189,11 @@ async def test_source_killed_in_the_switchover(world: World) -> None:
     """While a hook is asked: nothing was handed over yet."""
     source = await world.boot()
 
-    async def hook() -> None:
+    async def hook(_: HookContext) -> None:
         os.kill(source.pid, signal.SIGKILL)
         await never()
 
-    end = await world.migrate(source, at_switchover=hook)
+    end = await world.migrate(source, hooks=Hooks(source_stopped=hook))
     assert end.verdict == LOST
     assert "continue" not in end.commands()
     await world.check(source, end)
@@ -245,7 +247,7 @@ async def test_destination_killed_in_the_switchover(world: World) -> None:
     before = source.settings()
     runners: list[Runner] = []
 
-    async def hook() -> None:
+    async def hook(_: HookContext) -> None:
         kill_destination(runners[0])
         await never()
 
@@ -253,7 +255,7 @@ async def test_destination_killed_in_the_switchover(world: World) -> None:
         runners.append(runner)
         return lambda kind, fields: None
 
-    end = await world.migrate(source, tap=keep, at_switchover=hook)
+    end = await world.migrate(source, tap=keep, hooks=Hooks(source_stopped=hook))
     assert end.verdict == FAILED
     # The phase may be seen even so: cancelled in pre-switchover, QEMU 7.2 passes through device for an instant.
     assert "continue" not in end.commands()
@@ -354,3 +356,75 @@ async def test_a_frozen_destination_is_not_waited_for_while_it_is_prepared(world
     assert end.verdict == FAILED
     assert end.report.why == "waited too long in preparing"
     await world.check(source, end)
+
+
+async def test_a_guest_that_its_owner_pauses_on_the_way_arrives_paused(world: World) -> None:
+    """QEMU tells of every STOP in the same way: its run state tells whose it is."""
+    source = await world.boot()
+    end = await world.migrate(
+        source,
+        tap=on_signal("source-active", lambda runner: source.stop()),
+        objectives=Objectives(bandwidth_bytes_per_s=4 * MIB),
+    )
+    assert end.verdict == ("completed", "destination", "paused")
+    assert "source-paused" in signals_of(end)
+    assert end.destination_status() == "paused"
+    end.resume()
+    await world.check_beats("destination")
+
+
+async def test_a_guest_that_is_paused_and_resumed_on_the_way_arrives_running(world: World) -> None:
+    """However the news of both come in."""
+    source = await world.boot()
+
+    def pause_and_resume(runner: Runner) -> None:
+        source.stop()
+        source.resume()
+
+    end = await world.migrate(
+        source,
+        tap=on_signal("source-active", pause_and_resume),
+        objectives=Objectives(bandwidth_bytes_per_s=4 * MIB),
+    )
+    assert end.verdict == MOVED
+    await world.check(source, end)
+
+
+async def test_two_managers_on_two_monitors(world: World) -> None:
+    """The second is refused before it has changed anything, and the first goes on."""
+    source = await world.boot()
+    ends: list[asyncio.Task[End]] = []
+
+    def begin_another(runner: Runner) -> None:
+        other = replace(source, qmp=source.spare)
+        ends.append(asyncio.get_running_loop().create_task(world.migrate(other)))
+        ends[0].add_done_callback(lambda _: runner.note("the second has ended"))
+
+    first = await world.migrate(
+        source, tap=on_command("migrate", begin_another), objectives=Objectives(bandwidth_bytes_per_s=8 * MIB)
+    )
+    second = await ends[0]
+    assert first.verdict == MOVED
+    assert "another manager" in second.report.why
+    assert second.destination_pid is None
+    await world.check(source, first)
+
+
+async def test_a_note_before_the_beginning_comes_after_the_header(world: World) -> None:
+    """A log whose first line is no header can't be read."""
+    source = await world.boot()
+    end = await world.migrate(source, tap=early_note)
+    lines = read_log(end.log)
+    assert lines[0]["kind"] == "header"
+    assert "said early" in end.report.notes
+
+
+def early_note(runner: Runner) -> Tap:
+    """Note something before the migration is run."""
+    runner.note("said early")
+    return lambda kind, fields: None
+
+
+def signals_of(end: End) -> list[str]:
+    """The signals of a log."""
+    return [line["signal"] for line in read_log(end.log) if line["kind"] == "signal"]

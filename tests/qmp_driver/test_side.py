@@ -410,3 +410,152 @@ async def test_what_is_said_while_it_is_recognised_is_heard_afterwards(server: Q
     await ear.until_heard("RESUME")
     assert ear.signals[-2:] == [Signal.SOURCE_STOPPED, Signal.SOURCE_RUNNING]
     await ear.side.close()
+
+
+async def test_a_guest_that_powers_itself_off(server: QmpServer) -> None:
+    """Told apart from a QEMU that others end; at the destination it is nobody's concern any more."""
+    ear, other = Ear(), Ear(SideName.DESTINATION)
+    await ear.side.connect(server.address)
+    server.emit("SHUTDOWN", {"guest": False, "reason": "host-qmp-quit"})
+    server.emit("SHUTDOWN", {"guest": True, "reason": "guest-shutdown"})
+    await ear.until_heard(Signal.SOURCE_SHUT_DOWN)
+    assert ear.signals == [Signal.SOURCE_SHUT_DOWN]
+    await ear.side.close()
+    await other.side.connect(server.address)
+    server.emit("SHUTDOWN", {"guest": True, "reason": "guest-shutdown"})
+    await other.until_heard("SHUTDOWN")
+    assert other.signals == []
+    await other.side.close()
+
+
+async def test_post_copy_has_its_words(server: QmpServer) -> None:
+    """On both sides."""
+    for name, begun, paused in (
+        (SideName.SOURCE, Signal.SOURCE_POSTCOPY, Signal.SOURCE_POSTCOPY_PAUSED),
+        (SideName.DESTINATION, Signal.DESTINATION_POSTCOPY, Signal.DESTINATION_POSTCOPY_PAUSED),
+    ):
+        ear = Ear(name)
+        await ear.side.connect(server.address)
+        server.emit("MIGRATION", {"status": "postcopy-active"})
+        server.emit("MIGRATION", {"status": "postcopy-paused"})
+        await ear.until_heard(paused)
+        assert ear.signals == [begun, paused]
+        await ear.side.close()
+
+
+@pytest.mark.parametrize("status_seen", [False, True])
+async def test_the_last_words_after_a_new_connection(
+    server: QmpServer, sleeper: QemuProcess, status_seen: bool
+) -> None:
+    """What it said in between is not known: its end counts as heard only where its status was seen since."""
+    ear = Ear()
+    ear.side.process = sleeper
+    await ear.side.connect(server.address)
+    server.vanish()
+    await ear.until_heard(Signal.SOURCE_LOST)
+    assert await ear.side.reconnect(within_s=5)
+    if status_seen:
+        ear.side.see_status("device")
+    await sleeper.kill()
+    server.vanish()
+    if status_seen:
+        await ear.until_heard(Signal.SOURCE_ENDED)
+    else:
+        async with asyncio.timeout(10):
+            while ear.signals.count(Signal.SOURCE_LOST) < 2:
+                await asyncio.sleep(0.002)
+    assert await ear.side.has_ended() is status_seen
+    assert await ear.side.is_gone()
+    await ear.side.close()
+
+
+async def test_who_it_is_is_written_down_once(server: QmpServer) -> None:
+    """For a manager after us; a second connection to the same one says nothing new."""
+    ear = Ear()
+    server.on("query-cpus-fast", cpus(7))
+    assert ear.side.known is None
+    await ear.side.connect(server.address)
+    known = ear.side.known
+    assert known is not None
+    assert known.address == server.address
+    assert known.likeness is not None
+    assert known.likeness.cpu_threads == (7,)
+    server.vanish()
+    await ear.until_heard(Signal.SOURCE_LOST)
+    assert await ear.side.reconnect(within_s=5)
+    assert ear.noted.count("side") == 1
+    await ear.side.close()
+
+
+async def test_what_another_manager_knew_is_recognised(server: QmpServer) -> None:
+    """The first connection of a new manager is a later one to the QEMU: a stranger in its place is refused."""
+    server.on("query-cpus-fast", cpus(7))
+    first, second, third = Ear(), Ear(), Ear()
+    await first.side.connect(server.address)
+    known = first.side.known
+    assert known is not None
+    await first.side.close()
+    second.side.remember(known, None)
+    assert await second.side.reconnect(within_s=5)
+    assert "side" not in second.noted
+    await second.side.close()
+    server.on("query-cpus-fast", cpus(8))
+    third.side.remember(known, None)
+    with pytest.raises(CannotConnect, match="does not answer"):
+        await third.side.reach(within_s=5)
+    assert third.noted == ["note"]
+    await third.side.close()
+
+
+async def test_a_side_that_is_fenced_is_not_tried(server: QmpServer) -> None:
+    """A person vouches that its machine is off."""
+    ear = Ear()
+    ear.side.address = server.address
+    ear.side.fenced = True
+    assert not await ear.side.reconnect(within_s=5)
+    assert server.connections == 0
+
+
+async def test_an_answer_that_an_event_overtook_is_not_heeded(server: QmpServer) -> None:
+    """It was put together before: what the event told is newer."""
+    ear = Ear()
+    await ear.side.connect(server.address)
+    device = event_line("MIGRATION", {"status": "device"})
+    server.on_next("query-migrate", Preceded(device, {"status": "pre-switchover"}), {"status": "completed"})
+    server.on("query-status", {"status": "postmigrate", "running": False})
+    info = await ear.side.look()
+    assert info.status == "pre-switchover"
+    assert ear.signals == [Signal.SOURCE_DEVICE]
+    await ear.side.look()
+    assert ear.signals == [Signal.SOURCE_DEVICE, Signal.SOURCE_COMPLETED]
+    await ear.side.close()
+
+
+async def test_status_and_run_state_are_of_one_moment(server: QmpServer) -> None:
+    """An event between the two asks for another look."""
+    ear = Ear()
+    await ear.side.connect(server.address)
+    completed = event_line("MIGRATION", {"status": "completed"})
+    still = {"status": "postmigrate", "running": False}
+    server.on_next("query-migrate", {"status": "device"})
+    server.on("query-migrate", {"status": "completed"})
+    server.on_next("query-status", Preceded(completed, still))
+    server.on("query-status", still)
+    assert await ear.side.look_around() == ("completed", "postmigrate")
+    await ear.side.close()
+
+
+async def test_a_loss_that_was_mended_before_it_is_told(server: QmpServer, sleeper: QemuProcess) -> None:
+    """Told late, it would be taken for the loss of the new connection."""
+    ear = Ear()
+    ear.side.process = sleeper
+    await ear.side.connect(server.address)
+    server.vanish()
+    async with asyncio.timeout(10):
+        while ear.side.alive:
+            await asyncio.sleep(0.001)
+    assert await ear.side.reconnect(within_s=5)
+    await ear.until_heard("note")
+    assert ear.signals == []
+    assert ear.passes == 1
+    await ear.side.close()

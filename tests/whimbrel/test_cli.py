@@ -3,42 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import socket
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.command_line import PROGRAM, SMALL_DEMO, Ran, destination_lives, hear_log, running, whimbrel
+from tests.support.command_line import PROGRAM, SMALL_DEMO, Ran, hear_log, here, running, whimbrel
 from tests.support.guests import PATIENCE_S, World, until
-from whimbrel.cli import BAD_INPUT, CANCELLED, FAILED, NOT_BEGUN, OK, UNSETTLED, exit_code, main
+from whimbrel.cli import BAD_INPUT, CANCELLED, FAILED, NOT_BEGUN, OK, UNSETTLED
 from whimbrel.engine._version import __version__
-from whimbrel.engine.report import CompletedReport, StageTime
 
-COMMANDS = ("demo", "migrate", "preflight", "cancel", "policies", "report", "guest", "doctor", "version")
-
-
-@pytest.fixture(autouse=True)
-def signals_as_they_were() -> Generator[None]:
-    """A command that ends ignores signals from then on, for its process is about to be gone; this one is not."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.getsignal(number) for number in numbers]
-    yield
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
-
-
-def here(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Ran:
-    """Run a command in this process, which is quicker where no signal matters."""
-    with pytest.raises(SystemExit) as ended:
-        main([str(each) for each in arguments])
-    out, err = capsys.readouterr()
-    assert isinstance(ended.value.code, int)
-    return Ran(ended.value.code, out, err)
+COMMANDS = (
+    *("demo", "migrate", "preflight", "cancel", "resolve", "history"),
+    *("policies", "report", "guest", "doctor", "version"),
+)
 
 
 # ---- bad input
@@ -82,6 +63,11 @@ BAD = [
     (("report", "/etc/passwd"), "log", "/etc/passwd"),
     (("cancel", "/nowhere/log"), "log", "/nowhere/log"),
     (("cancel", "/etc/passwd"), "log", "/etc/passwd"),
+    (("resolve", "/nowhere/log"), "log", "/nowhere/log"),
+    (("resolve", "/dev/zero"), "log", "/dev/zero"),
+    (("resolve", "/etc/passwd"), "log", "/etc/passwd"),
+    (("history", "--folder", "/nowhere"), "folder", "/nowhere"),
+    (("history", "--folder", "/etc/passwd"), "folder", "/etc/passwd"),
 ]  # fmt: skip
 
 
@@ -107,6 +93,8 @@ def test_bad_input_is_named(
         (("demo", "--beats", "0"), "--beats"),
         (("emigrate",), "emigrate"),
         (("migrate", "a", "b"), "b"),
+        (("resolve", "log", "--i-fenced", "both"), "--i-fenced"),
+        (("history", "-n", "0"), "-n"),
     ],
 )
 def test_a_wrong_use_is_told_once(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: str) -> None:
@@ -255,63 +243,9 @@ async def test_a_second_migration_of_the_same_source(world: World, tmp_path: Pat
         await first.until_it_says("2/5 transfer")
         sentence = await not_begun("migrate", source.spare)
         assert await first.end() == OK
-    assert "a migration under way" in sentence
+    assert f"another manager (process {first.process.pid}) is moving this guest" in sentence
     hear_log(world, tmp_path / "log")
     await world.check_beats("destination")
-
-
-# ---- logs of migrations that run, were left, or have ended
-
-
-async def test_a_running_migration_is_cancelled_from_elsewhere(world: World, tmp_path: Path) -> None:
-    """``cancel`` waits for its end; ``report`` says that there is none yet, and which phase it is in."""
-    log = tmp_path / "log"
-    source = await world.boot()
-    async with running("migrate", source.qmp, "--bandwidth", "1MiB/s", "--log", log) as command:
-        await command.until_it_says("2/5 transfer")
-        early = await whimbrel("report", log)
-        cancelled = await whimbrel("cancel", log, "--json")
-        assert await command.end() == CANCELLED
-    assert early.code == BAD_INPUT
-    assert "still under way; last seen in precopy, owner source" in early.sentence
-    assert cancelled.code == OK
-    assert cancelled.object["outcome"] == "cancelled"
-    hear_log(world, log)
-    assert not destination_lives(world)
-    await world.check_beats("source")
-    late = await whimbrel("cancel", log)
-    assert late.code == BAD_INPUT
-    assert "(this one cancelled, and the guest belongs to: source)" in late.sentence
-
-
-async def test_the_log_of_a_manager_that_died(world: World, tmp_path: Path) -> None:
-    """``cancel`` and ``report`` say so, with where it was last seen."""
-    log = tmp_path / "log"
-    source = await world.boot()
-    async with running("migrate", source.qmp, "--bandwidth", "1MiB/s", "--log", log) as command:
-        await command.until_it_says("2/5 transfer")
-        command.process.kill()
-        await command.end()
-    hear_log(world, log)
-    for name in ("cancel", "report"):
-        ran = await whimbrel(name, log)
-        assert ran.code == BAD_INPUT
-        assert "was left by a manager that died; last seen in precopy, owner source" in ran.sentence
-
-
-async def test_the_report_can_be_had_again(world: World, tmp_path: Path) -> None:
-    """``report`` prints, character by character, what ``migrate`` ended with; as an object, too."""
-    log = tmp_path / "log"
-    source = await world.boot()
-    moved = await whimbrel("migrate", source.qmp, "--log", log)
-    assert (moved.code, moved.err) == (OK, "")
-    again, as_object = await asyncio.gather(whimbrel("report", log), whimbrel("report", log, "--json"))
-    assert again.out == moved.out[moved.out.index("COMPLETED") :]
-    assert as_object.object["outcome"] == "completed"
-    assert as_object.object["log"] == str(log)
-    hear_log(world, log)
-    await world.check_beats("destination")
-    await until(lambda: not source.alive, "the source process ends")
 
 
 # ---- one JSON object
@@ -394,7 +328,7 @@ async def test_a_migration_outlives_its_output(world: World, tmp_path: Path, sin
     await world.check_beats("destination")
 
 
-# ---- help, and the small commands
+# ---- help
 
 
 def test_help_lists_commands_and_exit_codes(
@@ -429,59 +363,3 @@ def test_help_of_a_command_has_an_example(
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert here(capsys, "--version").out == here(capsys, "version").out == f"{__version__}\n"
-
-
-def test_policies_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    """With their parameters as they are given, and none of what they keep for themselves."""
-    listed = here(capsys, "policies")
-    assert "least_downtime" in listed.out
-    assert "outage=0s" in listed.out
-    known = here(capsys, "policies", "--json").object
-    assert known["fixed"]["parameters"] == {"downtime_limit": "(unset)", "bandwidth": "(unset)"}
-    assert all(not key.startswith("_") for each in known.values() for key in each["parameters"])
-
-
-def test_doctor_says_the_same_both_ways(capsys: pytest.CaptureFixture[str]) -> None:
-    found = here(capsys, "doctor", "--json").object
-    text = here(capsys, "doctor").out
-    assert found["whimbrel"] == __version__
-    assert all(name in text for name in found)
-
-
-def test_the_guest_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    """It runs for as long as it was told, and its memory is verified."""
-    small = ("guest", "--class", "hot:size=2MiB,rate=2MiB/s", "--ram", "24512KiB", "--seconds", "0.2s")
-    ran = here(capsys, *small, "--json")
-    assert ran.code == OK
-    assert ran.object["ran_s"] >= 0.2
-    assert ran.object["verification"]["pages"] == 512
-    assert json.loads(ran.out)["classes"][0]["name"] == "hot"
-
-
-# ---- exit codes
-
-
-def ended(outcome: str, owner: str, guest: str, *, stage: int = 2) -> CompletedReport:
-    """A report of a migration that came as far as a stage."""
-    stages = tuple(StageTime(stage=each, name="", seconds=1.0) for each in range(1, stage + 1))
-    return CompletedReport(outcome=outcome, owner=owner, guest=guest, why="", total_s=1.0, stages=stages)
-
-
-@pytest.mark.parametrize(
-    ("report", "code"),
-    [
-        (ended("completed", "destination", "running"), OK),
-        (ended("completed", "destination", "paused"), OK),
-        (ended("cancelled", "source", "running"), CANCELLED),
-        (ended("cancelled", "source", "unconfirmed"), UNSETTLED),
-        (ended("cancelled", "source", "unconfirmed", stage=1), CANCELLED),
-        (ended("failed", "source", "running"), FAILED),
-        (ended("failed", "source", "lost"), FAILED),
-        (ended("failed", "limbo", "held"), UNSETTLED),
-        (ended("failed", "destination", "unconfirmed"), UNSETTLED),
-    ],
-    ids=lambda value: f"{value.outcome}-{value.owner}-{value.guest}" if isinstance(value, CompletedReport) else "",
-)
-def test_the_exit_code_tells_how_it_ended(report: CompletedReport, code: int) -> None:
-    """Called off before the source was even looked at: nothing was begun, so nothing is unsettled."""
-    assert exit_code(report) == code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from whimbrel.engine.errors import BadInput
 from whimbrel.engine.report import CompletedReport, StageTime
 from whimbrel.engine.statistics import Iteration
 from whimbrel.engine.timeline import Downtime
-from whimbrel.logbook import check_running, report_of
+from whimbrel.logbook import check_running, report_of, sides_seen
 from whimbrel.qmp_driver.journal import FORMAT, Journal
 
 REPORT = CompletedReport(
@@ -74,10 +74,37 @@ def test_one_that_runs_has_no_report_and_can_be_called_off(log: Path) -> None:
 
 
 def test_one_that_was_left_has_neither(log: Path) -> None:
+    """And the command that brings it on is named."""
     writer(log).close()
     for look in (report_of, check_running):
-        with pytest.raises(BadInput, match="was left by a manager that died; last seen in precopy, owner source"):
+        with pytest.raises(BadInput, match="was left by a manager that died; last seen in precopy, owner source") as it:
             look(log)
+        assert f"to settle it: whimbrel resolve {log}" in it.value.allowed
+
+
+def test_the_last_end_counts(log: Path) -> None:
+    """One that was held is tried again: while that goes on it has no end, and then another."""
+    journal = writer(log)
+    journal.write("end", 2, 0.0, report=asdict(replace(REPORT, guest="held")))
+    journal.write("reopened", 3, 0.0, phase="failed", owner="limbo", guest="held")
+    with pytest.raises(BadInput, match="still under way"):
+        report_of(log)
+    journal.write("end", 4, 0.0, report=asdict(REPORT))
+    journal.close()
+    assert report_of(log) == REPORT
+
+
+def test_how_the_sides_were_seen_last(log: Path) -> None:
+    """Also where a later line is damaged: it tells nothing of what was seen before it."""
+    journal = writer(log)
+    assert sides_seen(log) == {}
+    journal.write("inspected", 2, 0.0, source="moving", destination="loading")
+    journal.write("inspected", 3, 0.0, source="unreachable", destination="ready")
+    journal.close()
+    with log.open("a") as file:
+        file.write("noise\n")
+    assert sides_seen(log) == {"source": "unreachable", "destination": "ready"}
+    assert sides_seen(log.with_name("none")) == {}
 
 
 def test_one_that_ended_cannot_be_called_off(log: Path) -> None:
@@ -93,7 +120,7 @@ def test_a_log_without_a_step_says_no_phase(log: Path) -> None:
     journal = Journal.create(log)
     journal.write("header", 0, 0.0, format=FORMAT)
     journal.close()
-    with pytest.raises(BadInput, match=r"a manager that died\)"):
+    with pytest.raises(BadInput, match="a manager that died; to settle it"):
         report_of(log)
 
 

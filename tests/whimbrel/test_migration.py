@@ -20,6 +20,7 @@ from whimbrel.engine.errors import (
     MigrationFailed,
     PreflightFailed,
     PreparationFailed,
+    WhimbrelError,
 )
 from whimbrel.engine.policy import Decision, Objectives, Observation
 from whimbrel.engine.report import CompletedReport
@@ -169,7 +170,7 @@ async def test_a_second_migration_of_the_same_source_is_refused(world: World) ->
     with pytest.raises(CannotConnect, match="another client holds this monitor"):
         await held.run()
     busy = Migration(source.spare, options=options(world, log_path=world.folder / "log3"))
-    with pytest.raises(PreflightFailed, match="migration under way"):
+    with pytest.raises(WhimbrelError, match=rf"another manager \(process {os.getpid()}\) is moving this guest"):
         await busy.run()
     assert busy.report is not None
     first.cancel()

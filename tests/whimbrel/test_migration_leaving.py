@@ -15,6 +15,7 @@ from tests.support.guests import PATIENCE_S, Guest, World, ask, read_log, until
 from whimbrel.engine.errors import MigrationCancelled, MigrationFailed, WhimbrelError
 from whimbrel.engine.policy import Objectives, Observation
 from whimbrel.migration import Migration
+from whimbrel.qmp_driver.hooks import HookContext, Hooks
 from whimbrel.qmp_driver.options import Options
 
 BOTH_LOOPS = True
@@ -174,11 +175,11 @@ async def test_a_policy_that_answers_nonsense_is_named_at_once(world: World, tmp
 async def test_a_hook_that_raises_a_cancellation_of_its_own_is_a_no(world: World, tmp_path: Path) -> None:
     """It awaited something that was cancelled: the guest does not stand stopped until a deadline passes."""
 
-    async def hook() -> None:
+    async def hook(_: HookContext) -> None:
         raise asyncio.CancelledError
 
     source = await world.boot()
-    options = Options(log_path=tmp_path / "log", at_switchover=hook)
+    options = Options(log_path=tmp_path / "log", hooks=Hooks(source_stopped=hook))
     async with asyncio.timeout(PATIENCE_S):
         with pytest.raises(MigrationFailed, match="cut short"):
             await Migration(source.qmp, options=options).run()

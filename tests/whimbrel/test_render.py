@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from whimbrel.engine.policy import Knobs
 from whimbrel.engine.report import CompletedReport, OngoingReport, StageTime
 from whimbrel.engine.statistics import Iteration
 from whimbrel.engine.timeline import Downtime
+from whimbrel.history import Entry, Standing
 from whimbrel.qmp_driver.findings import inform, refuse, warn
 
 ODD = "[red]not markup[/red] :warning: [/]"
@@ -149,6 +151,41 @@ def test_findings_come_gravest_first() -> None:
     codes = [line.split()[1] for line in drawn(render.findings(found)).splitlines() if "→" not in line]
     assert codes == ["a", "b", "c"]
     assert drawn(render.findings([])) == "nothing speaks against it\n"
+
+
+def test_past_migrations_take_a_few_lines_each() -> None:
+    """What a reader has to do stands on a line of its own; what went well needs no reason."""
+    moved = Entry(
+        log="/l/1",
+        standing=Standing.ENDED,
+        started_wall_s=0.0,
+        source=ODD,
+        policy="fixed",
+        outcome="completed",
+        owner="destination",
+        guest="running",
+        downtime_s=0.02,
+        total_s=9.1,
+        why="moved",
+    )
+    left = replace(
+        moved, log="/l/2", standing=Standing.LEFT, outcome="", phase="precopy", guest="", downtime_s=None, total_s=None
+    )
+    left = replace(left, owner="source", why="its manager died", advice="whimbrel resolve /l/2")
+    damaged = Entry(log="/l/3", standing=Standing.DAMAGED, started_wall_s=0.0, why="line 2 is damaged")
+    lines = [line.rstrip() for line in drawn(render.history([moved, left, damaged]), 100).splitlines()]
+    assert [line[21:] if line.startswith("19") else line for line in lines] == [
+        "completed  owner: destination, running  downtime 20ms  total 9.1s",
+        f"    from {ODD}, by fixed, log /l/1",
+        "left in precopy  owner: source",
+        f"    from {ODD}, by fixed, log /l/2",
+        "    its manager died",
+        "    → whimbrel resolve /l/2",
+        "damaged",
+        "    log /l/3",
+        "    line 2 is damaged",
+    ]
+    assert drawn(render.history([])) == "no migrations yet\n"
 
 
 def test_the_guest_says_whether_its_memory_is_whole() -> None:

@@ -1,0 +1,1 @@
+"""The commands of the command line, as plain functions; `whimbrel.cli` gives them their names."""

@@ -1,0 +1,205 @@
+"""Commands that move a guest, or look whether it could be moved."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from whimbrel import render
+from whimbrel.doctor import check_qemu
+from whimbrel.engine.errors import MigrationCancelled, MigrationFailed, PreparationFailed
+from whimbrel.given import address, destination, new_file, objectives
+from whimbrel.live import console as new_console
+from whimbrel.live import ending, print_json, run, run_demo_shown, run_shown
+from whimbrel.migration import Migration
+from whimbrel.policies import resolve
+from whimbrel.qmp_driver.lock_file import FileLock
+from whimbrel.qmp_driver.options import Options
+from whimbrel.units import parse_size
+
+from .codes import FAILED, NOT_BEGUN, OK, exit_code
+from .telling import tell
+from .words import (
+    Bandwidth,
+    Beats,
+    Classes,
+    Deadline,
+    DestinationQemu,
+    DestinationQmp,
+    DisksShared,
+    Downtime,
+    Json,
+    LockFile,
+    MemoryLoss,
+    NewLog,
+    NoGuardian,
+    PolicyName,
+    Replacements,
+    Seed,
+    SourceQmp,
+)
+
+
+def demo(
+    guest: Classes = None,
+    ram: Annotated[
+        str,
+        typer.Option(metavar="SIZE", help="RAM; QEMU < 9.0 under TCG loses writes where it is a multiple of 256KiB."),
+    ] = "524224KiB",
+    beats: Beats = 200,
+    seed: Seed = 1,
+    downtime: Downtime = "300ms",
+    deadline: Deadline = None,
+    bandwidth: Bandwidth = "128MiB/s",
+    policy: PolicyName = "least_downtime",
+    source_qemu: Annotated[str, typer.Option(metavar="BINARY", help="QEMU of the source.")] = "qemu-system-x86_64",
+    destination_qemu: DestinationQemu = None,
+    machine: Annotated[str, typer.Option(metavar="TYPE", help="Machine type.")] = "q35",
+    log: NewLog = None,
+    keep_log: Annotated[
+        bool, typer.Option("--keep-log", help="Keep the log and say where it is; --json and --log imply it.")
+    ] = False,
+    accept_memory_loss: MemoryLoss = False,
+    no_guardian: NoGuardian = False,
+    as_json: Json = False,
+) -> None:
+    """Boot the built-in workload guest in a real QEMU, move it to another, verify its memory, report.
+
+    \b
+    Examples:
+      whimbrel demo
+      whimbrel demo --class hot:size=64MiB,rate=60MiB/s --bandwidth 100MiB/s
+      whimbrel demo --downtime 100ms --log demo.jsonl --json
+    """
+    from whimbrel.demo import DEFAULT_CLASSES, DemoOptions
+
+    wanted = DemoOptions(
+        classes=tuple(guest or DEFAULT_CLASSES),
+        ram_bytes=parse_size(ram, field="ram"),
+        beat_hz=beats,
+        seed=seed,
+        source_binary=source_qemu,
+        destination_binary=destination_qemu,
+        machine=machine,
+        options=Options(
+            objectives=objectives(downtime, deadline, bandwidth),
+            policy=resolve(policy),
+            policy_name=policy,
+            log_path=new_file(log),
+            accept_memory_loss=accept_memory_loss,
+            guardian=not no_guardian,
+        ),
+    )
+    console = new_console(stderr=as_json)
+
+    result = run(run_demo_shown(wanted, console))
+    code = exit_code(result.report)
+    with ending(FAILED if code == OK and result.memory_verified is not True else code):
+        kept = keep_log or as_json or log is not None or code != OK
+        if not kept and result.log:
+            Path(result.log).unlink(missing_ok=True)
+        if as_json:
+            print_json(result.as_dict())
+        else:
+            seen = render.guest_view(asdict(result))
+            console.print(render.report(result.report, seen, destination_stays=False))
+            if kept:
+                console.print(f"log: {result.log}", soft_wrap=True)
+        if result.error:
+            new_console(stderr=True).print(f"whimbrel: {result.error}", soft_wrap=True)
+
+
+def migrate(
+    source_qmp: SourceQmp,
+    destination_qmp: DestinationQmp = None,
+    destination_qemu: DestinationQemu = None,
+    replace_: Replacements = None,
+    disks_shared: DisksShared = False,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where the destination listens for the stream.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="PORT", help="Its port; 0: the kernel chooses.")] = 0,
+    downtime: Downtime = "300ms",
+    deadline: Deadline = None,
+    bandwidth: Bandwidth = None,
+    policy: PolicyName = "least_downtime",
+    log: NewLog = None,
+    keep_source: Annotated[
+        bool, typer.Option("--keep-source", help="Leave the source process after a success.")
+    ] = False,
+    lock_file: LockFile = None,
+    accept_memory_loss: MemoryLoss = False,
+    no_guardian: NoGuardian = False,
+    as_json: Json = False,
+) -> None:
+    """Move a running guest, given nothing but its QMP monitor.
+
+    ctrl-C and SIGTERM call it off where that is still safe: the guest then stays where it is. Should this process
+    be killed, a small helper settles the migration as whimbrel resolve does.
+
+    \b
+    Examples:
+      whimbrel migrate /run/vm/qmp.sock
+      whimbrel migrate /run/vm/qmp.sock --downtime 100ms --bandwidth 1Gbit/s
+      whimbrel migrate /run/vm/qmp.sock --to other:4444 --host 10.0.0.2
+    """
+    options = Options(
+        objectives=objectives(downtime, deadline, bandwidth),
+        policy=resolve(policy),
+        policy_name=policy,
+        log_path=new_file(log),
+        host=host,
+        port=port,
+        keep_source=keep_source,
+        accept_memory_loss=accept_memory_loss,
+        disks_shared=disks_shared,
+        guardian=not no_guardian,
+        locks=None if lock_file is None else FileLock(lock_file.absolute()),
+    )
+    where_to = destination(destination_qmp, destination_qemu, replace_, disks_shared)
+    migration = Migration(address("SOURCE_QMP", source_qmp), where_to, options)
+    console = new_console(stderr=as_json)
+
+    try:
+        finished = run(run_shown(migration, console))
+    except PreparationFailed:
+        if destination_qemu is not None:
+            run(check_qemu("destination-qemu", destination_qemu))  # a clearer word on the likeliest cause
+        raise
+    except (MigrationFailed, MigrationCancelled) as error:
+        tell(error.report, migration.log_path, as_json, console)
+        raise
+    with ending(OK):
+        tell(finished, migration.log_path, as_json, console)
+
+
+def preflight(
+    source_qmp: SourceQmp,
+    destination_qmp: DestinationQmp = None,
+    destination_qemu: DestinationQemu = None,
+    replace_: Replacements = None,
+    disks_shared: DisksShared = False,
+    accept_memory_loss: MemoryLoss = False,
+    as_json: Json = False,
+) -> None:
+    """Say everything that would stop a migration, before anything is touched.
+
+    \b
+    Examples:
+      whimbrel preflight /run/vm/qmp.sock
+      whimbrel preflight /run/vm/qmp.sock --to /run/vm/destination.sock
+      whimbrel preflight /run/vm/qmp.sock --destination-qemu /opt/qemu/bin/qemu
+    """
+    from whimbrel.qmp_driver.findings import refused
+    from whimbrel.qmp_driver.preflight import inspect as look
+
+    strategy = destination(destination_qmp, destination_qemu, replace_, disks_shared)
+    found = run(look(address("SOURCE_QMP", source_qmp), strategy, accept_memory_loss=accept_memory_loss))
+    with ending(NOT_BEGUN if refused(found) else OK):
+        if as_json:
+            print_json({"findings": [asdict(each) for each in found], "refused": bool(refused(found))})
+        else:
+            new_console().print(render.findings(found))

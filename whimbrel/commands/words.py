@@ -1,0 +1,63 @@
+"""Options and arguments that mean the same in every command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+JSON_HELP = (
+    "One JSON object on standard output, nothing else. An error without a report is "
+    '{"error": {"kind": …, "message": …, "exit_code": …}}.'
+)
+Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
+Downtime = Annotated[str, typer.Option(metavar="TIME", help="Greatest downtime allowed, such as 300ms.")]
+Deadline = Annotated[str | None, typer.Option(metavar="TIME", help="When it should be over, such as 2m.")]
+Bandwidth = Annotated[
+    str | None, typer.Option(metavar="RATE", help="Send at most this much, such as 50MiB/s or 1Gbit/s.")
+]
+PolicyName = Annotated[str, typer.Option("--policy", metavar="POLICY", help="NAME, NAME:key=value,…, or FILE.py:NAME.")]
+NewLog = Annotated[Path | None, typer.Option("--log", metavar="PATH", help="Where the log goes: a new file.")]
+OldLog = Annotated[Path, typer.Argument(metavar="LOG", help="The log of a migration.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Of the guest's choices and contents.")]
+Beats = Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="Heartbeats per second.")]
+Classes = Annotated[
+    list[str] | None,
+    typer.Option("--class", metavar="CLASS", help="Pages of the guest, such as hot:size=64MiB,rate=20MiB/s; repeat."),
+]
+MemoryLoss = Annotated[
+    bool, typer.Option("--accept-memory-loss", help="Go on where this QEMU is known to lose guest writes.")
+]
+NoGuardian = Annotated[
+    bool,
+    typer.Option("--no-guardian", help="Start no helper that settles the migration should this process be killed."),
+]
+LockFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH",
+        help="The guest's lock, on storage that both hosts see: a file that names who runs it, and goes over with it.",
+    ),
+]
+SourceQmp = Annotated[
+    str, typer.Argument(metavar="SOURCE_QMP", help="QMP monitor of the running guest: a socket's path or HOST:PORT.")
+]
+DestinationQmp = Annotated[
+    str | None,
+    typer.Option(
+        "--to",
+        metavar="QMP",
+        help="QMP of a destination that you started with -incoming defer; default: one is started on this host.",
+    ),
+]
+DestinationQemu = Annotated[
+    str | None, typer.Option(metavar="BINARY", help="QEMU of the destination; default: the source's.")
+]
+Replacements = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--replace", metavar="KEY=VALUE", help="Instead of an argument that can't be taken over, as KEY=VALUE; repeat."
+    ),
+]
+DisksShared = Annotated[bool, typer.Option("--disks-shared", help="You vouch that both ends see the same disks.")]
