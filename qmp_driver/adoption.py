@@ -120,6 +120,7 @@ class Legacy:
         directory: the private directory of a destination that was about to be started.
         settings: what was set before, by side; a side that is missing was not touched.
         uri: where the destination listened last.
+        badge: what the source wears if it is still in this migration (see ``badge``).
         source_address: as the caller gave it.
         last_t_ns: the migration's clock at the last line.
     """
@@ -133,6 +134,7 @@ class Legacy:
     directory: Path | None = None
     settings: dict[str, Settings] = field(default_factory=dict[str, Settings])
     uri: str = ""
+    badge: str | None = None
     last_t_ns: int = 0
     _writer: Host = Host()
     """Where the manager ran that wrote the line at hand: a log may have seen several."""
@@ -207,6 +209,8 @@ class Legacy:
                 self._writer = msgspec.convert(line["host"], Host)
             case "side":
                 self._take_side(SideName(line["side"]), _known(line))
+            case "badge":
+                self.badge = line["id"]
             case "starting":
                 self.directory = Path(line["directory"])
             case "destination":

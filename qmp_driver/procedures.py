@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from whimbrel.engine.errors import CannotConnect, PreparationFailed, WhimbrelError
+from whimbrel.engine.errors import CannotConnect, PreparationFailed, QemuRefused, WhimbrelError
 from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Marked, Order
 from whimbrel.engine.pilot import Steering
 from whimbrel.engine.policy import Knobs
@@ -24,7 +24,7 @@ from whimbrel.engine.states import Fact, State
 from whimbrel.engine.states import Side as SideName
 from whimbrel.engine.timeline import Mark
 
-from . import replies
+from . import badge, replies
 from .adoption import Host, Judged, Legacy, find_process, started_again
 from .breaking import break_stream
 from .consent import Consent
@@ -80,6 +80,8 @@ class Procedures:
     unborn: Path | None = None
     """The private directory of a destination of which nothing else is known: it was being started."""
     _capabilities: dict[str, dict[str, bool]] = field(default_factory=dict[str, dict[str, bool]])
+    _badge: str | None = None
+    """What the source wears while this migration is not settled."""
     _changed: dict[str, dict[str, bool]] = field(default_factory=dict[str, dict[str, bool]])
     """The capabilities that we set otherwise, as they were."""
     _parameters: dict[str, object] = field(default_factory=dict[str, object])
@@ -148,6 +150,7 @@ class Procedures:
         for side, before in legacy.settings.items():
             self._changed[side] = dict(before.capabilities)
             self.armed = self.armed or side == "source"
+        self._badge = self.source.badge = legacy.badge
         if "source" in legacy.settings:
             self._parameters_before = dict(legacy.settings["source"].parameters)
 
@@ -245,6 +248,7 @@ class Procedures:
             replies.query_migrate(destination),
             replies.set_capabilities(source, wanted["source"]),
             replies.set_parameters(source, parameters_of(setup.knobs, self._parameters)),
+            self._wear_badge(source),
             self.journal.arm(),
         )
         if not listening.socket_address:
@@ -260,6 +264,21 @@ class Procedures:
             with await connect(self.options.host.strip("[]"), int(address.port or 0)) as stream:
                 await source.send_descriptor(NAME, stream.fileno())
             self.uri = f"fd:{NAME}"
+
+    async def _wear_badge(self, source: Monitor) -> None:
+        try:
+            await badge.put_on(source, worn := badge.invent())
+        except QemuRefused as error:
+            self.deliver(Learnt({}, note=f"the source can't be marked as ours: {error.description}"))
+        else:
+            self._badge = worn
+            self.write("badge", {"id": worn})
+
+    async def _take_badge_off(self, source: Monitor) -> None:
+        if self._badge is not None:
+            self.write("badge", {"id": None})
+            await badge.take_off(source, self._badge)
+            self._badge = None
 
     def _may_hand_over_a_stream(self) -> bool:
         """A descriptor can only be passed over a UNIX socket, and has to be of the source's own network."""
@@ -342,6 +361,8 @@ class Procedures:
         # Before the source goes: its end is the end of the migration.
         stay = self._sides if self.options.keep_source else (self.destination,)
         await leave_no_settings(stay, self._changed, self.deliver)
+        if self.options.keep_source and self.source.alive:
+            await self._take_badge_off(self.source.require())
         if self.options.keep_source or self.source.fenced:
             return
         try:
@@ -408,6 +429,7 @@ class Procedures:
 
     async def _put_back(self, monitor: Monitor) -> None:
         await put_back(monitor, self._parameters_before, self._changed.get("source"), self.deliver)
+        await self._take_badge_off(monitor)
 
     async def reclaim(self) -> None:
         """Hand the guest's lock back to the source."""

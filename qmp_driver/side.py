@@ -10,7 +10,7 @@ from whimbrel.engine.errors import CannotConnect, WhimbrelError
 from whimbrel.engine.machine import Event, Happened, Marked
 from whimbrel.engine.states import Side as SideName
 
-from . import replies
+from . import badge, replies
 from .known import Known, Likeness, recorded_address
 from .monitor import Monitor, QmpEvent
 from .processes import ProcessIdentity, QemuProcess, identify_peer
@@ -63,6 +63,8 @@ class Side:
         self.address: Address | None = None
         self.status: str | None = None
         self.fenced = False
+        self.badge: str | None = None
+        """What its QEMU has to wear to be believed (see ``badge``); ``None``: nothing is asked."""
         self.resumes = 0
         self.ended = False
         """The process ended, and nothing that it said is unknown (see `_heard_out`)."""
@@ -146,6 +148,8 @@ class Side:
             )
             try:
                 await self._recognise(monitor, max(0.1, deadline_s - loop.time()))
+                if self.badge is not None:
+                    await self._check_badge(monitor, self.badge)
             except BaseException:
                 await monitor.close()
                 raise
@@ -213,10 +217,20 @@ class Side:
             return  # then only the monitor tells
         self._at_peer = identity
 
-    def _refuse_stranger(self) -> CannotConnect:
+    async def _check_badge(self, monitor: Monitor, wanted: str) -> None:
+        try:
+            worn = await badge.wears(monitor, wanted)
+        except WhimbrelError as error:
+            raise CannotConnect("it did not say in time whose migration it is in", side=self.name.value) from error
+        if not worn:
+            raise self._refuse_stranger(
+                "it has begun another migration since: what it says is not of this one"
+            )
+
+    def _refuse_stranger(self, text: str | None = None) -> CannotConnect:
         self._stranger = True
         where = describe(self.address) if self.address is not None else "there"
-        text = f"another QEMU answers at {where} than before: what became of the first one is not known"
+        text = text or f"another QEMU answers at {where} than before: what became of the first one is not known"
         self._note("note", {"text": f"the {self.name.value}: {text}"})
         return CannotConnect(text, side=self.name.value, advice="look at both QEMUs before anything is resumed")
 

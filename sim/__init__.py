@@ -1,1 +1,1 @@
-"""The place of the simulator: the same machine and the same policies, in virtual time. There is nothing in it yet."""
+"""The deterministic world: the real protocol against modelled QEMUs, through every interleaving of faults."""

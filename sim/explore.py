@@ -18,7 +18,7 @@ from .scenarios import BY_NAME, SCENARIOS, Fault, Scenario
 
 EXAMPLES = """\
 examples:
-  python -m whimbrel.sim.explore                        every scenario, up to two faults
+  python -m whimbrel.sim.explore                        every scenario, up to two faults: half an hour
   python -m whimbrel.sim.explore --faults 1             the same with one: half a minute
   python -m whimbrel.sim.explore --scenario postcopy    one of them
   python -m whimbrel.sim.explore --by-fault             how a migration ends after each single fault
@@ -35,7 +35,9 @@ def arguments() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--faults", type=int, default=2, metavar="N", help="at most N faults in one course (2)")
+    parser.add_argument(
+        "--faults", type=int, default=2, metavar="N", help="at most N faults in one course (2; no scenario has more)"
+    )
     parser.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds for each scenario")
     parser.add_argument("--scenario", action="append", choices=sorted(BY_NAME), metavar="NAME", help="only this one")
     parser.add_argument("--by-fault", action="store_true", help="one fault of each kind: how does it end?")
@@ -77,7 +79,7 @@ def show(chosen: Sequence[Scenario], faults: int, seconds: float, out: TextIO, *
                 out.write(f"{CLEAR_LINE}{found.scenario}: {found.states} states, {found.transitions} transitions")
                 out.flush()
 
-        found = explore(scenario, faults=faults, seconds=seconds, progress=tell)
+        found = explore(scenario, faults=min(faults, scenario.bound), seconds=seconds, progress=tell)
         every.append(found)
         if not as_json:
             out.write(CLEAR_LINE if live else "")

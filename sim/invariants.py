@@ -45,7 +45,7 @@ def false_end(world: World, state: State, quirks: Quirks) -> str | None:
     guest, owner = state.guest, state.owner
     if guest is None:
         return "it does not say what became of the guest"
-    here = world.d_process == Process.ALIVE if owner is Owner.DESTINATION else world.s_alive
+    here = world.d_process != Process.DEAD if owner is Owner.DESTINATION else world.s_alive
     if state.phase is Phase.COMPLETED and owner is not Owner.DESTINATION:
         return "completed, and the destination is not the owner"
     if state.phase is Phase.CANCELLED and owner is not Owner.SOURCE:

@@ -184,10 +184,10 @@ class Moves:
     def _idle(self, world: World, moves: list[Move]) -> None:
         """Nothing else can happen: a wait ends.
 
-        In pre-copy a stream that hangs does so for ever: the protocol has to end it. In post-copy nobody can
-        but the network, and there it outlasts one wait, and not two.
+        In pre-copy a stream that hangs does so for ever: the protocol has to end it. Where post-copy was asked
+        for nobody can but the network, and there it outlasts one wait, and not two.
         """
-        if world.link == Link.HUNG and world.outwaited and world.postcopy_began:
+        if world.link == Link.HUNG and world.outwaited and world.postcopy_asked:
             after = self._then(moves, "nothing else can happen: the stream goes on", world)
             after.link, after.outwaited = Link.WHOLE, False
             return
@@ -344,7 +344,8 @@ class Moves:
         slow: list[Move] = []
         self._time(world, slow, "FAULT (slowness): ")
         for _, after in slow:
-            after.excused |= self.protocol.ended[after.protocol] or RESTORE in world.orders
+            too_soon = self.protocol.ended[after.protocol] or RESTORE in world.orders
+            after.excused |= too_soon or not world.s_alive or world.d_process == Process.DEAD
         moves += slow
 
     def _refuse(self, world: World, moves: list[Move]) -> None:

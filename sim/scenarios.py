@@ -55,6 +55,7 @@ class Scenario:
         may: what people may do.
         wishes: how many cancels and surrenders of the policy there may be.
         acts: how many of `may` there may be.
+        bound: so many faults at most are claimed for, and explored, whatever is asked for.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Scenario:
     may: frozenset[Act] = frozenset()
     wishes: int = 0
     acts: int = 0
+    bound: int = 2
 
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -77,7 +79,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("images", "images whose locks QEMU keeps", Quirks(image_locks=True)),
     Scenario("owner", "its owner stops and resumes the guest", may=frozenset({Act.STOP, Act.CONT}), acts=2),
     Scenario("off", "the guest may power itself off", may=frozenset({Act.SHUT_DOWN}), acts=1),
-    Scenario("meddler", "another client sends migrate-continue", may=frozenset({Act.CONTINUE}), acts=1),
+    Scenario("meddler", "another client sends migrate-continue", may=frozenset({Act.CONTINUE}), acts=1, bound=1),
     Scenario("disks", "disks are copied", Quirks(copies_disks=True), faults=PLAIN_FAULTS | {Fault.MIRROR}),
     Scenario("lock", "a lock says who may run it", Quirks(uses_lock=True), faults=PLAIN_FAULTS | {Fault.LOCK}),
     Scenario("postcopy", "the policy may choose post-copy, as 10.0", postcopy=True),

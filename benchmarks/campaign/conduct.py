@@ -26,7 +26,7 @@ LONGEST_S: Final = 60.0
 """No manager may take so long, whatever is done to it: a multiple of all the waits of the protocol together."""
 MOST_RESOLVES: Final = 4
 """So often ``resolve`` is called at most."""
-RESOLVES_WITHOUT_A_WORD: Final = 2
+RESOLVES_WITHOUT_A_WORD: Final = 1
 """So often it is called before somebody vouches that a QEMU which was killed is off."""
 RESOLVE_PAUSE_S: Final = 0.3
 """Between two calls of resolve, where the first could not settle it yet."""
@@ -126,7 +126,9 @@ class Conduct:
             orders = Orders(log=str(self.log), die_at=die_at, moments=moments, fenced=fenced)
             self.seen.fenced += bool(fenced)
             code = await self._start(orders)
-            wanted = code == -signal.SIGKILL or not self._is_settled()
+            again = code == -signal.SIGKILL
+            wanted = again or not self._is_settled()
+            self.seen.in_vain += wanted and not again
         self.seen.final = self._report()
         if self.seen.resolved:
             self.seen.resolving_s = round(time.monotonic() - began_s, 3)

@@ -38,6 +38,8 @@ class Evidence(msgspec.Struct, kw_only=True):
     resolved: int = 0
     """How often ``resolve`` was called."""
     resolving_s: float = 0.0
+    in_vain: int = 0
+    """How often ``resolve`` came to an end of its own and had not settled it."""
     fenced: int = 0
     """How often ``resolve`` had to be told that a side is off."""
     running: list[str] = []
@@ -109,6 +111,8 @@ def _violations(run: Run, seen: Evidence) -> list[str]:
         wrong.append(f"it is said to run on the {owner}; it runs on: {', '.join(seen.running) or 'neither'}")
     elif not seen.verified:
         wrong.append("the guest has not verified its memory")
+    if seen.in_vain and not killed(seen):
+        wrong.append(f"resolve could not settle it at once, though both QEMUs live: {seen.in_vain} times in vain")
     if owner == "source" and seen.destination_beats:
         wrong.append("the source keeps the guest, and it beat on the destination")
     if seen.left:

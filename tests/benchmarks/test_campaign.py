@@ -130,6 +130,11 @@ KILLED_SOURCE, KILLED_DESTINATION = struck("kill-source"), struck("kill-destinat
         (MOVE, evidence(**STAYED_AT_HOME), STAYED),
         (MOVE, evidence(**{**STAYED_AT_HOME, "final": NOT_BEGUN}), STAYED),
         (hit("precopy", "kill-source"), evidence(**LOST, hits=KILLED_SOURCE), ENDED),
+        (
+            hit("handover", "kill-manager-then-source"),
+            evidence(hits=KILLED_SOURCE, resolved=2, in_vain=1, fenced=1),
+            MOVED,
+        ),
         (hit("activating", "kill-destination"), evidence(**LOST, hits=KILLED_DESTINATION, cont_announced=True), ENDED),
         (hit("releasing", "kill-destination"), evidence(running=[], verified=False, hits=KILLED_DESTINATION), ENDED),
     ],
@@ -156,6 +161,7 @@ def test_what_may_be(run: Run, seen: Evidence, verdict: str) -> None:
         (MOVE, evidence(log="it has no end"), "log: it has no end"),
         (MOVE, evidence(trouble="the manager did not end"), "did not end"),
         (MOVE, evidence(hits=[]), "the moment never came"),
+        (MOVE, evidence(resolved=2, in_vain=1), "though both QEMUs live: 1 times in vain"),
         (MOVE, evidence(**LOST), "nobody killed the process that held it"),
         (
             hit("activating", "kill-source"),

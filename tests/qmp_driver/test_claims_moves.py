@@ -110,7 +110,7 @@ async def test_a_veto_before_the_resumption_gives_the_guest_back(world: World, h
     assert words in end.report.why
     commands = end.commands()
     assert "resume-destination" not in commands
-    assert commands[-4:] == ["claim", "discard-destination", "reclaim", "resume-source"]
+    assert commands[-5:] == ["claim", "inspect-both", "discard-destination", "reclaim", "resume-source"]
     assert holder(lock) == name_of(source.pid)
     await world.check(source, end, before=before)
 
@@ -223,7 +223,7 @@ async def test_the_lock_is_taken_back_from_a_destination_that_died_with_it(world
     path = world.folder / "lock"
     end = await world.migrate(source, locks=LastAct(path), waits=WAITS)
     assert end.verdict == FAILED
-    assert end.commands()[-4:] == ["claim", "discard-destination", "reclaim", "resume-source"]
+    assert end.commands()[-5:] == ["claim", "inspect-both", "discard-destination", "reclaim", "resume-source"]
     assert holder(path) == name_of(source.pid)
     await world.check(source, end, before=before)
 

@@ -54,7 +54,7 @@ def test_single_faults_as_a_table_and_as_json() -> None:
 
 
 def test_time_that_is_up_is_said() -> None:
-    code, text = run("--scenario", "meddler", "--seconds", "0.2")
+    code, text = run("--scenario", "plain", "--seconds", "0.2")
     assert code == 0
     assert "NOT the whole space" in text
 

@@ -505,3 +505,22 @@ async def _kill(pid: int) -> None:
 async def _end(source: Guest) -> None:
     source.process.kill()
     await asyncio.to_thread(source.process.wait)
+
+
+@pytest.mark.parametrize("at", [IN_PRECOPY, at_command("continue")], ids=["pre-copy", "before continue"])
+async def test_a_log_that_is_overtaken_by_a_later_migration_resumes_nothing(world: World, at: dict[str, Any]) -> None:
+    """A person called the first off by hand; the second moved the guest and left the source process standing."""
+    source = await world.boot()
+    log = await leave(world, source, bandwidth_bytes_per_s=SLOWLY if at is IN_PRECOPY else None, **at)
+    ask(source.spare, "migrate_cancel")
+    await until(lambda: ask(source.spare, "query-migrate")[0]["status"] == "cancelled", "it is called off by hand")
+    await until(lambda: source.status() == "running", "the guest runs on")
+    os.kill(int(destination_of(log)["process"]["pid"]), signal.SIGKILL)
+    moved = await world.migrate(source, keep_source=True)
+    assert moved.verdict == MOVED
+    end = await settle(log)
+    assert end.verdict[2] == "held" or end.verdict == ("failed", "source", "unconfirmed")
+    assert source.status() == "postmigrate", "a guest that runs elsewhere was resumed"
+    assert world.running(source, moved) == {"destination"}
+    notes = [line["text"] for line in read_log(log) if line["kind"] == "note"]
+    assert any("it has begun another migration since" in text for text in notes)
