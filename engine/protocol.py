@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from .rules import Rule, Table
+from .rules import TRIES, Rule, Table
 from .signals import FACT_OF_COMMAND, FACT_OF_SIGNAL, Command, Signal
 from .states import Fact, Guest, Owner, Phase, State
 from .tables import TABLE
@@ -77,7 +77,7 @@ def reopened(state: State) -> State:
     """
     if not state.phase.is_end or is_settled(state):
         raise ValueError(f"only an end that settled nothing can be reopened, not {state.phase.value}")
-    tried = frozenset({Fact.ASKED, Fact.RETRIED, Fact.BROKEN, Fact.CUT, Fact.DISCARDING, Fact.DISCARDED, Fact.VETOED})
+    tried = TRIES | {Fact.BROKEN, Fact.CUT, Fact.DISCARDING, Fact.DISCARDED, Fact.VETOED}
     return replace(state, phase=Phase.RESOLVING, guest=None, deadline_ns=None, facts=state.facts - tried)
 
 

@@ -86,8 +86,22 @@ def forgetting(rules: tuple[Rule, ...], *members: Fact) -> tuple[Rule, ...]:
     return tuple(replace(rule, forget=rule.forget | frozenset(members)) for rule in rules)
 
 
+def learning(rules: tuple[Rule, ...], *members: Fact) -> tuple[Rule, ...]:
+    """The same rules, after which these facts hold."""
+    return tuple(replace(rule, learn=rule.learn | frozenset(members)) for rule in rules)
+
+
 ASK = (Rule(Phase.RESOLVING, Command.INSPECT_BOTH),)
 """What is true is not known: ask both sides."""
+
+ASK_IN_TIME = (
+    Rule(Phase.RESOLVING, Command.INSPECT_BOTH, when=facts(Fact.ASKED), learn=facts(Fact.WAITED_OUT)),
+    Rule(Phase.RESOLVING, Command.INSPECT_BOTH, learn=facts(Fact.ASKED)),
+)
+"""A deadline passed: the second time is the last."""
+
+TRIES = facts(Fact.ASKED, Fact.WAITED_OUT, Fact.RETRIED, Fact.RETOLD)
+"""What counts tries and waits: a manager that begins afresh begins these afresh."""
 
 ACTIVATE = (Rule(Phase.ACTIVATING, Command.CLAIM, owner=Owner.DESTINATION, learn=facts(Fact.CONTINUED)),)
 """The source is proven out, whoever told it to go on, and the destination has everything: it is given the guest."""

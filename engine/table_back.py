@@ -129,6 +129,14 @@ CANCELLING: Table = {
             because="it turned out to have completed, and its destination is dead and never ran",
         ),
         Rule(
+            do=C.CANCEL_MIGRATION,
+            when=facts(F.MIGRATE_SENT),
+            unless=facts(F.CONTINUED, F.RETRIED),
+            learn=facts(F.RETRIED),
+            forget=facts(F.DISCARDING, F.DISCARDED),
+            because="it may stand in pre-switchover: a dead destination does not wake it, and no cancel reached it",
+        ),
+        Rule(
             P.CANCELLED,
             when=facts(F.CANCEL_WANTED),
             unless=facts(F.MIGRATE_SENT),
@@ -199,8 +207,7 @@ WENT_ON_MEANWHILE: tuple[Rule, ...] = (
 NOT_LOST_YET = Rule(
     P.POSTCOPY,
     when=facts(F.POSTCOPY),
-    unless=facts(F.DESTINATION_POSTCOPY, F.CLAIMED, F.SOURCE_ENDED, F.ASKED),
-    learn=facts(F.ASKED),
+    unless=facts(F.DESTINATION_POSTCOPY, F.CLAIMED, F.SOURCE_ENDED, F.WAITED_OUT),
     because="7.2 says postcopy-active before it has sent anything: the source may fail yet, and run",
 )
 
@@ -231,24 +238,28 @@ RESOLVING: Table = {
         BREAK_IS_OUT,
         Rule(
             P.FAILED,
-            when=facts(F.BROKEN, F.ASKED),
+            when=facts(F.BROKEN, F.WAITED_OUT),
             guest=Guest.HELD,
             because="the handover hangs and could not be broken: both sides were asked twice",
         ),
-        Rule(P.HANDOVER, when=facts(F.BROKEN), learn=facts(F.ASKED)),
+        Rule(P.HANDOVER, when=facts(F.BROKEN)),
         # Both may have said completed after they were asked.
         *only_when(ACTIVATE, F.CONTINUED, F.SOURCE_COMPLETED, F.DESTINATION_COMPLETED),
         *only_unless(only_when(ACTIVATE, F.CONTINUED, F.SOURCE_ENDED, F.DESTINATION_COMPLETED), F.SETBACK),
-        # A destination that does not finish behind a source that is out: it is asked once more, and no more.
-        *only_when(GIVE_BACK, F.CONTINUED, F.SOURCE_COMPLETED, F.ASKED),
+        # A destination that does not finish behind a source that is out.
+        *only_unless(only_when(GIVE_BACK, F.CONTINUED, F.SOURCE_COMPLETED, F.WAITED_OUT), F.POSTCOPY, F.POSTCOPY_ASKED),
         Rule(
             P.FAILED,
-            when=facts(F.CONTINUED, F.SOURCE_ENDED, F.ASKED),
+            when=facts(F.CONTINUED, F.SOURCE_ENDED, F.WAITED_OUT),
             guest=Guest.HELD,
             because="the source ended, and the destination does not finish loading",
         ),
-        Rule(P.HANDOVER, when=facts(F.CONTINUED, F.SOURCE_COMPLETED), learn=facts(F.ASKED)),
-        Rule(P.HANDOVER, when=facts(F.CONTINUED, F.SOURCE_ENDED), learn=facts(F.ASKED)),
+        Rule(
+            P.FAILED,
+            when=facts(F.CONTINUED, F.POSTCOPY_ASKED, F.WAITED_OUT),
+            guest=Guest.HELD,
+            because="the handover hangs, and with post-copy asked for nobody may break it",
+        ),
         Rule(P.HANDOVER, when=facts(F.CONTINUED)),
         *only_when(BACK_OUT_MOVING, F.CANCEL_WANTED),
         *only_when(BACK_OUT_MOVING, F.DESTINATION_ENDED),
@@ -260,8 +271,7 @@ RESOLVING: Table = {
         Rule(
             P.POSTCOPY,
             when=facts(F.POSTCOPY, F.RETRIED),
-            unless=facts(F.ASKED),
-            learn=facts(F.ASKED),
+            unless=facts(F.WAITED_OUT),
             because="its second cont may be on its way",
         ),
         Rule(
@@ -278,6 +288,13 @@ RESOLVING: Table = {
             owner=Owner.DESTINATION,
             learn=facts(F.POSTCOPY, F.CONTINUED, F.RETRIED),
             because="its cont may be lost, and a second one does no harm",
+        ),
+        Rule(
+            P.FAILED,
+            when=facts(F.POSTCOPY, F.WAITED_OUT),
+            owner=Owner.DESTINATION,
+            guest=Guest.HELD,
+            because="post-copy has begun, and the destination does not take the guest up",
         ),
         *(replace(rule, forget=facts(F.CLAIMED)) for rule in IN_POSTCOPY),
     ),

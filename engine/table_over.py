@@ -7,6 +7,7 @@ from dataclasses import replace
 from .rules import (
     ACTIVATE,
     ASK,
+    ASK_IN_TIME,
     GONE_IN_POSTCOPY,
     IN_POSTCOPY,
     LATE_CLAIM,
@@ -19,6 +20,7 @@ from .rules import (
     facts,
     forgetting,
     ignored,
+    learning,
     only_unless,
     only_when,
 )
@@ -158,11 +160,11 @@ HANDOVER: Table = {
         Rule(because="the source notices by itself: it will be failed and running, or completed"),
     ),
     (P.HANDOVER, S.DEADLINE): (
-        *only_when(ASK, F.BROKEN),
-        *only_when(ASK_HAVING_MISSED, F.POSTCOPY_ASKED),
-        *only_when(ASK, F.POSTCOPY),
-        *only_when(ASK, F.SOURCE_COMPLETED),
-        *only_when(ASK, F.SOURCE_ENDED),
+        Rule(P.RESOLVING, C.INSPECT_BOTH, when=facts(F.BROKEN), learn=facts(F.WAITED_OUT)),
+        *only_when(learning(ASK_IN_TIME, F.MISSED), F.POSTCOPY_ASKED),
+        *only_when(ASK_IN_TIME, F.POSTCOPY),
+        *only_when(ASK_IN_TIME, F.SOURCE_COMPLETED),
+        *only_when(ASK_IN_TIME, F.SOURCE_ENDED),
         Rule(do=C.BREAK, because="never migrate_cancel here: it could leave two running guests"),
     ),
     (P.HANDOVER, S.BREAK_DONE): (

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from .rules import (
     ASK,
+    ASK_IN_TIME,
     LATE_CLAIM,
     LET_GO,
     LOST_IN_POSTCOPY,
@@ -102,7 +103,7 @@ POSTCOPY: Table = {
     (P.POSTCOPY, S.SOURCE_LOST): ASK,
     (P.POSTCOPY, S.DESTINATION_LOST): ASK,
     (P.POSTCOPY, S.ADOPTED): ASK,
-    (P.POSTCOPY, S.DEADLINE): ASK,
+    (P.POSTCOPY, S.DEADLINE): ASK_IN_TIME,
     (P.POSTCOPY, S.CANCEL): ignored("the source can never run the guest again"),
 }
 POSTCOPY[P.POSTCOPY, S.CLAIM_UNKNOWN] = POSTCOPY[P.POSTCOPY, S.CLAIM_REFUSED]

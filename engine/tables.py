@@ -13,7 +13,7 @@ QEMU's behaviour dictates are marked where they stand; docs/protocol.md draws th
 
 from __future__ import annotations
 
-from .rules import Table, ignored
+from .rules import TRIES, Table, forgetting, ignored
 from .signals import Command, Signal
 from .states import ENDS, Phase
 from .table_back import CANCELLING, RESOLVING
@@ -105,6 +105,9 @@ def build() -> Table:
     table: Table = {}
     for part in PARTS:
         table.update(part)
+    for phase in LIVE:
+        if (phase, S.ADOPTED) in table:
+            table[phase, S.ADOPTED] = forgetting(table[phase, S.ADOPTED], *TRIES)
     for phases, signals, because in IGNORED:
         for phase in phases:
             for signal in signals:

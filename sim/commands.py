@@ -290,7 +290,9 @@ class Commands:
 
     def _kill_destination(self, world: World) -> None:
         if world.d_process == Process.ALIVE:
-            if world.only_copy_on_destination():
+            # A source that cannot be watched may die in the very moment: that alone is not held against us.
+            seen = self.quirks.processes_watched or world.s_alive
+            if seen and world.only_copy_on_destination():
                 world.breach = world.breach or Breach.OWNER_KILLED
             world.destination_ends(self.quirks)
 

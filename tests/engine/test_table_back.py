@@ -28,8 +28,9 @@ def test_a_source_that_comes_back_standing_there_is_woken() -> None:
 
 
 def test_an_end_that_settled_nothing_is_reopened_without_what_was_tried() -> None:
-    unseen = (*TO_SWITCHOVER, S.SOURCE_LOST, S.VERDICT_SOURCE, S.DISCARD_DESTINATION_DONE, S.RESTORE_SOURCE_REFUSED)
-    end, _ = walk(unseen)
+    unseen = (S.VERDICT_SOURCE, S.DISCARD_DESTINATION_DONE, S.RESTORE_SOURCE_REFUSED)
+    end, sent = walk((*TO_SWITCHOVER, S.SOURCE_LOST, *unseen, S.CANCEL_MIGRATION_REFUSED, *unseen))
+    assert sent.count(C.CANCEL_MIGRATION) == 1, "it may stand there, and would for ever"
     assert (end.phase, end.owner, end.guest) == (P.FAILED, Owner.SOURCE, Guest.UNCONFIRMED)
     again = reopened(end)
     assert (again.phase, again.guest, F.DISCARDING in again.facts) == (P.RESOLVING, None, False)
