@@ -114,9 +114,10 @@ class Taken:
 
     @property
     def moved(self) -> bool:
-        """Whether the phase or the owner changed."""
+        """Whether the phase, the owner or what is known changed."""
         after = self.step.state
-        return (after.phase, after.owner) != (self.before.phase, self.before.owner)
+        before = self.before
+        return (after.phase, after.owner, after.facts) != (before.phase, before.owner, before.facts)
 
 
 @dataclass(slots=True)

@@ -16,27 +16,12 @@ from .machine import Decided, Event, Happened, Inspected, Learnt, Machine, Marke
 from .policy import Abilities, Objectives, Policy
 from .protocol import DEFAULT_WAITS, SECOND_NS, Waits, is_settled, reopened
 from .resolve import DestinationClass, SourceClass
-from .signals import Command, Outcome, Signal, answer
+from .signals import FACT_OF_COMMAND, Command, Signal
 from .states import Fact, Owner, Phase
 from .statistics import Statistics
-from .tables import VERDICTS
 from .timeline import Mark
 
 Line = Mapping[str, Any]
-
-ANSWERED: dict[Signal, Command] = {
-    **{
-        answer(command, outcome): command
-        for command in Command
-        for outcome in Outcome
-        if command is not Command.INSPECT_BOTH
-    },
-    **dict.fromkeys(VERDICTS, Command.INSPECT_BOTH),
-}
-"""Which command a signal answers."""
-
-ABANDONED = frozenset({Command.INSPECT, Command.PREPARE, Command.ARM, Command.QUIESCE})
-"""Commands that discarding the destination cuts short: they get no answer."""
 
 
 @dataclass(slots=True)
@@ -48,14 +33,12 @@ class Replayed:
         last_ns: the migration's clock at the last line.
         ended: the last end stands: nothing came after it.
         differs: where the log and these tables part, as a sentence; ``None``: nowhere.
-        in_flight: commands that were announced and not answered: whether they were sent is not known.
     """
 
     machine: Machine
     last_ns: int = 0
     ended: bool = False
     differs: str | None = None
-    in_flight: frozenset[Command] = frozenset()
     _expected: list[Command] = field(default_factory=list[Command])
 
     @property
@@ -80,7 +63,7 @@ class Replayed:
             case "reopened":
                 self.machine.state, self.ended = reopened(self.machine.state), False
             case "end":
-                self.ended, self.in_flight = True, frozenset()
+                self.ended = True
             case _:
                 event = _event(line)
                 if event is not None:
@@ -94,7 +77,6 @@ class Replayed:
             return
         if line["phase"] != self.machine.phase.value:
             self._differ(line, f"{signal.value} came in {line['phase']}, not in {self.machine.phase.value}")
-        self.in_flight -= {command for answered, command in ANSWERED.items() if answered is signal}
         self._expected.clear()
         self.machine.recall(Happened(signal, str(line.get("detail", ""))), self.last_ns)
         self._expected = [order.command for order in self.machine.orders() if isinstance(order, Order)]
@@ -121,9 +103,9 @@ class Replayed:
             return
         if command not in self._expected:
             self._differ(line, f"{command.value} went out, and would not now")
-        if command is Command.DISCARD_DESTINATION:
-            self.in_flight -= ABANDONED
-        self.in_flight |= {command}
+        issued = FACT_OF_COMMAND.get(command)
+        if issued is not None:  # it went out, whatever these tables would have done
+            self.machine.state = replace(self.machine.state, facts=self.machine.state.facts | {issued})
 
     def _differ(self, line: Line, how: str) -> None:
         if self.differs is None:

@@ -100,12 +100,13 @@ def classify_source(status: str | None, run_state: str | None) -> SourceClass:
 def classify_destination(status: str | None, run_state: str | None) -> DestinationClass:
     """Class of a destination that answered; arguments as for `classify_source`."""
     status = status or ""
-    if status == "failed":
-        return DestinationClass.ENDED
     if status in POSTCOPY_STATUSES:
         return DestinationClass.POSTCOPY
     if run_state in RUNNING_STATES:
         return DestinationClass.RUNNING
+    if status == "failed":
+        # One that holds a guest was sent on since, and that failed: it is no failure of ours.
+        return DestinationClass.ENDED if run_state in {None, "inmigrate"} else DestinationClass.UNCLEAR
     if run_state == "inmigrate" and status in {"", "none", "setup", "active"}:
         return DestinationClass.LOADING
     if status == "completed":
@@ -116,13 +117,14 @@ def classify_destination(status: str | None, run_state: str | None) -> Destinati
 def intent_of(facts: frozenset[Fact]) -> Intent:
     """The intent of a migration of which this is known; total."""
     order = (
-        (Fact.POSTCOPY, Intent.POSTCOPY),
-        (Fact.CONT_SENT, Intent.TOLD),
-        (Fact.SETBACK, Intent.SET_BACK),
-        (Fact.SOURCE_COMPLETED, Intent.PROVEN),
-        (Fact.CONTINUED, Intent.CONTINUED),
+        (frozenset({Fact.POSTCOPY}), Intent.POSTCOPY),
+        (frozenset({Fact.CONT_SENT}), Intent.TOLD),
+        (frozenset({Fact.SETBACK}), Intent.SET_BACK),
+        # Without a migrate-continue it may be another migration that completed.
+        (frozenset({Fact.CONTINUED, Fact.SOURCE_COMPLETED}), Intent.PROVEN),
+        (frozenset({Fact.CONTINUED}), Intent.CONTINUED),
     )
-    return next((intent for fact, intent in order if fact in facts), Intent.BEFORE)
+    return next((intent for known, intent in order if known <= facts), Intent.BEFORE)
 
 
 S, SC, DC = Signal, SourceClass, DestinationClass

@@ -111,6 +111,7 @@ GIVE_BACK = (
         Phase.CANCELLING,
         Command.DISCARD_DESTINATION,
         when=facts(Fact.SOURCE_COMPLETED, Fact.SOURCE_STANDS),
+        unless=facts(Fact.POSTCOPY, Fact.POSTCOPY_ASKED),
         because="the destination did not and will not run it: the source, which stands there, can have the guest back",
     ),
     Rule(
@@ -226,13 +227,6 @@ IN_POSTCOPY: tuple[Rule, ...] = (
 """The source is out for ever; the destination is told to run at *its* ``postcopy-active``."""
 
 OUT_IN_LIMBO: tuple[Rule, ...] = (
-    Rule(
-        Phase.HANDOVER,
-        owner=Owner.LIMBO,
-        when=facts(Fact.POSTCOPY_ASKED),
-        learn=facts(Fact.CONTINUED, Fact.POSTCOPY),
-        because=f"{WENT_ON_BY_ITSELF}; post-copy was asked for, so from here the source is out for ever",
-    ),
     Rule(Phase.HANDOVER, owner=Owner.LIMBO, learn=facts(Fact.CONTINUED), because=WENT_ON_BY_ITSELF),
 )
 

@@ -127,6 +127,8 @@ class Fact(enum.Enum):
     MISSED = "words of the source may have been missed since migrate-continue"
     DESTINATION_RAN = "the destination was seen running"
     CLAIMED = "the guest's lock was handed to the destination, or was about to be"
+    ADOPTED = "a manager took it over: what was said in between was not heard"
+    BACKING_OUT = "the manager before was backing out"
     CANCEL_WANTED = "the user called the migration off in time"
     MIGRATE_SENT = "migrate was sent"
     CONTINUED = "migrate-continue was sent"
@@ -146,6 +148,7 @@ class Fact(enum.Enum):
     RETRIED = "resuming one side was tried again"
     VETOED = "that the destination runs was vetoed, or its lock could not be had"
     SOURCE_STANDS = "the last look found the source standing, completed"
+    LOST_AGAIN = "a connection was lost while both sides were asked"
     CONT_DOUBT = "whether the destination took its cont is not known"
 
 

@@ -42,13 +42,35 @@ ASK_UNLESS_DISCARDING: tuple[Rule, ...] = (
 )
 
 GIVE_BACK_NOW: tuple[Rule, ...] = (
-    Rule(do=C.RESUME_SOURCE, when=facts(F.SOURCE_COMPLETED), owner=Owner.SOURCE, learn=facts(F.DISCARDED)),
+    Rule(
+        do=C.RESUME_SOURCE,
+        when=facts(F.SOURCE_COMPLETED, F.CONTINUED),
+        owner=Owner.SOURCE,
+        learn=facts(F.DISCARDED),
+    ),
+    Rule(
+        P.FAILED,
+        when=facts(F.SOURCE_COMPLETED),
+        guest=Guest.HELD,
+        because="it completed a migration, and this one was never told to go on: the guest may run elsewhere",
+    ),
     Rule(do=C.RESTORE_SOURCE, learn=facts(F.DISCARDED)),
 )
 NO_LOCK = Rule(
     P.FAILED,
     guest=Guest.HELD,
     because="the guest's lock could not be had back: the source stays stopped",
+)
+
+NOT_SURELY_OURS: tuple[Rule, ...] = only_unless(
+    (
+        Rule(
+            when=facts(F.ADOPTED, F.DISCARDING),
+            because="it was not heard to be told to go on: it may be a later migration that it speaks of",
+        ),
+        Rule(P.RESOLVING, C.INSPECT_BOTH, when=facts(F.ADOPTED)),
+    ),
+    F.CONTINUED,
 )
 
 CANCELLING: Table = {
@@ -61,12 +83,22 @@ CANCELLING: Table = {
     (P.CANCELLING, S.SOURCE_IDLE): FINAL_STATUS,
     (P.CANCELLING, S.SOURCE_ENDED): FINAL_STATUS,
     (P.CANCELLING, S.SOURCE_COMPLETED): (
-        Rule(when=facts(F.DISCARDING), because="the destination is being ended; the source gets the guest back"),
+        *NOT_SURELY_OURS,
+        Rule(
+            when=facts(F.DISCARDING),
+            learn=facts(F.CONTINUED),
+            because="the destination is being ended; the source gets the guest back",
+        ),
         *only_when(ACTIVATE, F.DESTINATION_COMPLETED),
         Rule(P.HANDOVER, owner=Owner.DESTINATION, learn=facts(F.CONTINUED), because="the cancel came too late"),
     ),
     (P.CANCELLING, S.SOURCE_DEVICE): (
-        Rule(when=facts(F.DISCARDING), because="the destination is being ended; the source will fail and run"),
+        *NOT_SURELY_OURS,
+        Rule(
+            when=facts(F.DISCARDING),
+            learn=facts(F.CONTINUED),
+            because="the destination is being ended; the source will fail and run",
+        ),
         Rule(P.HANDOVER, owner=Owner.LIMBO, learn=facts(F.CONTINUED), because="the cancel came too late"),
     ),
     (P.CANCELLING, S.SOURCE_PRE_SWITCHOVER): (
@@ -84,8 +116,13 @@ CANCELLING: Table = {
         *IN_POSTCOPY,
     ),
     (P.CANCELLING, S.ADOPTED): (
-        Rule(do=C.DISCARD_DESTINATION, when=facts(F.DISCARDING), because="it may not have been ended yet"),
-        Rule(do=C.CANCEL_MIGRATION, because="it may not have been sent yet"),
+        Rule(
+            P.RESOLVING,
+            C.INSPECT_BOTH,
+            learn=facts(F.BACKING_OUT),
+            forget=facts(F.DISCARDING, F.DISCARDED),
+            because="whether what was sent last was done is seen from both sides",
+        ),
     ),
     (P.CANCELLING, S.DISCARD_DESTINATION_DONE): (
         Rule(
@@ -124,7 +161,7 @@ CANCELLING: Table = {
         *LOST_WITH_SOURCE,
         Rule(
             do=C.RESUME_SOURCE,
-            when=facts(F.SOURCE_COMPLETED, F.DISCARDED),
+            when=facts(F.SOURCE_COMPLETED, F.CONTINUED, F.DISCARDED),
             unless=facts(F.CONT_SENT, F.POSTCOPY),
             because="it turned out to have completed, and its destination is dead and never ran",
         ),
@@ -179,6 +216,15 @@ SOURCE_SAID: tuple[Rule, ...] = (
     Rule(because="the inspection under way shows what follows from it"),
 )
 
+LOST_WHILE_ASKED: tuple[Rule, ...] = (
+    Rule(learn=facts(F.LOST_AGAIN), because="if it goes on, it is connected to again first"),
+)
+CONNECT_AGAIN = Rule(
+    do=C.INSPECT_BOTH,
+    when=facts(F.LOST_AGAIN),
+    forget=facts(F.LOST_AGAIN),
+    because="a side went out of sight after it was looked at",
+)
 BREAK_IS_OUT = Rule(
     when=facts(F.BROKEN),
     unless=facts(F.CUT),
@@ -190,17 +236,11 @@ ASK_ANEW: tuple[Rule, ...] = (
 )
 ASK_AFTER_BREAK: tuple[Rule, ...] = (
     Rule(when=facts(F.CUT), because="known already"),
-    Rule(do=C.INSPECT_BOTH, learn=facts(F.CUT)),
+    # What was waited before it was done says nothing.
+    Rule(do=C.INSPECT_BOTH, learn=facts(F.CUT), forget=facts(F.WAITED_OUT)),
 )
 WENT_ON_MEANWHILE: tuple[Rule, ...] = (
-    Rule(when=facts(F.CONTINUED), unless=facts(F.POSTCOPY_ASKED), because="the device state is going over"),
-    Rule(when=facts(F.CONTINUED), learn=facts(F.POSTCOPY), because="post-copy was asked for: the source is out"),
-    Rule(
-        owner=Owner.LIMBO,
-        when=facts(F.POSTCOPY_ASKED),
-        learn=facts(F.CONTINUED, F.POSTCOPY),
-        because=WENT_ON_BY_ITSELF,
-    ),
+    Rule(when=facts(F.CONTINUED), because="the device state is going over"),
     Rule(owner=Owner.LIMBO, learn=facts(F.CONTINUED), because=WENT_ON_BY_ITSELF),
 )
 
@@ -234,8 +274,11 @@ RESOLVING: Table = {
     (P.RESOLVING, S.VERDICT_CALL_OFF): (
         Rule(P.CANCELLING, C.CANCEL_MIGRATION, owner=Owner.SOURCE, forget=facts(F.DISCARDING)),
     ),
+    (P.RESOLVING, S.SOURCE_LOST): LOST_WHILE_ASKED,
+    (P.RESOLVING, S.DESTINATION_LOST): LOST_WHILE_ASKED,
     (P.RESOLVING, S.VERDICT_GOES_ON): (
         BREAK_IS_OUT,
+        CONNECT_AGAIN,
         Rule(
             P.FAILED,
             when=facts(F.BROKEN, F.WAITED_OUT),
@@ -262,11 +305,13 @@ RESOLVING: Table = {
         ),
         Rule(P.HANDOVER, when=facts(F.CONTINUED)),
         *only_when(BACK_OUT_MOVING, F.CANCEL_WANTED),
+        *only_when(BACK_OUT_MOVING, F.BACKING_OUT),
         *only_when(BACK_OUT_MOVING, F.DESTINATION_ENDED),
         Rule(P.PRECOPY),
     ),
     (P.RESOLVING, S.VERDICT_POSTCOPY): (
         BREAK_IS_OUT,
+        CONNECT_AGAIN,
         Rule(P.POSTCOPY, when=facts(F.DESTINATION_RAN), rest=True, because="it runs there, and its memory follows"),
         Rule(
             P.POSTCOPY,
@@ -301,6 +346,13 @@ RESOLVING: Table = {
     (P.RESOLVING, S.VERDICT_ACTIVATE): (
         BREAK_IS_OUT,
         Rule(
+            P.RELEASING,
+            C.RELEASE_SOURCE,
+            when=facts(F.DESTINATION_RAN, F.CONT_SENT),
+            owner=Owner.DESTINATION,
+            because="it ran there: whoever stopped it since may let it go on",
+        ),
+        Rule(
             P.FAILED,
             when=facts(F.RETRIED, F.CONT_SENT),
             owner=Owner.DESTINATION,
@@ -320,6 +372,13 @@ RESOLVING: Table = {
     ),
     (P.RESOLVING, S.VERDICT_DESTINATION_RUNS): (BREAK_IS_OUT, *LET_GO),
     (P.RESOLVING, S.VERDICT_HAND_BACK): (
+        Rule(
+            P.FAILED,
+            when=facts(F.POSTCOPY_ASKED),
+            unless=facts(F.CONT_SENT),
+            guest=Guest.HELD,
+            because="post-copy was asked for, and whether it began cannot be told: the source stays stopped",
+        ),
         Rule(
             P.FAILED,
             when=facts(F.CONT_SENT),

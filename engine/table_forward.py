@@ -79,6 +79,7 @@ MIRRORING: Table = {
 
 BY_ITSELF: tuple[Rule, ...] = (
     *only_when(ACTIVATE, F.DESTINATION_COMPLETED),
+    *only_when(ASK, F.ADOPTED),
     Rule(P.HANDOVER, owner=Owner.DESTINATION, learn=facts(F.CONTINUED), because=WENT_ON_BY_ITSELF),
 )
 

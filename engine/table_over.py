@@ -8,7 +8,6 @@ from .rules import (
     ACTIVATE,
     ASK,
     ASK_IN_TIME,
-    GONE_IN_POSTCOPY,
     IN_POSTCOPY,
     LATE_CLAIM,
     LET_GO,
@@ -18,10 +17,8 @@ from .rules import (
     Rule,
     Table,
     facts,
-    forgetting,
     ignored,
     learning,
-    only_unless,
     only_when,
 )
 from .signals import Command, Signal
@@ -33,7 +30,7 @@ NEVER_RAN = Rule(
     P.CANCELLING,
     C.DISCARD_DESTINATION,
     when=facts(F.SOURCE_COMPLETED),
-    unless=facts(F.CONT_SENT, F.POSTCOPY),
+    unless=facts(F.CONT_SENT, F.POSTCOPY, F.MISSED),
     because="the source completed, but its destination is gone and never ran: the source can have the guest back",
 )
 
@@ -45,14 +42,14 @@ BREAKING: tuple[Rule, ...] = (
     ),
 )
 
-DEVICE_IN_LIMBO: tuple[Rule, ...] = (
+
+UNTOLD: tuple[Rule, ...] = (
     Rule(
-        when=facts(F.POSTCOPY_ASKED),
-        unless=facts(F.POSTCOPY),
-        learn=facts(F.POSTCOPY),
-        because="post-copy was asked for, so from here the source is out for ever",
+        P.FAILED,
+        when=facts(F.MISSED),
+        guest=Guest.HELD,
+        because="words were missed: whether post-copy began cannot be told, so the source stays stopped",
     ),
-    Rule(because="the device state is going over"),
 )
 
 PROVEN_OUT: tuple[Rule, ...] = (
@@ -74,11 +71,11 @@ ASK_HAVING_MISSED: tuple[Rule, ...] = (
 """Whether it said postcopy-active before completed can no longer be told."""
 
 HANDOVER: Table = {
-    (P.HANDOVER, S.SOURCE_DEVICE): DEVICE_IN_LIMBO,
+    (P.HANDOVER, S.SOURCE_DEVICE): ignored("the device state is going over"),
     (P.HANDOVER, S.DESTINATION_POSTCOPY): (
         Rule(when=facts(F.BROKEN), because="it is being broken: what is left then decides"),
-        *only_when(IN_POSTCOPY, F.POSTCOPY),
-        Rule(because="the source has yet to say that it is out"),
+        *only_when(IN_POSTCOPY, F.POSTCOPY_ASKED),
+        Rule(because="nobody asked for it: the source has yet to say that it is out"),
     ),
     (P.HANDOVER, S.SOURCE_PRE_SWITCHOVER): (
         Rule(
@@ -107,15 +104,8 @@ HANDOVER: Table = {
         *ASK,
     ),
     (P.HANDOVER, S.CONTINUE_UNKNOWN): ASK_HAVING_MISSED,
-    (P.HANDOVER, S.SOURCE_COMPLETED): (
-        # In post-copy every version says postcopy-active first: where all was heard, it went as pre-copy.
-        *only_unless(
-            only_when(forgetting(PROVEN_OUT, F.POSTCOPY), F.POSTCOPY, F.POSTCOPY_ASKED),
-            *(F.DESTINATION_POSTCOPY, F.MISSED),
-        ),
-        *only_when(GONE_IN_POSTCOPY, F.DESTINATION_ENDED),
-        *PROVEN_OUT,
-    ),
+    # In post-copy every version says postcopy-active first: where all was heard, it went as pre-copy.
+    (P.HANDOVER, S.SOURCE_COMPLETED): (*only_when(UNTOLD, F.DESTINATION_ENDED), *PROVEN_OUT),
     (P.HANDOVER, S.DESTINATION_COMPLETED): (
         Rule(when=facts(F.BROKEN), because="it is being killed, or the stream cut: what is left then decides"),
         *only_when(ACTIVATE, F.SOURCE_COMPLETED),
@@ -139,17 +129,8 @@ HANDOVER: Table = {
     (P.HANDOVER, S.SOURCE_IDLE): ASK,
     (P.HANDOVER, S.SOURCE_LOST): ASK_HAVING_MISSED,
     (P.HANDOVER, S.DESTINATION_LOST): ASK,
-    (P.HANDOVER, S.DESTINATION_FAILED): (
-        NEVER_RAN,
-        Rule(
-            P.CANCELLING,
-            C.DISCARD_DESTINATION,
-            when=facts(F.SOURCE_ENDED),
-            because="the source ended and the destination failed: there is nothing left but to say so",
-        ),
-        Rule(because="the source notices by itself: it will be failed and running, or completed"),
-    ),
     (P.HANDOVER, S.DESTINATION_ENDED): (
+        *only_when(UNTOLD, F.SOURCE_COMPLETED),
         NEVER_RAN,
         Rule(
             P.CANCELLING,
@@ -172,7 +153,7 @@ HANDOVER: Table = {
         Rule(P.RESOLVING, C.INSPECT_BOTH, when=facts(F.SOURCE_ENDED), learn=facts(F.CUT)),
         Rule(learn=facts(F.CUT), because="now the source is failed and running, or completed: its status tells"),
     ),
-    (P.HANDOVER, S.BREAK_REFUSED): ASK,
+    (P.HANDOVER, S.BREAK_REFUSED): learning(ASK, F.CUT),
     (P.HANDOVER, S.CANCEL): ignored("after migrate-continue a cancel could leave two running guests"),
 }
 
@@ -187,6 +168,8 @@ CONT_REFUSED: tuple[Rule, ...] = (
     ),
 )
 CONT_UNKNOWN: tuple[Rule, ...] = (Rule(P.RESOLVING, C.INSPECT_BOTH, learn=facts(F.CONT_DOUBT)),)
+
+HANDOVER[P.HANDOVER, S.DESTINATION_FAILED] = learning(HANDOVER[P.HANDOVER, S.DESTINATION_ENDED], F.DESTINATION_ENDED)
 
 NEVER_TOLD: tuple[Rule, ...] = (
     Rule(
@@ -254,6 +237,6 @@ RELEASING: Table = {
         replace(rule, because=rule.because or "the source process is still there: it could not be ended in time")
         for rule in MOVED_IF_IT_LIVES
     ),
-    (P.RELEASING, S.ADOPTED): (Rule(do=C.RELEASE_SOURCE),),
+    (P.RELEASING, S.ADOPTED): ASK,
     (P.RELEASING, S.CANCEL): ignored("the guest runs on the destination already"),
 }

@@ -40,10 +40,30 @@ def test_an_end_that_settled_nothing_is_reopened_without_what_was_tried() -> Non
 
 
 def test_a_new_manager_goes_on_backing_out_where_it_was() -> None:
-    cancelled = (*TO_PRECOPY, S.CANCEL)
-    assert walk((*cancelled, S.ADOPTED))[1][-1] is C.CANCEL_MIGRATION
-    assert walk((*cancelled, S.SOURCE_CANCELLED, S.ADOPTED))[1][-1] is C.DISCARD_DESTINATION
-    assert walk((*cancelled, S.CANCEL_MIGRATION_UNKNOWN, S.ADOPTED))[1][-2:] == [C.INSPECT_BOTH, C.INSPECT_BOTH]
+    for why in (S.CANCEL, S.STALLED):
+        asked, sent = walk((*TO_PRECOPY, why, S.ADOPTED))
+        assert sent[-1] is C.INSPECT_BOTH
+        assert walk((S.VERDICT_GOES_ON,), asked)[1] == [C.CANCEL_MIGRATION], "it is not carried on after all"
+        assert walk((S.VERDICT_SOURCE,), asked)[1] == [C.DISCARD_DESTINATION]
+
+
+def test_a_source_that_completed_something_is_not_believed_to_have_completed_this() -> None:
+    """A log that was left before migrate-continue, and a source that was moved away since."""
+    for left in ((*TO_PRECOPY, S.ADOPTED), (*TO_PRECOPY, S.CANCEL, S.ADOPTED)):
+        for found in (
+            (SourceClass.COMPLETED, DestinationClass.ENDED),
+            (SourceClass.COMPLETED, DestinationClass.LOADING),
+        ):
+            state, sent = walk((*left, S.SOURCE_COMPLETED, found))
+            assert (state.phase, state.guest, C.RESUME_SOURCE in sent) == (P.FAILED, Guest.HELD, False)
+    discarding = (*TO_PRECOPY, S.ADOPTED, S.VERDICT_SOURCE, S.SOURCE_COMPLETED, S.DISCARD_DESTINATION_DONE)
+    state, sent = walk(discarding)
+    assert (state.phase, state.guest, C.RESUME_SOURCE in sent) == (P.FAILED, Guest.HELD, False)
+
+
+def test_one_that_is_heard_to_complete_beside_a_cancel_gets_the_guest_back() -> None:
+    heard = (*TO_PRECOPY, S.CANCEL, S.DEADLINE, S.SOURCE_COMPLETED, S.DISCARD_DESTINATION_DONE)
+    assert walk(heard)[1][-1] is C.RESUME_SOURCE
 
 
 @pytest.mark.parametrize("answer", [S.RESTORE_SOURCE_REFUSED, S.RESUME_SOURCE_REFUSED])

@@ -95,10 +95,19 @@ def test_a_source_that_still_stands_before_the_switchover_is_told_again() -> Non
 
 @pytest.mark.parametrize(
     ("before", "then"),
-    [(TO_HANDOVER, C.INSPECT_BOTH), (TO_ACTIVATING, C.INSPECT_BOTH), (TO_RELEASING, C.RELEASE_SOURCE)],
+    [(TO_HANDOVER, C.INSPECT_BOTH), (TO_ACTIVATING, C.INSPECT_BOTH), (TO_RELEASING, C.INSPECT_BOTH)],
 )
 def test_a_new_manager(before: tuple[Signal, ...], then: Command) -> None:
     assert walk((*before, S.ADOPTED))[1][-1] is then
+
+
+def test_a_new_manager_lets_the_source_go_only_behind_a_guest_that_runs() -> None:
+    """Somebody may have brought the source back since."""
+    asked, _ = walk((*TO_RELEASING, S.ADOPTED))
+    assert walk(((SC.COMPLETED, DC.RUNNING),), asked)[1] == [C.RELEASE_SOURCE]
+    assert walk(((SC.COMPLETED, DC.READY),), asked)[1] == [C.RELEASE_SOURCE], "its owner paused it there since"
+    state, sent = walk(((SC.HOLDING, DC.ENDED),), asked)
+    assert (state.phase, sent) == (P.FAILED, [])
 
 
 def test_a_new_manager_does_not_know_whether_cont_was_taken() -> None:

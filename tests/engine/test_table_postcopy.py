@@ -85,7 +85,7 @@ def test_what_went_as_precopy_after_all_can_be_given_back() -> None:
     assert sent[-1] is C.RESUME_SOURCE
     missed = (S.SOURCE_LOST, S.VERDICT_GOES_ON, S.DESTINATION_ENDED, S.SOURCE_COMPLETED)
     state, sent = walk((*asked, *missed))
-    assert (state.guest, C.RESUME_SOURCE in sent) == (Guest.LOST, False)
+    assert (state.guest, C.RESUME_SOURCE in sent) == (Guest.HELD, False)
 
 
 def test_a_handover_to_postcopy_is_never_broken() -> None:
