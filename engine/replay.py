@@ -17,7 +17,7 @@ from .policy import Abilities, Objectives, Policy
 from .protocol import DEFAULT_WAITS, SECOND_NS, Waits, is_settled, reopened
 from .resolve import DestinationClass, SourceClass
 from .signals import FACT_OF_COMMAND, Command, Signal
-from .states import Fact, Owner, Phase
+from .states import Fact, Guest, Owner, Phase
 from .statistics import Statistics
 from .timeline import Mark
 
@@ -63,11 +63,21 @@ class Replayed:
             case "reopened":
                 self.machine.state, self.ended = reopened(self.machine.state), False
             case "end":
-                self.ended = True
+                self._take_end(line)
             case _:
                 event = _event(line)
                 if event is not None:
                     self.machine.recall(event, self.last_ns)
+
+    def _take_end(self, line: Line) -> None:
+        """What it ended as is in its report, whatever these tables would have made of it."""
+        report = line["report"]
+        phase, owner, guest = Phase(report["outcome"]), Owner(report["owner"]), Guest(report["guest"])
+        state = self.machine.state
+        if (state.phase, state.owner, state.guest) != (phase, owner, guest):
+            self._differ(line, f"it ended {phase.value}, owner {owner.value}, guest {guest.value}")
+            self.machine.state = replace(state, phase=phase, owner=owner, guest=guest, deadline_ns=None)
+        self.ended = True
 
     def _take_signal(self, line: Line) -> None:
         try:

@@ -110,7 +110,10 @@ def classify_destination(status: str | None, run_state: str | None) -> Destinati
     if run_state == "inmigrate" and status in {"", "none", "setup", "active"}:
         return DestinationClass.LOADING
     if status == "completed":
-        return DestinationClass.READY if run_state in STILL_STATES else DestinationClass.LOADING
+        if run_state in STILL_STATES:
+            return DestinationClass.READY
+        # In postmigrate it was sent on since.
+        return DestinationClass.LOADING if run_state == "inmigrate" else DestinationClass.UNCLEAR
     return DestinationClass.UNCLEAR
 
 

@@ -187,6 +187,14 @@ LOST_IN_POSTCOPY = (
 HELD = (
     Rule(
         Phase.FAILED,
+        when=facts(Fact.DESTINATION_RAN),
+        unless=facts(Fact.CONT_SENT),
+        owner=Owner.LIMBO,
+        guest=Guest.UNCONFIRMED,
+        because="the destination runs, though nobody told it to",
+    ),
+    Rule(
+        Phase.FAILED,
         when=facts(Fact.CONT_SENT),
         guest=Guest.UNCONFIRMED,
         because="the destination was told to run, and whether it does could not be seen",

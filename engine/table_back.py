@@ -239,7 +239,15 @@ ASK_AFTER_BREAK: tuple[Rule, ...] = (
     # What was waited before it was done says nothing.
     Rule(do=C.INSPECT_BOTH, learn=facts(F.CUT), forget=facts(F.WAITED_OUT)),
 )
+NOT_HEARD: tuple[Rule, ...] = (
+    Rule(
+        when=facts(F.ADOPTED),
+        unless=facts(F.CONTINUED),
+        because="it may be a later migration that it speaks of: the inspection under way shows",
+    ),
+)
 WENT_ON_MEANWHILE: tuple[Rule, ...] = (
+    *NOT_HEARD,
     Rule(when=facts(F.CONTINUED), because="the device state is going over"),
     Rule(owner=Owner.LIMBO, learn=facts(F.CONTINUED), because=WENT_ON_BY_ITSELF),
 )
@@ -258,6 +266,7 @@ RESOLVING: Table = {
     (P.RESOLVING, S.BREAK_REFUSED): ASK_AFTER_BREAK,
     (P.RESOLVING, S.SOURCE_DEVICE): WENT_ON_MEANWHILE,
     (P.RESOLVING, S.SOURCE_POSTCOPY): (
+        *NOT_HEARD,
         Rule(owner=Owner.DESTINATION, learn=facts(F.CONTINUED, F.POSTCOPY), because=WENT_ON_BY_ITSELF),
     ),
     (P.RESOLVING, S.SOURCE_PAUSED): (
@@ -350,6 +359,7 @@ RESOLVING: Table = {
             C.RELEASE_SOURCE,
             when=facts(F.DESTINATION_RAN, F.CONT_SENT),
             owner=Owner.DESTINATION,
+            learn=facts(F.PAUSED_BEFORE),
             because="it ran there: whoever stopped it since may let it go on",
         ),
         Rule(

@@ -237,6 +237,13 @@ RELEASING: Table = {
         replace(rule, because=rule.because or "the source process is still there: it could not be ended in time")
         for rule in MOVED_IF_IT_LIVES
     ),
-    (P.RELEASING, S.ADOPTED): ASK,
+    (P.RELEASING, S.ADOPTED): (
+        Rule(
+            P.RESOLVING,
+            C.INSPECT_BOTH,
+            learn=facts(F.CONT_SENT),
+            because="it was given up to the destination: one that arrived paused may have been run there since",
+        ),
+    ),
     (P.RELEASING, S.CANCEL): ignored("the guest runs on the destination already"),
 }

@@ -50,6 +50,9 @@ RECORDED = (
 """The options that a log keeps besides the waits; objectives and policy stand in the header by themselves."""
 
 
+ELSEWHERE = "its log is of another host, where the same path means another socket: resolve it there"
+
+
 class Judged(enum.Enum):
     """What pids out of a log mean here."""
 
@@ -67,6 +70,7 @@ class Host:
 
     boot_id: str = ""
     machine_id: str = ""
+    name: str = ""
     namespaces: str = ""
     """Of pids and of the boot's clock, in which start times are counted."""
 
@@ -76,6 +80,7 @@ class Host:
         return cls(
             boot_id=_read("/proc/sys/kernel/random/boot_id"),
             machine_id=_read("/etc/machine-id"),
+            name=os.uname().nodename,
             namespaces=" ".join(_link(f"/proc/self/ns/{name}") for name in ("pid", "time")).strip(),
         )
 
@@ -83,7 +88,9 @@ class Host:
         """What pids that were written down ``then`` mean here."""
         if self.boot_id and self.boot_id == then.boot_id:
             return Judged.SAME if self.namespaces == then.namespaces else Judged.ELSEWHERE
-        rebooted = self.boot_id and then.boot_id and self.machine_id == then.machine_id
+        # An empty or cloned machine-id says nothing: containers and golden images have those.
+        known = all((self.boot_id, then.boot_id, self.machine_id, self.name))
+        rebooted = known and (self.machine_id, self.name) == (then.machine_id, then.name)
         return Judged.REBOOTED if rebooted else Judged.ELSEWHERE
 
 

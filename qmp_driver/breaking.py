@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from whimbrel.engine.errors import WhimbrelError
 
 from . import replies
 from .side import Side
+
+LOOK_TIMEOUT_S = 0.5
+"""One that hangs does not answer; one that does not, does at once."""
 
 
 async def break_stream(
@@ -29,6 +33,7 @@ async def break_stream(
     """
     if await source.is_gone():
         raise WhimbrelError("the source process ended: what the destination has is looked at first", side="source")
+    await _see_that_it_hangs(source, destination)
     process = destination.process
     if process is None or destination.fenced:
         await replies.yank_migration(await source.reach(within_s=within_s))
@@ -38,3 +43,22 @@ async def break_stream(
         await replies.yank_migration(source.require())
     except WhimbrelError as error:
         write("note", {"text": f"the stream was not cut besides: {error}"})  # it may have noticed by itself
+
+
+async def _see_that_it_hangs(source: Side, destination: Side) -> None:
+    """A manager that was stopped for a while hears of its deadline before it hears what came meanwhile.
+
+    Raises:
+        WhimbrelError: the handover does not hang: the source is done, or the destination runs.
+    """
+    (status, _), (_, run_state) = await asyncio.gather(*(_glance(side) for side in (source, destination)))
+    if status == "completed" or run_state == "running":
+        raise WhimbrelError("the handover does not hang: both sides are asked what is true")
+
+
+async def _glance(side: Side) -> tuple[str | None, str | None]:
+    try:
+        async with asyncio.timeout(LOOK_TIMEOUT_S):
+            return await side.look_around()
+    except (WhimbrelError, TimeoutError):
+        return None, None

@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -25,7 +26,8 @@ from whimbrel.engine.errors import BadInput, WhimbrelError
 
 FORMAT = 1
 RESERVED_BYTES = 1 << 20
-"""Reserved at arming: some 4000 lines, several times what a switchover and its aftermath write."""
+"""Reserved at arming, and anew whenever half of it is written: several times what a switchover and its aftermath
+write."""
 
 LOCK_TRIES = 5
 LOCK_PAUSE_S = 0.01
@@ -40,6 +42,18 @@ def default_directory() -> Path:
     return Path(base) / "whimbrel" / "log"
 
 
+_open: weakref.WeakSet[Journal] = weakref.WeakSet()
+
+
+def _close_in_child() -> None:
+    """A child that was forked would hold the lock beyond our death, and nobody could take over."""
+    for journal in list(_open):
+        journal.close()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
+
 class Journal:
     """The writer. One per migration; `close` releases the lock."""
 
@@ -48,8 +62,10 @@ class Journal:
         self.path = path
         self._fd = descriptor
         self._lines = 0
+        self._written_bytes = 0
         self._muted = False
         self._encoder = msgspec.json.Encoder(enc_hook=str)
+        _open.add(self)
 
     @classmethod
     def create(cls, path: Path, *, field: str = "log") -> Self:
@@ -134,6 +150,7 @@ class Journal:
             written = os.write(self._fd, data)
         except OSError as error:
             raise WhimbrelError(f"the log {self.path} can't be written: {error.strerror}") from error
+        self._written_bytes += written
         if written != len(data):
             raise WhimbrelError(f"the log {self.path} took only {written} of {len(data)} bytes: disk full?")
 
@@ -152,16 +169,31 @@ class Journal:
         except OSError as error:
             raise WhimbrelError(f"the log {self.path} can't be made safe: {error.strerror}") from error
 
+    @property
+    def is_short_of_room(self) -> bool:
+        """Whether half of what was reserved is used up: a long transfer writes 10 KB/s."""
+        return self._written_bytes > RESERVED_BYTES // 2
+
+    async def make_room(self) -> None:
+        """Reserve as much again as at arming, off the loop; nothing is synced.
+
+        Raises:
+            WhimbrelError: the disk is full.
+        """
+        self._written_bytes = 0
+        descriptor = os.dup(self._fd)
+        try:
+            await asyncio.to_thread(_reserve, descriptor)
+        except OSError as error:
+            raise WhimbrelError(f"the log {self.path} has no room left: {error.strerror}") from error
+        finally:
+            os.close(descriptor)
+
     def _arm(self) -> None:
         # A descriptor of our own: this runs in a thread, and the log may be closed before it is done.
         descriptor = os.dup(self._fd)
         try:
-            libc = ctypes.CDLL(None, use_errno=True)
-            end = ctypes.c_long(os.fstat(descriptor).st_size)
-            if libc.fallocate(descriptor, FALLOC_FL_KEEP_SIZE, end, ctypes.c_long(RESERVED_BYTES)):
-                code = ctypes.get_errno()
-                if code not in (errno.EOPNOTSUPP, errno.ENOSYS):  # some file systems can't reserve: then they can't
-                    raise OSError(code, os.strerror(code))
+            _reserve(descriptor)
             os.fdatasync(descriptor)
         finally:
             os.close(descriptor)
@@ -177,6 +209,15 @@ class Journal:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _reserve(descriptor: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    end = ctypes.c_long(os.fstat(descriptor).st_size)
+    if libc.fallocate(descriptor, FALLOC_FL_KEEP_SIZE, end, ctypes.c_long(RESERVED_BYTES)):
+        code = ctypes.get_errno()
+        if code not in (errno.EOPNOTSUPP, errno.ENOSYS):  # some file systems can't reserve: then they can't
+            raise OSError(code, os.strerror(code))
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:

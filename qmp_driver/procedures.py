@@ -19,16 +19,18 @@ from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Marked, 
 from whimbrel.engine.pilot import Steering
 from whimbrel.engine.policy import Knobs
 from whimbrel.engine.report import CompletedReport, OngoingReport
+from whimbrel.engine.resolve import STILL_STATES
 from whimbrel.engine.signals import Command, Signal
 from whimbrel.engine.states import Fact, State
 from whimbrel.engine.states import Side as SideName
 from whimbrel.engine.timeline import Mark
 
 from . import badge, replies
-from .adoption import Host, Judged, Legacy, find_process, started_again
+from .adoption import ELSEWHERE, Host, Judged, Legacy, find_process, started_again
 from .breaking import break_stream
 from .consent import Consent
 from .destination import Destination, SourceTruth, StartedDestination
+from .discarding import see_that_it_may_end
 from .facts import SideFacts, read_facts
 from .inspection import look_at_destination, look_at_source
 from .journal import Journal
@@ -41,12 +43,9 @@ from .releasing import leave_no_settings, quit_source, take_final_figures
 from .restoring import await_final_status, put_back, see_as_it_is, see_running
 from .side import Side
 from .sockets import Address
-from .sole import SoleManager
+from .sole import SoleManagers
 from .stream import NAME, connect, in_our_network
 from .takeover import the_dead
-
-HAS_ALL = frozenset({Fact.SOURCE_COMPLETED, Fact.DESTINATION_COMPLETED})
-NOT_THE_ONLY_COPY = frozenset({Fact.SETBACK, Fact.DESTINATION_ENDED})
 
 
 @dataclass(slots=True)
@@ -88,7 +87,7 @@ class Procedures:
     """All of the source's, as it had them."""
     _parameters_before: dict[str, object] = field(default_factory=dict[str, object])
     """Those that are put back on it."""
-    _sole: SoleManager | None = None
+    _sole: SoleManagers = field(default_factory=SoleManagers)
     _consent: Consent = field(init=False)
 
     def __post_init__(self) -> None:
@@ -138,12 +137,17 @@ class Procedures:
         self.adopted, self.uri = True, legacy.uri
         self.source.address = self.source_address
         if (known := legacy.known(SideName.SOURCE)) is not None:
-            self.source.remember(*find_process(known, legacy.judge(SideName.SOURCE, here)), ours=True)
+            judged = legacy.judge(SideName.SOURCE, here)
+            self.source.remember(*find_process(known, judged), ours=True)
+            if judged is Judged.ELSEWHERE and not isinstance(self.source_address, tuple):
+                self.source.leave_alone(ELSEWHERE)
         left, known = legacy.destination, legacy.known(SideName.DESTINATION)
         if left is not None and known is not None:
             judged = legacy.judge(SideName.DESTINATION, here)
             found, process = find_process(known, judged, stderr_path=left.stderr)
             self.destination.remember(found, process)
+            if judged is Judged.ELSEWHERE and not isinstance(left.address, tuple):
+                self.destination.leave_alone(ELSEWHERE)
             self.started = started_again(left, process)
         elif legacy.directory is not None and here.judge(legacy.host) is not Judged.ELSEWHERE:
             self.unborn = legacy.directory
@@ -155,20 +159,16 @@ class Procedures:
             self._parameters_before = dict(legacy.settings["source"].parameters)
 
     def be_the_only_one(self) -> None:
-        """See to it that no other manager of this host touches this guest, as long as we live.
+        """See to it that no other manager of this host touches either QEMU, as long as we live.
 
         Raises:
             WhimbrelError: one does already.
         """
-        process = self.source.process
-        if self._sole is None and process is not None and not process.exited:
-            self._sole = SoleManager.of(process.identity)
+        self._sole.take(*(side.process for side in self._sides))
 
     def let_go(self) -> None:
         """It has ended: others may have the guest."""
-        if self._sole is not None:
-            self._sole.close()
-            self._sole = None
+        self._sole.close()
 
     @property
     def _sides(self) -> tuple[Side, Side]:
@@ -204,6 +204,7 @@ class Procedures:
         )
         self.destination.process = self.started.process
         self.write("destination", self.started.as_written())
+        self.be_the_only_one()
         monitor = await self.destination.connect(self.started.address)
         # The peer of the socket may be a relay: only a process that was proven to be the QEMU has a pid here.
         pid = self.destination.process.pid if self.destination.process is not None else None
@@ -346,6 +347,9 @@ class Procedures:
     async def resume_destination(self) -> None:
         """Let the guest run on the destination."""
         monitor = await self.destination.reach(within_s=self.options.reconnect_s)
+        if self.adopted and (await replies.query_status(monitor)).status not in STILL_STATES:
+            # Somebody had it run meanwhile, and stopped it or sent it on: an inspection says which.
+            raise WhimbrelError("it does not stand paused any more", side="destination")
         self.deliver(Marked(Mark.CONT_SENT, time.time()))
         await replies.cont(monitor)
         if (await replies.query_status(monitor)).running:
@@ -386,16 +390,14 @@ class Procedures:
             WhimbrelError: it has all of the guest, and the source's process, which could have it back, has ended; or
                 it can't be shown to have ended.
         """
-        known = self.state().facts
-        if known >= HAS_ALL and not known & NOT_THE_ONLY_COPY and await self.source.is_gone():
-            await self.source.has_ended()
-            raise WhimbrelError("the source process ended: the destination holds the only copy", side="destination")
+        known, within_s = self.state().facts, self.options.reconnect_s
+        await see_that_it_may_end(self.source, self.destination, known, adopted=self.adopted, within_s=within_s)
         if self.started is not None:
             process = self.started.process
             if self.destination.fenced and (process is None or not process.exited):
                 return  # a person vouches that it is off
             if process is None:
-                await self.destination.reconnect(within_s=self.options.reconnect_s)
+                await self.destination.reconnect(within_s=within_s)
             await self.started.discard(self.destination.monitor)
         elif self.unborn is not None:
             await end_in(self.unborn)
@@ -428,8 +430,9 @@ class Procedures:
             raise
 
     async def _put_back(self, monitor: Monitor) -> None:
-        await put_back(monitor, self._parameters_before, self._changed.get("source"), self.deliver)
+        # First: one without it is asked nothing, one without our settings would be taken for another's.
         await self._take_badge_off(monitor)
+        await put_back(monitor, self._parameters_before, self._changed.get("source"), self.deliver)
 
     async def reclaim(self) -> None:
         """Hand the guest's lock back to the source."""

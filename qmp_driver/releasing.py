@@ -35,6 +35,8 @@ async def quit_source(source: Side, *, within_s: float) -> None:
         if await source.is_gone():
             return
         raise CannotConnect("its monitor does not answer any more", side="source")
+    if (await replies.query_status(source.require())).running:
+        raise WhimbrelError("its guest runs again, by somebody else's hand", side="source")
     try:
         await replies.quit_(source.require())
     except (OutcomeUnknown, CannotConnect):

@@ -50,8 +50,8 @@ async def see_as_it_is(monitor: Monitor, deliver: Callable[[Event], None]) -> No
 async def see_running(monitor: Monitor, deliver: Callable[[Event], None]) -> None:
     """See to it that a guest which was stopped by its migration runs again.
 
-    QEMU lets it run by itself after a failure; one that it leaves paused gets ``cont``. Never one that completed:
-    its copy of the guest may be old.
+    QEMU lets it run by itself after a failure; one that it leaves in ``postmigrate`` gets ``cont``. Never one that
+    completed: its copy of the guest may be old. Nor one that is ``paused``: that was not QEMU, but its owner.
 
     Raises:
         WhimbrelError: it completed, or does not run in time.
@@ -63,7 +63,7 @@ async def see_running(monitor: Monitor, deliver: Callable[[Event], None]) -> Non
         run = await replies.query_status(monitor)
         if run.running:
             return
-        if run.status in ("paused", "postmigrate"):
+        if run.status == "postmigrate":
             status = (await replies.query_migrate(monitor)).status
             if status == "completed":
                 raise WhimbrelError("its migration completed, so its copy of the guest is not resumed", side="source")

@@ -30,7 +30,7 @@ from .procedures import Procedures
 from .sampling import statistics_of
 from .side import Side
 from .sockets import Address
-from .takeover import Takeover, believe_fences, the_dead
+from .takeover import FENCE_LOOK_S, Takeover, believe_fences, the_dead
 
 POLL_S = 0.1
 """QEMU computes its rates over windows of 100 ms: asking more often learns only how much was sent."""
@@ -56,6 +56,9 @@ STOPPED_BY_MIGRATION = frozenset({"running", "finish-migrate", "postmigrate"})
 
 GOES_ON = frozenset({Phase.PRECOPY, Phase.HANDOVER, Phase.POSTCOPY})
 """Where a migration goes on after both sides were asked."""
+
+CROSSINGS = frozenset({Command.QUIESCE, Command.DRAIN})
+"""After these comes ``migrate-continue``."""
 
 ABANDONED_BY_DISCARD = frozenset({Command.INSPECT, Command.PREPARE, Command.ARM, Command.QUIESCE})
 """Orders that back out may cut short: none of them moves the guest or its token."""
@@ -193,9 +196,20 @@ class Runner:
         sides = (self._source, self._destination)
         await believe_fences(sides, takeover.fenced)
         self.procedures.be_the_only_one()
+        if self._source.badge is not None:
+            await self._source.reconnect(within_s=FENCE_LOOK_S)
+        if self._source.overtaken:
+            raise WhimbrelError(
+                "the source is in another migration since: this one is over, and nothing was touched",
+                side="source",
+                advice="see whimbrel history for the later one",
+            )
         self._write("adopted", pid=os.getpid(), host=asdict(self._host), monotonic_ns=self._started_ns,
                     fenced=sorted(side.value for side in takeover.fenced))  # fmt: skip
-        await self.journal.arm()
+        try:
+            await self.journal.arm()
+        except WhimbrelError as error:  # the guest may stand still: going on matters more
+            self._early_notes.append(str(error))
         self._begun = True
         before = self.machine.phase
         if takeover.reopened:
@@ -309,8 +323,19 @@ class Runner:
             # Nobody can say how far it came: unknown, for commands that may leave a QEMU changed.
             self._answer(command, Outcome.UNKNOWN, f"internal error: {error!r}", error)
         else:
-            if command is not Command.INSPECT_BOTH:  # which answers with what it saw
-                self._answer(command, Outcome.DONE, "")
+            if command is Command.INSPECT_BOTH:
+                return  # it has answered with what it saw
+            self._answer(command, *self._may_cross(command))
+
+    def _may_cross(self, command: Command) -> tuple[Outcome, str]:
+        """Whether the guest may be given up now: not without a log that says so."""
+        if command not in CROSSINGS:
+            return Outcome.DONE, ""
+        try:
+            self._write("note", text="the guest is about to be given up")
+        except WhimbrelError as error:
+            return Outcome.REFUSED, str(error)
+        return (Outcome.DONE, "") if self._broken is None else (Outcome.REFUSED, str(self._broken))
 
     def _answer(self, command: Command, outcome: Outcome, text: str, error: Exception | None = None) -> None:
         if error is not None and self.procedures.failure is None:
@@ -427,6 +452,8 @@ class Runner:
             await self._destination.look()
         if phase is not Phase.ACTIVATING and self._source.alive:
             info = await self._source.look()
+            if phase is Phase.PRECOPY and self.journal.is_short_of_room:
+                await self.journal.make_room()
             if info.ram is not None and info.status not in ("completed",):
                 self.deliver(Sampled(statistics_of(info, self.now_ns())))
             self._on_time()

@@ -65,6 +65,8 @@ class Side:
         self.fenced = False
         self.badge: str | None = None
         """What its QEMU has to wear to be believed (see ``badge``); ``None``: nothing is asked."""
+        self.overtaken = False
+        """It was found without it: it is in another migration."""
         self.resumes = 0
         self.ended = False
         """The process ended, and nothing that it said is unknown (see `_heard_out`)."""
@@ -219,13 +221,18 @@ class Side:
 
     async def _check_badge(self, monitor: Monitor, wanted: str) -> None:
         try:
-            worn = await badge.wears(monitor, wanted)
+            worn, able = await asyncio.gather(badge.wears(monitor, wanted), replies.query_capabilities(monitor))
         except WhimbrelError as error:
             raise CannotConnect("it did not say in time whose migration it is in", side=self.name.value) from error
-        if not worn:
-            raise self._refuse_stranger(
-                "it has begun another migration since: what it says is not of this one"
-            )
+        # Whoever migrates it by hand has to switch off what makes it wait before the switchover.
+        if not worn or not able.get("pause-before-switchover"):
+            self.overtaken = True
+            raise self._refuse_stranger("it has begun another migration since: what it says is not of this one")
+
+    def leave_alone(self, text: str) -> None:
+        """Never connect to it: who answers at its address is not known."""
+        self._stranger = True
+        self._note("note", {"text": f"the {self.name.value}: {text}"})
 
     def _refuse_stranger(self, text: str | None = None) -> CannotConnect:
         self._stranger = True

@@ -11,13 +11,29 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import time
+import weakref
 from typing import Self
 
 from whimbrel.engine.errors import WhimbrelError
 
-from .processes import ProcessIdentity
+from .processes import ProcessIdentity, QemuProcess
 
+TRIES = 10
+PAUSE_S = 0.001
 _PEER_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
+
+
+_open: weakref.WeakSet[SoleManager] = weakref.WeakSet()
+
+
+def _close_in_child() -> None:
+    """A child that was forked would hold the name beyond our death."""
+    for right in list(_open):
+        right.close()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
 
 
 class SoleManager:
@@ -26,6 +42,7 @@ class SoleManager:
     def __init__(self, name: socket.socket | None) -> None:
         """For `of`."""
         self._name = name
+        _open.add(self)
 
     @classmethod
     def of(cls, guest: ProcessIdentity) -> Self:
@@ -45,6 +62,11 @@ class SoleManager:
                 name.listen(1)
             except OSError:
                 holder = _holder(address)
+                for _ in range(TRIES):
+                    if holder is not None:
+                        break
+                    time.sleep(PAUSE_S)  # it may be between its bind and its listen
+                    holder = _holder(address)
                 if holder is None or holder[1] not in _who_may_manage(guest):
                     name.close()
                     return cls(None)
@@ -63,6 +85,28 @@ class SoleManager:
         if self._name is not None:
             self._name.close()
             self._name = None
+
+
+class SoleManagers:
+    """The rights to manage all guests' processes of one migration."""
+
+    def __init__(self) -> None:
+        self._held: dict[ProcessIdentity, SoleManager] = {}
+
+    def take(self, *processes: QemuProcess | None) -> None:
+        """Take the right to each that lives and is not held yet.
+
+        Raises:
+            WhimbrelError: another manager has one of them.
+        """
+        for process in processes:
+            if process is not None and not process.exited and process.identity not in self._held:
+                self._held[process.identity] = SoleManager.of(process.identity)
+
+    def close(self) -> None:
+        """Give them all back; idempotent."""
+        while self._held:
+            self._held.popitem()[1].close()
 
 
 def _holder(address: str) -> tuple[int, int] | None:

@@ -188,7 +188,7 @@ class Migration:
             self._log_path = path
             try:
                 return await self._run_with(journal)
-            except Exception as error:
+            except BaseException as error:
                 if self._guardian is not None and self.report is None and not isinstance(error, WhimbrelError):
                     self._guardian.abandon()  # a defect of ours: somebody has to see to what is left
                 raise
@@ -223,6 +223,8 @@ class Migration:
 
     def _start_guardian(self, log: Path) -> str:
         """Start the guardian, if one is wanted; why there is none, or nothing."""
+        if self.options.guardian and not isinstance(self.options.locks, FileLock | None):
+            return "it could not take the guest's lock over: a log can't keep one of this kind"
         if self.options.guardian:
             try:
                 self._guardian = Guardian.start(log)

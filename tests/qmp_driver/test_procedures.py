@@ -24,11 +24,12 @@ from whimbrel.engine.states import Fact, State
 from whimbrel.engine.states import Side as SideName
 from whimbrel.engine.timeline import Mark
 from whimbrel.qmp_driver.destination import FromSource
+from whimbrel.qmp_driver.discarding import HAS_ALL
 from whimbrel.qmp_driver.journal import Journal
 from whimbrel.qmp_driver.launch import StartedDestination
 from whimbrel.qmp_driver.negotiation import REQUIRED, to_put_back
 from whimbrel.qmp_driver.options import Options
-from whimbrel.qmp_driver.procedures import HAS_ALL, Procedures
+from whimbrel.qmp_driver.procedures import Procedures
 from whimbrel.qmp_driver.processes import QemuProcess
 from whimbrel.qmp_driver.side import Side
 
