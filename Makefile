@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test bench lint types clean links
+.PHONY: help demo test bench explore campaign clean links
 help:
 	@echo 'make demo   move a real guest between two real QEMUs and report'
 	@echo 'make test   lint, types, tests (with real QEMUs), coverage'
+	@echo 'make explore   every interleaving of faults, against an abstract world (half an hour)'
+	@echo 'make campaign  real faults on real QEMUs, hundreds of them (ten minutes; root)'
 	@echo 'make bench  the measurements of benchmarks/ (root: paced links between network namespaces)'
 	@echo 'make clean  remove what these commands made here'
 
@@ -16,7 +18,7 @@ demo: links
 	@$(BIN)/whimbrel demo $(ARGS)
 
 test: links
-	@tools/need python3-venv qemu-system-x86 gcc libc6-dev
+	@tools/need python3-venv qemu-system-x86 gcc libc6-dev strace
 	@$(MAKE) --no-print-directory $(VENV)/ready-dev
 	@tools/check
 
@@ -24,6 +26,15 @@ bench: links
 	@tools/need python3-venv qemu-system-x86 iproute2
 	@$(MAKE) --no-print-directory $(VENV)/ready-run
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+explore: links
+	@$(MAKE) --no-print-directory $(VENV)/ready-run
+	@$(BIN)/python -m whimbrel.sim.explore $(ARGS)
+
+campaign: links
+	@tools/need python3-venv qemu-system-x86
+	@$(MAKE) --no-print-directory $(VENV)/ready-run
+	@$(BIN)/python -m benchmarks campaign --pairs 50 $(ARGS)
 
 $(VENV)/ready-run: pyproject.toml constraints.txt
 	@tools/environment run

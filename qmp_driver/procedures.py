@@ -139,7 +139,7 @@ class Procedures:
         if (known := legacy.known(SideName.SOURCE)) is not None:
             judged = legacy.judge(SideName.SOURCE, here)
             self.source.remember(*find_process(known, judged), ours=True)
-            if judged is Judged.ELSEWHERE and not isinstance(self.source_address, tuple):
+            if judged is Judged.ELSEWHERE and legacy.badge is None and not isinstance(self.source_address, tuple):
                 self.source.leave_alone(ELSEWHERE)
         left, known = legacy.destination, legacy.known(SideName.DESTINATION)
         if left is not None and known is not None:
@@ -370,7 +370,7 @@ class Procedures:
         if self.options.keep_source or self.source.fenced:
             return
         try:
-            await quit_source(self.source, within_s=within_s)
+            await quit_source(self.source, within_s=within_s, look=self.adopted)
         except WhimbrelError as error:
             self.deliver(Learnt({}, note=f"the source process is still there: {error}"))
             raise

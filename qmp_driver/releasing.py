@@ -20,12 +20,13 @@ SETTINGS_TIMEOUT_S = 2.0
 """QEMU sets them in well under a millisecond; one that does not answer must not keep the source from being let go."""
 
 
-async def quit_source(source: Side, *, within_s: float) -> None:
+async def quit_source(source: Side, *, within_s: float, look: bool = False) -> None:
     """End the source process and see it ended, where it is on this host.
 
     Args:
         source: its guest runs elsewhere.
         within_s: how long a lost monitor is tried again, seconds.
+        look: somebody may have brought its guest back meanwhile: only one that stands still is ended.
 
     Raises:
         CannotConnect: it can't be told, and it is not known to have ended.
@@ -35,7 +36,7 @@ async def quit_source(source: Side, *, within_s: float) -> None:
         if await source.is_gone():
             return
         raise CannotConnect("its monitor does not answer any more", side="source")
-    if (await replies.query_status(source.require())).running:
+    if look and (await replies.query_status(source.require())).running:
         raise WhimbrelError("its guest runs again, by somebody else's hand", side="source")
     try:
         await replies.quit_(source.require())

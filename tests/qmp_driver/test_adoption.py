@@ -35,7 +35,7 @@ from whimbrel.qmp_driver.options import Options
 from whimbrel.qmp_driver.processes import ProcessIdentity, QemuProcess
 from whimbrel.qmp_driver.truth import SourceTruth
 
-HERE = Host(boot_id="b", machine_id="m", namespaces="n")
+HERE = Host(boot_id="b", machine_id="m", name="h", namespaces="n")
 OPTIONS = Options(
     host="10.0.0.2",
     port=4444,
@@ -85,6 +85,8 @@ def written(*lines: dict[str, Any]) -> Legacy:
         (replace(HERE, boot_id="c", machine_id="other"), Judged.ELSEWHERE),
         (replace(HERE, namespaces="of a container"), Judged.ELSEWHERE),
         (replace(HERE, boot_id=""), Judged.ELSEWHERE),
+        (replace(HERE, boot_id="c", name="other"), Judged.ELSEWHERE),
+        (replace(HERE, boot_id="c", machine_id=""), Judged.ELSEWHERE),
         (Host(), Judged.ELSEWHERE),
     ],
 )

@@ -291,7 +291,7 @@ async def test_the_source_is_put_right(bench: Bench) -> None:
     bench.procedures.armed = True
     bench.source.on_next("query-migrate", {"status": "cancelling"}, {"status": "cancelled"})
     finishing = {"status": "finish-migrate", "running": False}
-    bench.source.on_next("query-status", finishing, PAUSED)
+    bench.source.on_next("query-status", finishing, {"status": "postmigrate", "running": False})
     bench.source.on("cont", {})
     await bench.do(Command.RESTORE_SOURCE)
     assert bench.asked(bench.source) == ["cont", "migrate-set-parameters", "migrate-set-capabilities"]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.qmp_server import Drop, Held, Refusal
 from tests.support.scripted_sides import WITHIN_S, scripted
-from whimbrel.engine.errors import CannotConnect
+from whimbrel.engine.errors import CannotConnect, WhimbrelError
 from whimbrel.engine.machine import Learnt, Sampled
 from whimbrel.engine.states import Side as SideName
 from whimbrel.qmp_driver.processes import QemuProcess
@@ -21,6 +21,15 @@ async def test_a_source_that_closes_before_it_answers_has_quit() -> None:
         source.server.on("quit", Drop())
         await quit_source(source.side, within_s=WITHIN_S)
         assert source.asked() == ["quit"]
+
+
+async def test_a_source_whose_guest_was_brought_back_is_not_ended() -> None:
+    """Somebody did that while no manager lived."""
+    async with scripted() as source:
+        source.server.on("query-status", {"status": "running", "running": True})
+        with pytest.raises(WhimbrelError, match="runs again"):
+            await quit_source(source.side, within_s=WITHIN_S, look=True)
+        assert source.asked() == []
 
 
 async def test_a_source_that_is_out_of_reach_may_still_be_there(tmp_path_factory: pytest.TempPathFactory) -> None:

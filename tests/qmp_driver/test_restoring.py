@@ -12,6 +12,8 @@ from whimbrel.qmp_driver.restoring import await_final_status, put_back, see_as_i
 
 RUNNING = {"status": "running", "running": True}
 PAUSED = {"status": "paused", "running": False}
+LEFT = {"status": "postmigrate", "running": False}
+"""As QEMU leaves a guest that it does not resume by itself."""
 
 
 def found_paused(source: Scripted) -> bool:
@@ -40,7 +42,7 @@ async def test_a_guest_that_its_migration_stopped_runs_again() -> None:
         source.server.on("query-status", RUNNING)
         await see_running(source.side.require(), source.events.append)
         assert source.asked() == []
-        source.server.on_next("query-status", {"status": "finish-migrate", "running": False}, PAUSED)
+        source.server.on_next("query-status", {"status": "finish-migrate", "running": False}, LEFT)
         await see_running(source.side.require(), source.events.append)
         assert source.asked() == ["cont"]
         assert not found_paused(source)
@@ -56,9 +58,9 @@ async def test_a_source_that_completed_is_refused() -> None:
         assert source.asked() == []
 
 
-@pytest.mark.parametrize("state", ["io-error", "guest-panicked", "shutdown"])
+@pytest.mark.parametrize("state", ["paused", "io-error", "guest-panicked", "shutdown"])
 async def test_a_guest_that_stopped_by_itself_is_not_resumed(state: str) -> None:
-    """Its owner has to see to that."""
+    """Its owner has to see to that; ``paused`` was its owner too."""
     async with scripted() as source:
         source.server.on("query-status", {"status": state, "running": False})
         await see_running(source.side.require(), source.events.append)
