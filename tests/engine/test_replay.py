@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support.driving import SECOND, Recorder, nothing
 from tests.support.exploration import ABANDONED, UNASKED
 from tests.support.scribe import Scribe
-from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Machine, Marked, Sampled
+from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Machine, Marked, Order, Sampled
 from whimbrel.engine.policy import Abilities, Decision, Observation, Reason
 from whimbrel.engine.protocol import is_settled
 from whimbrel.engine.replay import Replayed, replay
@@ -192,7 +192,7 @@ def test_taking_over_asks_what_is_true_and_all_waits_begin_afresh() -> None:
     machine = read.machine
     machine.take_over(100 * SECOND)
     assert machine.phase is P.RESOLVING
-    assert [order.command for order in machine.orders() if hasattr(order, "command")] == [C.INSPECT_BOTH]
+    assert [order.command for order in machine.orders() if isinstance(order, Order)] == [C.INSPECT_BOTH]
     assert machine.state.deadline_ns == 100 * SECOND + machine.waits.resolving_ns
 
 
