@@ -61,7 +61,7 @@ def the_dead(source: Side, destination: Side, known: frozenset[Fact]) -> list[Ha
     What the source said last was not heard. That matters only where nothing is proven since ``migrate-continue``:
     it may have failed, and run on. Otherwise its end is all there is to know.
     """
-    text = "its process had ended when the migration was taken over"
+    text = "its process had ended when it was taken over (if its guest was moved on since, it runs there)"
     news: list[Happened] = []
     if destination.process is not None and destination.process.exited:
         news.append(Happened(Signal.DESTINATION_ENDED, f"the destination: {text}"))

@@ -28,6 +28,7 @@ from whimbrel.qmp_driver.locks import LockProvider
 from whimbrel.qmp_driver.options import Options
 from whimbrel.qmp_driver.runner import Runner
 from whimbrel.qmp_driver.sockets import Address
+from whimbrel.shielding import to_its_end
 
 
 class Migration:
@@ -148,22 +149,7 @@ class Migration:
         if self._was_run:
             raise WhimbrelError("this migration has been run already", advice="make a new Migration for a new attempt")
         self._was_run = True
-        work = asyncio.ensure_future(self._run())
-        cancelled: asyncio.CancelledError | None = None
-        while not work.done():
-            try:
-                await asyncio.shield(work)
-            except asyncio.CancelledError as error:
-                if work.cancelled():
-                    raise
-                cancelled = error
-                self.cancel("the task that awaited it was cancelled")
-            except WhimbrelError:
-                break
-        if cancelled is not None:
-            work.exception()  # seen: the report tells the same
-            raise cancelled
-        return work.result()
+        return await to_its_end(self._run(), self.cancel)
 
     def cancel(self, why: str = "called off by the user") -> None:
         """Call it off, where that is still safe; after ``migrate-continue`` nothing happens and it ends first."""

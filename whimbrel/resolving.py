@@ -30,6 +30,7 @@ from whimbrel.qmp_driver.lock_file import FileLock
 from whimbrel.qmp_driver.options import Options
 from whimbrel.qmp_driver.runner import Runner
 from whimbrel.qmp_driver.takeover import Takeover
+from whimbrel.shielding import to_its_end
 
 Line = Mapping[str, Any]
 
@@ -85,22 +86,7 @@ class Resolution:
 
         If cancelled: as `Migration.run`.
         """
-        work = asyncio.ensure_future(self._run())
-        cancelled: asyncio.CancelledError | None = None
-        while not work.done():
-            try:
-                await asyncio.shield(work)
-            except asyncio.CancelledError as error:
-                if work.cancelled():
-                    raise
-                cancelled = error
-                self.cancel("the task that awaited it was cancelled")
-            except WhimbrelError:
-                break
-        if cancelled is not None:
-            work.exception()  # seen: the report tells the same
-            raise cancelled
-        return work.result()
+        return await to_its_end(self._run(), self.cancel)
 
     def cancel(self, why: str = "called off by the user") -> None:
         """Call it off, where that is still safe; after ``migrate-continue`` nothing happens and it ends first."""
