@@ -1,4 +1,4 @@
-"""Every state that any order of signals can lead the protocol to, late answers included.
+"""The states that any order of signals can lead the protocol to, late answers included.
 
 What can happen next depends on two things: the protocol's state, and which commands are out unanswered.
 The steps depend on the state alone, so they are computed once per state; the walk over (state, commands
@@ -7,6 +7,7 @@ out) is then one over small integers.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,6 +19,10 @@ from whimbrel.engine.states import Fact, Owner, Phase, State
 from whimbrel.engine.tables import ANSWERS, VERDICTS
 
 Taken = tuple[State, Signal, Step]
+
+MOST_STEPS = 250_000
+"""All of them are over three million, of which most differ in what counts tries. The whole of what can really come
+about is walked through in the abstract world of ``whimbrel.sim``; here anything may come at any time."""
 
 HERE_NOT = (Signal.DISK_COPY_FAILED, Signal.SOURCE_SHUT_DOWN, Signal.SOURCE_PAUSED, Signal.ADOPTED)
 ELSEWHERE = frozenset(signal for signal in Signal if "postcopy" in signal.value or signal in HERE_NOT)
@@ -116,8 +121,10 @@ def out_after(out: int, answered: Command | None, issued: Command | None) -> int
     return out
 
 
-def explore(table: Table, *, until: Callable[[State, Signal, Step], bool] | None = None) -> Explored:
-    """Walk everything that can be reached.
+def explore(
+    table: Table, *, until: Callable[[State, Signal, Step], bool] | None = None, most: int = MOST_STEPS
+) -> Explored:
+    """Walk what can be reached, breadth first: whatever the shortest ways lead to.
 
     A state that was met with more commands out is not walked again with fewer: whatever can follow then has
     followed already.
@@ -125,12 +132,13 @@ def explore(table: Table, *, until: Callable[[State, Signal, Step], bool] | None
     Args:
         table: the protocol.
         until: stop as soon as this holds of a step.
+        most: stop after so many distinct steps.
     """
     walk = _Walk(table, until)
-    queue = [(walk.number(State()), 0)]
+    queue = deque([(walk.number(State()), 0)])
     met: dict[int, list[int]] = {number: [out] for number, out in queue}
-    while queue and not walk.stopped:
-        number, out = queue.pop()
+    while queue and not walk.stopped and len(walk.found.steps) < most:
+        number, out = queue.popleft()
         if out not in met[number]:
             continue  # met since with more out
         unanswered = (command for command in Command if out & FIRST[command])
