@@ -149,6 +149,7 @@ class Fact(enum.Enum):
     VETOED = "that the destination runs was vetoed, or its lock could not be had"
     SOURCE_STANDS = "the last look found the source standing, completed"
     LOST_AGAIN = "a connection was lost while both sides were asked"
+    LOOKED = "both sides were looked at twice"
     CONT_DOUBT = "whether the destination took its cont is not known"
 
 

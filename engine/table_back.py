@@ -357,6 +357,13 @@ RESOLVING: Table = {
         Rule(
             P.RELEASING,
             C.RELEASE_SOURCE,
+            when=facts(F.PAUSED_BEFORE, F.CONT_SENT),
+            owner=Owner.DESTINATION,
+            because="it stood paused and stays so",
+        ),
+        Rule(
+            P.RELEASING,
+            C.RELEASE_SOURCE,
             when=facts(F.DESTINATION_RAN, F.CONT_SENT),
             owner=Owner.DESTINATION,
             learn=facts(F.PAUSED_BEFORE),
@@ -397,7 +404,16 @@ RESOLVING: Table = {
         ),
         Rule(P.CANCELLING, C.DISCARD_DESTINATION, learn=facts(F.SOURCE_COMPLETED)),
     ),
-    (P.RESOLVING, S.VERDICT_HOLD): (BREAK_IS_OUT, *HELD),
+    (P.RESOLVING, S.VERDICT_HOLD): (
+        BREAK_IS_OUT,
+        Rule(
+            do=C.INSPECT_BOTH,
+            unless=facts(F.CONTINUED, F.LOOKED),
+            learn=facts(F.LOOKED),
+            because="the two were not looked at in one moment",
+        ),
+        *HELD,
+    ),
     (P.RESOLVING, S.VERDICT_LOST): (
         NOT_LOST_YET,
         *GONE_IN_POSTCOPY,

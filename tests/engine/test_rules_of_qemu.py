@@ -212,7 +212,8 @@ def test_rule_8_a_silent_monitor_is_not_dead(phase: Phase) -> None:
     a_word = {S.CANCEL, S.GIVEN_UP, S.START}
     an_end = {S.SOURCE_ENDED, S.DESTINATION_ENDED, S.SOURCE_LOST, S.DESTINATION_LOST, S.DEADLINE, S.STALLED}
     a_status = {
-        S.SOURCE_FAILED, S.SOURCE_CANCELLED, S.SOURCE_IDLE, S.SOURCE_RUNNING, S.SOURCE_COMPLETED, S.DESTINATION_FAILED,
+        S.SOURCE_FAILED, S.SOURCE_CANCELLED, S.SOURCE_IDLE, S.SOURCE_RUNNING, S.SOURCE_DEVICE, S.SOURCE_COMPLETED,
+        S.DESTINATION_FAILED,
     }  # fmt: skip
     for signal in set(UNASKED) - a_word - an_end - a_status:
         for rule in TABLE[phase, signal]:

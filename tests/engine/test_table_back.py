@@ -27,6 +27,15 @@ def test_a_source_that_comes_back_standing_there_is_woken() -> None:
     assert walk((S.SOURCE_CANCELLED, S.RESTORE_SOURCE_DONE), state)[0].phase is P.FAILED
 
 
+def test_two_sides_that_were_seen_at_two_moments_are_seen_again() -> None:
+    """Before migrate-continue, where somebody else sent it: the destination had everything a moment later."""
+    skewed = (SourceClass.COMPLETED, DestinationClass.LOADING)
+    asked, sent = walk((*TO_PRECOPY, S.SOURCE_LOST, skewed))
+    assert (asked.phase, sent[-1]) == (P.RESOLVING, C.INSPECT_BOTH)
+    assert walk(((SourceClass.COMPLETED, DestinationClass.READY),), asked)[1] == [C.CLAIM]
+    assert walk((skewed,), asked)[0].guest is Guest.HELD
+
+
 def test_an_end_that_settled_nothing_is_reopened_without_what_was_tried() -> None:
     unseen = (S.VERDICT_SOURCE, S.DISCARD_DESTINATION_DONE, S.RESTORE_SOURCE_REFUSED)
     end, sent = walk((*TO_SWITCHOVER, S.SOURCE_LOST, *unseen, S.CANCEL_MIGRATION_REFUSED, *unseen))
@@ -54,7 +63,7 @@ def test_a_source_that_completed_something_is_not_believed_to_have_completed_thi
             (SourceClass.COMPLETED, DestinationClass.ENDED),
             (SourceClass.COMPLETED, DestinationClass.LOADING),
         ):
-            state, sent = walk((*left, S.SOURCE_COMPLETED, found))
+            state, sent = walk((*left, S.SOURCE_COMPLETED, found, found))
             assert (state.phase, state.guest, C.RESUME_SOURCE in sent) == (P.FAILED, Guest.HELD, False)
     discarding = (*TO_PRECOPY, S.ADOPTED, S.VERDICT_SOURCE, S.SOURCE_COMPLETED, S.DISCARD_DESTINATION_DONE)
     state, sent = walk(discarding)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.walking import TO_ACTIVATING, TO_HANDOVER, TO_RELEASING, TO_SWITCHOVER, walk
+from tests.support.walking import TO_ACTIVATING, TO_HANDOVER, TO_RELEASING, TO_SWITCHOVER, knowing, walk
 from whimbrel.engine.resolve import DestinationClass, SourceClass
 from whimbrel.engine.signals import Command, Signal
 from whimbrel.engine.states import Fact, Guest, Owner, Phase
@@ -106,6 +106,9 @@ def test_a_new_manager_lets_the_source_go_only_behind_a_guest_that_runs() -> Non
     asked, _ = walk((*TO_RELEASING, S.ADOPTED))
     assert walk(((SC.COMPLETED, DC.RUNNING),), asked)[1] == [C.RELEASE_SOURCE]
     assert walk(((SC.COMPLETED, DC.READY),), asked)[1] == [C.RELEASE_SOURCE], "its owner paused it there since"
+    paused, _ = walk((*TO_ACTIVATING, S.CLAIM_DONE, S.ADOPTED), knowing(F.PAUSED_BEFORE))
+    state, sent = walk(((SC.COMPLETED, DC.READY), S.RELEASE_SOURCE_DONE), paused)
+    assert (sent, state.guest) == ([C.RELEASE_SOURCE], Guest.PAUSED), "nobody resumes a guest that stood paused"
     state, sent = walk(((SC.HOLDING, DC.ENDED),), asked)
     assert (state.phase, sent) == (P.FAILED, [])
 
