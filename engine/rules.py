@@ -100,7 +100,7 @@ ASK_IN_TIME = (
 )
 """A deadline passed: the second time is the last."""
 
-TRIES = facts(Fact.ASKED, Fact.WAITED_OUT, Fact.RETRIED, Fact.RETOLD)
+TRIES = facts(Fact.ASKED, Fact.WAITED_OUT, Fact.RETRIED, Fact.RETOLD, Fact.RECALLED)
 """What counts tries and waits: a manager that begins afresh begins these afresh."""
 
 ACTIVATE = (Rule(Phase.ACTIVATING, Command.CLAIM, owner=Owner.DESTINATION, learn=facts(Fact.CONTINUED)),)

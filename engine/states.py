@@ -150,6 +150,7 @@ class Fact(enum.Enum):
     SOURCE_STANDS = "the last look found the source standing, completed"
     LOST_AGAIN = "a connection was lost while both sides were asked"
     LOOKED = "both sides were looked at twice"
+    RECALLED = "migrate_cancel was sent once more"
     CONT_DOUBT = "whether the destination took its cont is not known"
 
 

@@ -168,8 +168,8 @@ CANCELLING: Table = {
         Rule(
             do=C.CANCEL_MIGRATION,
             when=facts(F.MIGRATE_SENT),
-            unless=facts(F.CONTINUED, F.RETRIED),
-            learn=facts(F.RETRIED),
+            unless=facts(F.CONTINUED, F.RECALLED),
+            learn=facts(F.RECALLED),
             forget=facts(F.DISCARDING, F.DISCARDED),
             because="it may stand in pre-switchover: a dead destination does not wake it, and no cancel reached it",
         ),

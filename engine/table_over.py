@@ -141,7 +141,7 @@ HANDOVER: Table = {
         Rule(because="the source notices by itself: it will be failed and running, or completed"),
     ),
     (P.HANDOVER, S.DEADLINE): (
-        Rule(P.RESOLVING, C.INSPECT_BOTH, when=facts(F.BROKEN), learn=facts(F.WAITED_OUT)),
+        *only_when(ASK_IN_TIME, F.BROKEN),
         *only_when(learning(ASK_IN_TIME, F.MISSED), F.POSTCOPY_ASKED),
         *only_when(ASK_IN_TIME, F.POSTCOPY),
         *only_when(ASK_IN_TIME, F.SOURCE_COMPLETED),
@@ -229,13 +229,22 @@ MOVED_IF_IT_LIVES: tuple[Rule, ...] = (
     *MOVED,
 )
 
+SOURCE_STILL_HAS_IT = Rule(
+    P.FAILED,
+    when=facts(F.DESTINATION_ENDED, F.PAUSED_BEFORE),
+    unless=facts(F.CONT_SENT, F.SOURCE_ENDED),
+    owner=Owner.SOURCE,
+    guest=Guest.HELD,
+    because="the guest stood paused, and its new process ended before anybody ran it: the source may still have it",
+)
+
 RELEASING: Table = {
     (P.RELEASING, S.RELEASE_SOURCE_DONE): MOVED_IF_IT_LIVES,
-    (P.RELEASING, S.RELEASE_SOURCE_REFUSED): MOVED_IF_IT_LIVES,
+    (P.RELEASING, S.RELEASE_SOURCE_REFUSED): (SOURCE_STILL_HAS_IT, *MOVED_IF_IT_LIVES),
     (P.RELEASING, S.SOURCE_ENDED): MOVED_IF_IT_LIVES,
     (P.RELEASING, S.DEADLINE): tuple(
         replace(rule, because=rule.because or "the source process is still there: it could not be ended in time")
-        for rule in MOVED_IF_IT_LIVES
+        for rule in (SOURCE_STILL_HAS_IT, *MOVED_IF_IT_LIVES)
     ),
     (P.RELEASING, S.ADOPTED): (
         Rule(

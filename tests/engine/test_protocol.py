@@ -370,9 +370,11 @@ def test_where_only_the_stream_was_cut_what_both_say_then_decides() -> None:
 
 
 def test_a_handover_that_cannot_be_broken_ends_held() -> None:
-    """Asked twice, still going on: not asked for ever."""
-    once = (S.BREAK_REFUSED, S.VERDICT_GOES_ON)
-    state, _ = walk((*TO_HANDOVER, S.DEADLINE, *once, S.DEADLINE, S.VERDICT_GOES_ON))
+    """Waited for twice, still going on: not waited for for ever."""
+    once = (S.DEADLINE, S.VERDICT_GOES_ON)
+    state, _ = walk((*TO_HANDOVER, S.DEADLINE, S.BREAK_REFUSED, S.VERDICT_GOES_ON, *once))
+    assert state.phase is P.HANDOVER
+    state, _ = walk(once, state)
     assert (state.phase, state.owner, state.guest) == (P.FAILED, Owner.LIMBO, Guest.HELD)
 
 

@@ -113,6 +113,15 @@ def test_a_new_manager_lets_the_source_go_only_behind_a_guest_that_runs() -> Non
     assert (state.phase, sent) == (P.FAILED, [])
 
 
+@pytest.mark.parametrize("late", [S.DEADLINE, S.RELEASE_SOURCE_REFUSED])
+def test_a_paused_guest_whose_new_process_ended_is_still_the_sources(late: Signal) -> None:
+    """Nobody ever ran it there; one whose source ended too is lost."""
+    releasing, _ = walk((*TO_ACTIVATING, S.CLAIM_DONE, S.DESTINATION_ENDED), knowing(F.PAUSED_BEFORE))
+    state, _ = walk((late,), releasing)
+    assert (state.phase, state.owner, state.guest) == (P.FAILED, Owner.SOURCE, Guest.HELD)
+    assert walk((S.SOURCE_ENDED,), releasing)[0].guest is Guest.LOST
+
+
 def test_a_new_manager_does_not_know_whether_cont_was_taken() -> None:
     state, _ = walk((*TO_ACTIVATING, S.CLAIM_DONE, S.ADOPTED))
     assert F.CONT_DOUBT in state.facts
