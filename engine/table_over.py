@@ -230,11 +230,10 @@ MOVED_IF_IT_LIVES: tuple[Rule, ...] = (
 )
 
 SOURCE_STILL_HAS_IT = Rule(
-    P.FAILED,
+    P.RESOLVING,
+    C.INSPECT_BOTH,
     when=facts(F.DESTINATION_ENDED, F.PAUSED_BEFORE),
     unless=facts(F.CONT_SENT, F.SOURCE_ENDED),
-    owner=Owner.SOURCE,
-    guest=Guest.HELD,
     because="the guest stood paused, and its new process ended before anybody ran it: the source may still have it",
 )
 

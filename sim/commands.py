@@ -206,6 +206,8 @@ class Commands:
             if not world.s_alive:
                 return REFUSED  # the destination may have the only copy
             self._kill_destination(world)
+            if world.s_line == Line.UP:
+                world.link = Link.CUT  # besides: over a dead network the source never hears of the death
             return DONE
         if self._source_answers(world) != DONE:
             return REFUSED

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from whimbrel.engine.states import Guest, Owner, Phase, State
+from whimbrel.engine.states import Fact, Guest, Owner, Phase, State
 
-from .world import Breach, Disk, Holder, Process, Quirks, Run, World
+from .world import Breach, Disk, Holder, Link, Process, Quirks, Run, World
 
 MEANING = {
     Breach.TWO_RUNNING: "1: never two running guests",
@@ -59,9 +59,12 @@ def _may_be_open(world: World, quirks: Quirks) -> bool:
     """Whether an end may leave it open who has the guest, or whether it runs.
 
     Only if a monitor was lost for good, a command was refused that QEMU, a hook or the lock's provider may
-    refuse, a process that cannot be watched ended, or the source's last words were not heard.
+    refuse, a process that cannot be watched ended, the source's last words were not heard, or it ended and left a
+    destination that hangs and may yet have everything.
     """
     if not quirks.processes_watched and (not world.s_alive or world.d_process == Process.DEAD):
+        return True
+    if not world.s_alive and (world.link == Link.HUNG or world.outwaited) and world.d_process == Process.ALIVE:
         return True
     return world.excused or (not world.s_alive and not world.s_end_heard)
 
@@ -82,7 +85,9 @@ def _false_guest(world: World, state: State, quirks: Quirks, *, here: bool) -> s
     elif guest is Guest.LOST:
         if runs or elsewhere:
             return "it is said to be lost, and runs"
-        if world.s_alive and not world.d_has_run and not world.postcopy_began and not world.told_to_run:
+        # To a new manager one that was let go counts as told to run: its owner may have had it run there.
+        told = world.told_to_run or {Fact.ADOPTED, Fact.CONT_SENT} <= state.facts
+        if world.s_alive and not world.d_has_run and not world.postcopy_began and not told:
             return "it is said to be lost, and the source has it"
         if world.d_process == Process.ALIVE and world.whole and not world.stale:
             return "it is said to be lost, and the destination has it"

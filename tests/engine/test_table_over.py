@@ -117,8 +117,10 @@ def test_a_new_manager_lets_the_source_go_only_behind_a_guest_that_runs() -> Non
 def test_a_paused_guest_whose_new_process_ended_is_still_the_sources(late: Signal) -> None:
     """Nobody ever ran it there; one whose source ended too is lost."""
     releasing, _ = walk((*TO_ACTIVATING, S.CLAIM_DONE, S.DESTINATION_ENDED), knowing(F.PAUSED_BEFORE))
-    state, _ = walk((late,), releasing)
-    assert (state.phase, state.owner, state.guest) == (P.FAILED, Owner.SOURCE, Guest.HELD)
+    back = ((SC.COMPLETED, DC.ENDED), S.DISCARD_DESTINATION_DONE, S.RECLAIM_DONE, S.RESUME_SOURCE_DONE)
+    state, _ = walk((late, *back), releasing)
+    assert (state.phase, state.owner, state.guest) == (P.FAILED, Owner.SOURCE, Guest.PAUSED)
+    assert walk((late, (SC.ENDED, DC.ENDED), S.DISCARD_DESTINATION_DONE), releasing)[0].guest is Guest.LOST
     assert walk((S.SOURCE_ENDED,), releasing)[0].guest is Guest.LOST
 
 
