@@ -357,7 +357,7 @@ class Machine:
             return  # it was noted, and others decided
         if changed and taken.state.phase is Phase.COMPLETED and taken.rule.because:
             self._notes.append(taken.rule.because)
-        if taken.state.phase is Phase.COMPLETED or signal is Signal.VERDICT_GOES_ON:
+        if taken.state.phase is Phase.COMPLETED or (signal is Signal.VERDICT_GOES_ON and not self.phase.is_end):
             self._why = ""  # whatever went wrong on the way was overcome
         elif signal is Signal.CANCEL:
             self._why = detail or signal.value

@@ -77,7 +77,7 @@ def reopened(state: State) -> State:
     """
     if not state.phase.is_end or is_settled(state):
         raise ValueError(f"only an end that settled nothing can be reopened, not {state.phase.value}")
-    tried = TRIES | {Fact.BROKEN, Fact.CUT, Fact.DISCARDING, Fact.DISCARDED, Fact.VETOED}
+    tried = TRIES | {Fact.DISCARDING, Fact.DISCARDED, Fact.VETOED}
     return replace(state, phase=Phase.RESOLVING, guest=None, deadline_ns=None, facts=state.facts - tried)
 
 

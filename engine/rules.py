@@ -100,8 +100,12 @@ ASK_IN_TIME = (
 )
 """A deadline passed: the second time is the last."""
 
-TRIES = facts(Fact.ASKED, Fact.WAITED_OUT, Fact.RETRIED, Fact.RETOLD, Fact.RECALLED)
-"""What counts tries and waits: a manager that begins afresh begins these afresh."""
+TRIES = facts(
+    *(Fact.ASKED, Fact.WAITED_OUT, Fact.RETRIED, Fact.RETOLD, Fact.RECALLED, Fact.LOOKED, Fact.LOST_AGAIN),
+    *(Fact.BROKEN, Fact.CUT),
+)
+"""What was tried, and waited for: a manager that begins afresh begins this afresh. Whatever a dead one was at has
+been done or will not be."""
 
 ACTIVATE = (Rule(Phase.ACTIVATING, Command.CLAIM, owner=Owner.DESTINATION, learn=facts(Fact.CONTINUED)),)
 """The source is proven out, whoever told it to go on, and the destination has everything: it is given the guest."""

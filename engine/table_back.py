@@ -230,10 +230,6 @@ BREAK_IS_OUT = Rule(
     unless=facts(F.CUT),
     because="the destination is being killed, or the stream cut: when that is over it is looked at again",
 )
-ASK_ANEW: tuple[Rule, ...] = (
-    Rule(do=C.INSPECT_BOTH, when=facts(F.BROKEN), learn=facts(F.CUT), because="whoever was at it before is gone"),
-    Rule(do=C.INSPECT_BOTH, because="whoever asked before is gone"),
-)
 ASK_AFTER_BREAK: tuple[Rule, ...] = (
     Rule(when=facts(F.CUT), because="known already"),
     # What was waited before it was done says nothing.
@@ -260,7 +256,7 @@ NOT_LOST_YET = Rule(
 )
 
 RESOLVING: Table = {
-    (P.RESOLVING, S.ADOPTED): ASK_ANEW,
+    (P.RESOLVING, S.ADOPTED): (Rule(do=C.INSPECT_BOTH, because="whoever asked before is gone"),),
     # Its answer says that it does nothing any more: only now what is seen will stay so.
     (P.RESOLVING, S.BREAK_DONE): ASK_AFTER_BREAK,
     (P.RESOLVING, S.BREAK_REFUSED): ASK_AFTER_BREAK,

@@ -88,16 +88,7 @@ HANDOVER: Table = {
         Rule(when=facts(F.BROKEN), because="it is being broken: what is left then decides"),
         *IN_POSTCOPY,
     ),
-    (P.HANDOVER, S.ADOPTED): (
-        Rule(
-            P.RESOLVING,
-            C.INSPECT_BOTH,
-            when=facts(F.BROKEN),
-            learn=facts(F.CUT),
-            because="what was being done to break it died with its manager, or is done",
-        ),
-        *ASK_HAVING_MISSED,
-    ),
+    (P.HANDOVER, S.ADOPTED): ASK_HAVING_MISSED,
     (P.HANDOVER, S.CONTINUE_DONE): ignored("QEMU took it; its status tells the rest"),
     (P.HANDOVER, S.CONTINUE_REFUSED): (
         Rule(when=facts(F.RETOLD), because="it had taken the first one: its status tells"),

@@ -525,3 +525,15 @@ def test_a_deadline_that_passed_is_the_reason_of_what_followed() -> None:
     report = machine.report()
     assert report is not None
     assert report.why == "waited too long in handover"
+
+
+def test_a_hold_says_why_though_the_migration_goes_on() -> None:
+    """Both sides say that it is under way, and it was waited for long enough."""
+    it = to_handover(drive()).at(12, S.DEADLINE, S.BREAK_REFUSED)
+    for second in (13, 14, 15):
+        it.at(second, Inspected(SourceClass.MOVING, DestinationClass.LOADING), S.DEADLINE)
+    report = it.machine.report()
+    assert report is not None
+    assert (report.outcome, report.guest) == ("failed", "held")
+    assert report.why == "deadline", "what went wrong first"
+    assert it.at(20, S.DEADLINE).machine.report() == report
