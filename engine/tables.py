@@ -106,8 +106,7 @@ def build() -> Table:
     for part in PARTS:
         table.update(part)
     for phase in LIVE:
-        if (phase, S.ADOPTED) in table:
-            table[phase, S.ADOPTED] = forgetting(table[phase, S.ADOPTED], *TRIES)
+        table[phase, S.ADOPTED] = forgetting(table[phase, S.ADOPTED], *TRIES)
     for phases, signals, because in IGNORED:
         for phase in phases:
             for signal in signals:

@@ -256,6 +256,19 @@ def test_where_the_tables_have_changed_the_log_is_right() -> None:
     assert "it stood in handover, owner destination" in read.differs
 
 
+def test_an_end_is_what_its_report_says_and_can_be_reopened() -> None:
+    """Whatever these tables would have made of what led to it."""
+    scribe = told(*TO_HANDOVER)
+    scribe.write("end", {"report": {"outcome": "failed", "owner": "limbo", "guest": "held"}})
+    read = again(scribe)
+    state = read.machine.state
+    assert (state.phase, state.owner, state.guest) == (P.FAILED, Owner.LIMBO, Guest.HELD)
+    assert (read.ended, read.settled) == (True, False)
+    assert read.differs == f"line {len(scribe.lines)}: it ended failed, owner limbo, guest held"
+    read.machine.reopen(read.last_ns)
+    assert read.machine.phase is P.RESOLVING
+
+
 @pytest.mark.parametrize(
     ("kind", "field", "value", "said"),
     [

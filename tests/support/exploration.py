@@ -20,7 +20,7 @@ from whimbrel.engine.tables import ANSWERS, VERDICTS
 
 Taken = tuple[State, Signal, Step]
 
-MOST_STEPS = 250_000
+MOST_STEPS = 400_000
 """All of them are over three million, of which most differ in what counts tries. The whole of what can really come
 about is walked through in the abstract world of ``whimbrel.sim``; here anything may come at any time."""
 
@@ -62,9 +62,9 @@ class _Walk:
     stopped: bool = False
     states: list[State] = field(default_factory=list[State])
     numbers: dict[State, int] = field(default_factory=dict[State, int])
-    unasked: dict[int, frozenset[Edge]] = field(default_factory=dict[int, frozenset[Edge]])
-    answered: dict[tuple[int, Command], frozenset[Edge]] = field(
-        default_factory=dict[tuple[int, Command], frozenset[Edge]]
+    unasked: dict[int, tuple[Edge, ...]] = field(default_factory=dict[int, tuple[Edge, ...]])
+    answered: dict[tuple[int, Command], tuple[Edge, ...]] = field(
+        default_factory=dict[tuple[int, Command], tuple[Edge, ...]]
     )
 
     def number(self, state: State) -> int:
@@ -74,14 +74,15 @@ class _Walk:
             self.states.append(state)
         return number
 
-    def edges(self, number: int, command: Command | None) -> frozenset[Edge]:
+    def edges(self, number: int, command: Command | None) -> tuple[Edge, ...]:
         """Where the unasked signals lead (``None``), or the answers to one command."""
         known = self.unasked.get(number) if command is None else self.answered.get((number, command))
         if known is not None:
             return known
         state = self.states[number]
-        signals = {(state, signal) for signal in UNASKED} if command is None else answers(state, command)
-        edges = frozenset(self._take(told, signal) for told, signal in signals)
+        signals = dict.fromkeys((state, signal) for signal in UNASKED) if command is None else answers(state, command)
+        # In an order of its own, not of hashes: a bounded walk is the same every time.
+        edges = tuple(dict.fromkeys(self._take(told, signal) for told, signal in signals))
         if command is None:
             self.unasked[number] = edges
         else:
@@ -96,18 +97,18 @@ class _Walk:
         return self.number(taken.state), taken.command
 
 
-def answers(state: State, command: Command) -> set[tuple[State, Signal]]:
+def answers(state: State, command: Command) -> dict[tuple[State, Signal], None]:
     """What may come as the answer to a command, with the state as it is then: an inspection teaches something.
 
     Verdicts come only as the verdict table gives them.
     """
     if command is Command.INSPECT_BOTH:
-        return {
+        return dict.fromkeys(
             (learn(state, source, destination), verdict(source, destination, state.facts))
             for source, destination in ALL_PAIRS
             if "postcopy" not in (source.value, destination.value)
-        }
-    return {(state, answer(command, outcome)) for outcome in Outcome}
+        )
+    return dict.fromkeys((state, answer(command, outcome)) for outcome in Outcome)
 
 
 def out_after(out: int, answered: Command | None, issued: Command | None) -> int:
