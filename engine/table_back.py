@@ -219,6 +219,15 @@ SOURCE_SAID: tuple[Rule, ...] = (
 LOST_WHILE_ASKED: tuple[Rule, ...] = (
     Rule(learn=facts(F.LOST_AGAIN), because="if it goes on, it is connected to again first"),
 )
+RAN_AGAIN = Rule(
+    P.CANCELLING,
+    C.DISCARD_DESTINATION,
+    when=facts(F.SETBACK),
+    unless=facts(F.CONT_SENT),
+    owner=Owner.SOURCE,
+    forget=facts(F.POSTCOPY),
+    because="the source was seen to run again after it was looked at: the destination's copy is old",
+)
 CONNECT_AGAIN = Rule(
     do=C.INSPECT_BOTH,
     when=facts(F.LOST_AGAIN),
@@ -283,6 +292,7 @@ RESOLVING: Table = {
     (P.RESOLVING, S.DESTINATION_LOST): LOST_WHILE_ASKED,
     (P.RESOLVING, S.VERDICT_GOES_ON): (
         BREAK_IS_OUT,
+        RAN_AGAIN,
         CONNECT_AGAIN,
         Rule(
             P.FAILED,
@@ -350,6 +360,7 @@ RESOLVING: Table = {
     ),
     (P.RESOLVING, S.VERDICT_ACTIVATE): (
         BREAK_IS_OUT,
+        RAN_AGAIN,
         Rule(
             P.RELEASING,
             C.RELEASE_SOURCE,
