@@ -29,7 +29,7 @@ bench: links
 
 explore: links
 	@$(MAKE) --no-print-directory $(VENV)/ready-run
-	@$(BIN)/python -m whimbrel.sim.explore $(ARGS)
+	@$(BIN)/python -m whimbrel.sim.explorer $(ARGS)
 
 campaign: links
 	@tools/need python3-venv qemu-system-x86

@@ -122,7 +122,7 @@ def test_a_layer_imports_only_what_lies_below_it(layer: str) -> None:
         ("engine", "from whimbrel import sim"),
         ("engine", "import whimbrel"),
         ("engine", "def f():\n    import socket"),
-        ("qmp_driver", "from whimbrel.sim.world import World"),
+        ("qmp_driver", "from whimbrel.sim.explorer.world import World"),
         ("qmp_driver", "from whimbrel.migration import migrate"),
         ("sim", "import whimbrel.qmp_driver.runner"),
         ("sim", "from engine.states import Phase"),

@@ -14,9 +14,9 @@ from whimbrel.engine.rules import Rule, Table, ignored
 from whimbrel.engine.signals import Command, Signal
 from whimbrel.engine.states import Fact, Guest, Owner, Phase
 from whimbrel.engine.tables import TABLE
-from whimbrel.sim.protocol import Protocol, Verdict
-from whimbrel.sim.scenarios import BY_NAME, Fault, Scenario
-from whimbrel.sim.world import Breach
+from whimbrel.sim.explorer.protocol import Protocol, Verdict
+from whimbrel.sim.explorer.scenarios import BY_NAME, Fault, Scenario
+from whimbrel.sim.explorer.world import Breach
 
 C, P, S = Command, Phase, Signal
 Entry = tuple[Phase, Signal]

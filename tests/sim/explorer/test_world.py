@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from whimbrel.engine.signals import Signal
-from whimbrel.sim.world import (
+from whimbrel.sim.explorer.world import (
     NUMBER_OF,
     Breach,
     Disk,

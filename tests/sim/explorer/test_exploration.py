@@ -6,16 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from tests.sim.mutants import MUTANTS, Mutant
+from tests.sim.explorer.mutants import MUTANTS, Mutant
 from whimbrel.engine.rules import Rule, ignored
 from whimbrel.engine.signals import Signal
 from whimbrel.engine.states import Guest, Owner, Phase
 from whimbrel.engine.tables import TABLE
-from whimbrel.sim.exploration import Exploration, Found, explore
-from whimbrel.sim.explore import by_fault
-from whimbrel.sim.protocol import Protocol
-from whimbrel.sim.scenarios import BY_NAME, SCENARIOS, Scenario
-from whimbrel.sim.world import Breach
+from whimbrel.sim.explorer.exploration import Exploration, Found, explore
+from whimbrel.sim.explorer.explore import by_fault
+from whimbrel.sim.explorer.protocol import Protocol
+from whimbrel.sim.explorer.scenarios import BY_NAME, SCENARIOS, Scenario
+from whimbrel.sim.explorer.world import Breach
 
 P, S = Phase, Signal
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from whimbrel.engine.signals import Command
-from whimbrel.sim.commands import BEGUN, DONE, ISSUED, REFUSED, UNKNOWN, Commands
-from whimbrel.sim.protocol import COMMAND, Protocol
-from whimbrel.sim.world import Breach, Disk, Holder, Line, Link, Process, Quirks, Run, Sent, Status, World
+from whimbrel.sim.explorer.commands import BEGUN, DONE, ISSUED, REFUSED, UNKNOWN, Commands
+from whimbrel.sim.explorer.protocol import COMMAND, Protocol
+from whimbrel.sim.explorer.world import Breach, Disk, Holder, Line, Link, Process, Quirks, Run, Sent, Status, World
 
 C = Command
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from whimbrel.sim.qemu import own_moves
-from whimbrel.sim.world import Link, Process, Quirks, Run, Sent, Status, World
+from whimbrel.sim.explorer.qemu import own_moves
+from whimbrel.sim.explorer.world import Link, Process, Quirks, Run, Sent, Status, World
 
 QUIRKS = Quirks()
 

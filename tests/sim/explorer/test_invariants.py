@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from whimbrel.engine.states import Guest, Owner, Phase, State
-from whimbrel.sim.invariants import MEANING, breach, false_end
-from whimbrel.sim.world import Breach, Disk, Holder, Process, Quirks, Run, Sent, Status, World
+from whimbrel.sim.explorer.invariants import MEANING, breach, false_end
+from whimbrel.sim.explorer.world import Breach, Disk, Holder, Process, Quirks, Run, Sent, Status, World
 
 Fields = dict[str, int | bool]
 

@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from whimbrel.sim.exploration import Counterexample, Found
-from whimbrel.sim.explore import as_record, main, print_found
-from whimbrel.sim.scenarios import SCENARIOS
-from whimbrel.sim.world import Breach
+from whimbrel.sim.explorer.exploration import Counterexample, Found
+from whimbrel.sim.explorer.explore import as_record, main, print_found
+from whimbrel.sim.explorer.scenarios import SCENARIOS
+from whimbrel.sim.explorer.world import Breach
 
 
 def run(*argv: str) -> tuple[int, str]:

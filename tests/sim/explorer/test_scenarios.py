@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from whimbrel.sim.scenarios import BY_NAME, SCENARIOS, Act, Fault
-from whimbrel.sim.world import Quirks
+from whimbrel.sim.explorer.scenarios import BY_NAME, SCENARIOS, Act, Fault
+from whimbrel.sim.explorer.world import Quirks
 
 
 def test_names_are_unique() -> None:

@@ -7,10 +7,10 @@ import pytest
 from whimbrel.engine.resolve import DestinationClass, SourceClass
 from whimbrel.engine.signals import Command, Signal
 from whimbrel.engine.states import Fact, Phase
-from whimbrel.sim.commands import DONE, INSPECT_BOTH, ISSUED
-from whimbrel.sim.controller import Controller
-from whimbrel.sim.protocol import COMMAND, DESTINATION_CLASSES, SOURCE_CLASSES, Protocol
-from whimbrel.sim.world import (
+from whimbrel.sim.explorer.commands import DONE, INSPECT_BOTH, ISSUED
+from whimbrel.sim.explorer.controller import Controller
+from whimbrel.sim.explorer.protocol import COMMAND, DESTINATION_CLASSES, SOURCE_CLASSES, Protocol
+from whimbrel.sim.explorer.world import (
     NUMBER_OF,
     SOURCE_SAYS,
     UNTOLD,

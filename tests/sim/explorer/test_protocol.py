@@ -8,8 +8,8 @@ from whimbrel.engine.rules import ignored
 from whimbrel.engine.signals import Command, Signal
 from whimbrel.engine.states import Fact, Phase, State
 from whimbrel.engine.tables import TABLE
-from whimbrel.sim.protocol import COMMANDS, DESTINATION_CLASSES, NO_COMMAND, SOURCE_CLASSES, WAITS, Protocol
-from whimbrel.sim.world import NUMBER_OF, SIGNALS
+from whimbrel.sim.explorer.protocol import COMMANDS, DESTINATION_CLASSES, NO_COMMAND, SOURCE_CLASSES, WAITS, Protocol
+from whimbrel.sim.explorer.world import NUMBER_OF, SIGNALS
 
 
 def test_a_step_is_the_engines_own() -> None:

@@ -1,4 +1,4 @@
-"""``python -m whimbrel.sim.explore``: "one owner, whatever dies", tried out in every world there is.
+"""``python -m whimbrel.sim.explorer``: "one owner, whatever dies", tried out in every world there is.
 
 Exit codes: 0 nothing was found; 1 an invariant is broken, and the way there was printed; 2 wrong arguments.
 """
@@ -18,11 +18,11 @@ from .scenarios import BY_NAME, SCENARIOS, Fault, Scenario
 
 EXAMPLES = """\
 examples:
-  python -m whimbrel.sim.explore                        every scenario, up to two faults: half an hour
-  python -m whimbrel.sim.explore --faults 1             the same with one: half a minute
-  python -m whimbrel.sim.explore --scenario postcopy    one of them
-  python -m whimbrel.sim.explore --by-fault             how a migration ends after each single fault
-  python -m whimbrel.sim.explore --seconds 60 --json    what can be seen in a minute, for a program
+  python -m whimbrel.sim.explorer                        every scenario, up to two faults: half an hour
+  python -m whimbrel.sim.explorer --faults 1             the same with one: half a minute
+  python -m whimbrel.sim.explorer --scenario postcopy    one of them
+  python -m whimbrel.sim.explorer --by-fault             how a migration ends after each single fault
+  python -m whimbrel.sim.explorer --seconds 60 --json    what can be seen in a minute, for a program
 """
 CLEAR_LINE = "\r\x1b[K"
 
@@ -30,7 +30,7 @@ CLEAR_LINE = "\r\x1b[K"
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m whimbrel.sim.explore",
+        prog="python -m whimbrel.sim.explorer",
         description="Runs the real protocol against modelled QEMUs through every interleaving of faults up to a bound.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -143,6 +143,3 @@ def show_by_fault(chosen: Sequence[Scenario], out: TextIO, *, as_json: bool) -> 
                 print(f"| {fault.value} | {', '.join(ends)} |", file=out)
     return 1 if any(found.broken for table in tables.values() for found in table.values()) else 0
 
-
-if __name__ == "__main__":
-    sys.exit(main())

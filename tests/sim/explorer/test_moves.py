@@ -8,12 +8,12 @@ import pytest
 
 from whimbrel.engine.signals import Command
 from whimbrel.engine.states import Phase
-from whimbrel.sim.commands import ISSUED, UNKNOWN
-from whimbrel.sim.controller import Controller
-from whimbrel.sim.moves import MOST_NEWS, Moves
-from whimbrel.sim.protocol import COMMAND, Protocol
-from whimbrel.sim.scenarios import BY_NAME, Act, Fault
-from whimbrel.sim.world import Disk, Holder, Line, Link, Process, Run, Status, World
+from whimbrel.sim.explorer.commands import ISSUED, UNKNOWN
+from whimbrel.sim.explorer.controller import Controller
+from whimbrel.sim.explorer.moves import MOST_NEWS, Moves
+from whimbrel.sim.explorer.protocol import COMMAND, Protocol
+from whimbrel.sim.explorer.scenarios import BY_NAME, Act, Fault
+from whimbrel.sim.explorer.world import Disk, Holder, Line, Link, Process, Run, Status, World
 
 C = Command
 

@@ -1,0 +1,1 @@
+"""Every interleaving of faults: the real protocol against abstract QEMUs."""
