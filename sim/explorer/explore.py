@@ -142,4 +142,3 @@ def show_by_fault(chosen: Sequence[Scenario], out: TextIO, *, as_json: bool) -> 
                 ends = sorted({f"{e.phase}/{e.owner}/{e.guest}" for e in found.ends if e.faults == 1})
                 print(f"| {fault.value} | {', '.join(ends)} |", file=out)
     return 1 if any(found.broken for table in tables.values() for found in table.values()) else 0
-

@@ -1,0 +1,179 @@
+"""The seams of the model: between the migration thread and the process around it, and between the process and its users."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+QmpMessage = dict[str, object]
+"""A JSON object as it goes over a monitor, either way."""
+
+
+class Version(StrEnum):
+    """The QEMUs that are modelled."""
+
+    V7_2 = "7.2"
+    V10_0 = "10.0"
+    V11_1 = "11.1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """What things cost in time, on the machine where they were measured: the class of machine that tests run on.
+
+    Attributes:
+        cpu_bytes_per_s: how fast the migration thread reads and writes pages in full where no link holds it.
+        zero_page_s: how long it looks at a page that turns out to be zero.
+        sync_s: the fixed part of one dirty-bitmap sync.
+        sync_s_per_page: the part of a sync that grows with all RAM.
+        stop_s: from the decision to the guest's STOP.
+        device_state_bytes: what all devices come to on the wire.
+        load_s: the destination's loading of the device state and its answer on the return path.
+        resume_s: from ``cont`` to RESUME.
+        setup_s: from ``migrate`` to ``active``.
+        start_stall_s: the guest's stall when logging begins (TCG).
+    """
+
+    cpu_bytes_per_s: float = 1.5e9
+    zero_page_s: float = 0.3e-6
+    sync_s: float = 0.0002
+    sync_s_per_page: float = 4e-9
+    stop_s: float = 0.0005
+    device_state_bytes: int = 40_000
+    load_s: float = 0.004
+    resume_s: float = 0.0005
+    setup_s: float = 0.003
+    start_stall_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Settings:
+    """Capabilities and parameters as they stand, under QEMU's names and in QEMU's units; read anew at every use."""
+
+    capabilities: dict[str, bool] = field(default_factory=dict[str, bool])
+    parameters: dict[str, object] = field(default_factory=dict[str, object])
+
+
+class ThreadListener(Protocol):
+    """What the migration thread does to the process around it. All of these return at once."""
+
+    def passed(self, number: int) -> None:
+        """A dirty-bitmap sync: ``MIGRATION_PASS`` with this number (the version decides whether it is told)."""
+        ...
+
+    def stops_guest(self) -> None:
+        """It stops the guest for the switchover: STOP, run state ``finish-migrate``."""
+        ...
+
+    def reached(self, status: str) -> None:
+        """It is at ``active``, ``pre-switchover``, ``device``, ``postcopy-active``, ``postcopy-paused``, ... ."""
+        ...
+
+    def holds_lock(self, held: bool) -> None:
+        """QEMU's big lock is taken for long (the completion), or let go: in-band commands wait meanwhile."""
+        ...
+
+    def sends_state(self, size_bytes: int, kind: str) -> None:
+        """Everything before it is in the stream; the device state follows (``kind``: ``precopy`` or ``postcopy``)."""
+        ...
+
+    def all_sent(self) -> None:
+        """Nothing is left to send (in post-copy: every page has been sent)."""
+        ...
+
+
+class MigrationThread(Protocol):
+    """The sender. Made for one migration; the process around it keeps the statuses that others decide."""
+
+    def start(self) -> None:
+        """The stream is connected: setup, then iterations."""
+        ...
+
+    def figures(self) -> QmpMessage:
+        """The ``ram``, ``expected-downtime``, ``cpu-throttle-percentage``, ``xbzrle-cache``, ... of ``query-migrate``,
+        as stale as QEMU's are."""
+        ...
+
+    def proceed(self) -> None:
+        """``migrate-continue``."""
+        ...
+
+    def start_postcopy(self) -> None:
+        """``migrate-start-postcopy``: looked at at the next iteration of the loop."""
+        ...
+
+    def pause_postcopy(self) -> None:
+        """The stream broke in post-copy, or ``migrate-pause``."""
+        ...
+
+    def resume_postcopy(self) -> None:
+        """A new stream is there, and the destination has said what it lacks."""
+        ...
+
+    def end(self) -> None:
+        """It is over, however: logging ends, the throttle is taken off."""
+        ...
+
+    def settings_changed(self) -> None:
+        """A parameter was set."""
+        ...
+
+
+class Monitor(Protocol):
+    """A client's end of one QMP connection to a QEMU."""
+
+    def send(self, message: QmpMessage) -> None:
+        """Hand over one message as the client wrote it (``execute`` or ``exec-oob``, ``arguments``, ``id``)."""
+        ...
+
+    def close(self) -> None:
+        """The client goes."""
+        ...
+
+
+class QemuProcess(Protocol):
+    """One QEMU process."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended."""
+        ...
+
+    @property
+    def exit_code(self) -> int | None:
+        """As a shell's parent sees it: negative for a signal; ``None`` while it lives."""
+        ...
+
+    @property
+    def stderr(self) -> list[str]:
+        """Lines that it wrote."""
+        ...
+
+    def connect(
+        self, deliver: Callable[[QmpMessage], None], closed: Callable[[], None], monitor: int = 0
+    ) -> Monitor | None:
+        """Open one of its monitors.
+
+        Args:
+            deliver: takes the greeting, answers and events, in order.
+            closed: told when the process ends, after everything that it said.
+            monitor: which of its ``-qmp`` sockets.
+
+        Returns:
+            ``None``: somebody else is connected to it (no greeting will come), or the process has ended.
+        """
+        ...
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        ...
+
+    def freeze(self) -> None:
+        """SIGSTOP: nothing happens in it, and nobody is told."""
+        ...
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        ...
