@@ -1,4 +1,4 @@
-"""The seams of the model: between the migration thread and the process around it, and between the process and its users."""
+"""The model's seams: between the migration thread and its process, and between the process and its users."""
 
 from __future__ import annotations
 

@@ -233,7 +233,7 @@ ELSEWHERE_PHASES = {P.MIRRORING, P.POSTCOPY, P.RECOVERING}
 ELSEWHERE_COMMANDS = {
     *(C.MIRROR, C.DRAIN, C.START_POSTCOPY, C.PAUSE_POSTCOPY, C.LISTEN_AGAIN, C.SEND_AGAIN),
 }
-"""Walked through in the abstract world of ``whimbrel.sim.explorer``, with what QEMU does by itself."""
+"""Walked through in the world of ``whimbrel.sim.explorer``, with what QEMU does by itself."""
 
 
 @pytest.fixture(scope="module")

@@ -22,11 +22,11 @@ Taken = tuple[State, Signal, Step]
 
 MOST_STEPS = 400_000
 """All of them are over three million, of which most differ in what counts tries. The whole of what can really come
-about is walked through in the abstract world of ``whimbrel.sim.explorer``; here anything may come at any time."""
+about is walked through in the world of ``whimbrel.sim.explorer``; here anything may come at any time."""
 
 HERE_NOT = (Signal.DISK_COPY_FAILED, Signal.SOURCE_SHUT_DOWN, Signal.SOURCE_PAUSED, Signal.ADOPTED)
 ELSEWHERE = frozenset(signal for signal in Signal if "postcopy" in signal.value or signal in HERE_NOT)
-"""Left out of this walk, which would grow beyond all bounds; the abstract world of ``whimbrel.sim.explorer`` has them."""
+"""Left out of this walk, which would grow beyond all bounds; the world of ``whimbrel.sim.explorer`` has them."""
 
 UNASKED = tuple(signal for signal in Signal if signal not in ANSWERS | VERDICTS | ELSEWHERE)
 """What may come at any time, in any phase, any number of times."""
