@@ -145,8 +145,19 @@ BACKED_OUT = (
 
 LATE_CLAIM = Rule(when=facts(Fact.CONT_SENT), because="the answer to an earlier claim: the guest was told to run since")
 
+RAN_AGAIN = Rule(
+    Phase.CANCELLING,
+    Command.DISCARD_DESTINATION,
+    when=facts(Fact.SETBACK),
+    unless=facts(Fact.CONT_SENT),
+    owner=Owner.SOURCE,
+    forget=facts(Fact.POSTCOPY),
+    because="the source was seen to run again after it was looked at: the destination's copy is old",
+)
+
 TAKE_GUEST = (
     LATE_CLAIM,
+    RAN_AGAIN,
     Rule(
         Phase.RELEASING,
         Command.RELEASE_SOURCE,

@@ -15,6 +15,7 @@ from .rules import (
     IN_POSTCOPY,
     LET_GO,
     LOST_WITH_SOURCE,
+    RAN_AGAIN,
     RUNS_AGAIN,
     STANDS,
     WENT_ON_BY_ITSELF,
@@ -218,15 +219,6 @@ SOURCE_SAID: tuple[Rule, ...] = (
 
 LOST_WHILE_ASKED: tuple[Rule, ...] = (
     Rule(learn=facts(F.LOST_AGAIN), because="if it goes on, it is connected to again first"),
-)
-RAN_AGAIN = Rule(
-    P.CANCELLING,
-    C.DISCARD_DESTINATION,
-    when=facts(F.SETBACK),
-    unless=facts(F.CONT_SENT),
-    owner=Owner.SOURCE,
-    forget=facts(F.POSTCOPY),
-    because="the source was seen to run again after it was looked at: the destination's copy is old",
 )
 CONNECT_AGAIN = Rule(
     do=C.INSPECT_BOTH,

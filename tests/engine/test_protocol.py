@@ -385,3 +385,9 @@ def test_a_guest_that_its_owner_resumed_meanwhile_is_resumed_at_the_destination(
     after = (S.SOURCE_PRE_SWITCHOVER, S.QUIESCE_DONE, S.DESTINATION_COMPLETED, S.SOURCE_COMPLETED, S.CLAIM_DONE)
     state, commands = walk(after, state)
     assert commands[-1] is C.RESUME_DESTINATION
+
+
+def test_nobody_is_told_to_run_behind_a_source_that_ran_again(explored: Explored) -> None:
+    """Which is why the verdict tables need not say what follows then."""
+    for _, _, taken in explored.steps:
+        assert not {Fact.CONT_SENT, Fact.SETBACK} <= taken.state.facts, taken
