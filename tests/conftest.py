@@ -17,8 +17,10 @@ from tests.support.guests import World
 
 
 def pytest_configure() -> None:
-    """Hear a SIGHUP that whoever started the tests (``nohup``, say) had ignored: programs inherit that."""
+    """Hear the signals that whoever started the tests (``nohup``, a shell's ``&``) had ignored: programs inherit that."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_asyncio_loop_factories(
