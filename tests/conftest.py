@@ -17,7 +17,7 @@ from tests.support.guests import World
 
 
 def pytest_configure() -> None:
-    """Hear the signals that whoever started the tests (``nohup``, a shell's ``&``) had ignored: programs inherit that."""
+    """Hear signals that whoever started the tests (``nohup``, a shell's ``&``) had ignored: programs inherit that."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
