@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test bench explore campaign clean links
+.PHONY: help demo test bench explore swarm campaign clean links
 help:
 	@echo 'make demo   move a real guest between two real QEMUs and report'
 	@echo 'make test   lint, types, tests (with real QEMUs), coverage'
 	@echo 'make explore   every interleaving of faults, against an abstract world (half an hour)'
+	@echo 'make swarm  simulated migrations with faults drawn from seeds, each run twice (ten minutes)'
 	@echo 'make campaign  real faults on real QEMUs, hundreds of them (ten minutes; root)'
 	@echo 'make bench  the measurements of benchmarks/ (root: paced links between network namespaces)'
 	@echo 'make clean  remove what these commands made here'
@@ -30,6 +31,10 @@ bench: links
 explore: links
 	@$(MAKE) --no-print-directory $(VENV)/ready-run
 	@$(BIN)/python -m whimbrel.sim.explorer $(ARGS)
+
+swarm: links
+	@$(MAKE) --no-print-directory $(VENV)/ready-run
+	@$(BIN)/python -m whimbrel.sim 0..1000000 --seconds 600 --jobs 2 $(ARGS)
 
 campaign: links
 	@tools/need python3-venv qemu-system-x86

@@ -1,6 +1,7 @@
 """``python -m benchmarks``: measure whimbrel against a bare script, on real QEMUs on this machine.
 
 ``python -m benchmarks campaign`` measures nothing but kills, freezes and cuts instead: see `benchmarks.campaign`.
+``python -m benchmarks fidelity`` holds the simulator against recorded migrations: see `benchmarks.fidelity`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         0, also where a bar is missed: what is measured is no failure of the program. 130 if it was called off.
-        Of the campaign: what it says.
+        Of the campaign and of fidelity: what they say.
     """
     words = sys.argv[1:] if argv is None else argv
     if words[:1] == ["campaign"]:
@@ -49,6 +50,12 @@ def main(argv: list[str] | None = None) -> int:
 
         _end_tidily()
         return command.main(words[1:])
+    if words[:1] == ["fidelity"]:
+        from .fidelity import command as fidelity  # which needs the simulator
+
+        _end_tidily()
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        return fidelity.main(words[1:])
     options = _parser().parse_args(words)
     _end_tidily()
     sys.setswitchinterval(SWITCH_INTERVAL_S)

@@ -10,6 +10,8 @@
 | `policy`, `policies/`, `pilot` | what a policy sees and decides, the ones that come along, and their clamping |
 | `timeline`, `report` | the itemised outage, the finished report |
 | `machine` | all of it together, driven by events and the time |
+| `side_words`, `sampling`, `negotiation` | QEMU's words, figures and settings, in ours |
+| `driving` | when every driver looks, and how long it waits |
 | `diagram` | draws docs/protocol.md from the tables |
 | `errors` | the error tree of the whole project |
 """

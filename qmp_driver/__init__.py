@@ -7,7 +7,7 @@
 | `option_text`, `argument_*`, `arguments` | a source's command line, made into a destination's |
 | `facts`, `truth`, `compare`, `findings`, `preflight` | what a QEMU says of itself; what speaks against a move |
 | `destination` | the four ways to come by a destination |
-| `negotiation`, `options`, `sampling` | capabilities and parameters; the caller's options; statistics in our units |
+| `options` | what a caller can say |
 | `side`, `procedures`, `runner` | one side's words; what each command means in QMP; the pump |
 | `journal`, `control` | the log; the socket beside it |
 """

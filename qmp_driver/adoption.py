@@ -23,6 +23,7 @@ import msgspec
 from whimbrel.engine.errors import PreparationFailed, WhimbrelError
 from whimbrel.engine.policy import Objectives
 from whimbrel.engine.protocol import Waits
+from whimbrel.engine.side_words import NO_STATUS
 from whimbrel.engine.states import Side as SideName
 
 from .facts import SideFacts
@@ -32,7 +33,6 @@ from .known import Known, Likeness, recorded_address
 from .launch import Announce, StartedDestination, unannounced
 from .options import Options
 from .processes import ProcessIdentity, QemuProcess
-from .side_words import NO_STATUS
 from .sockets import Address
 from .truth import SourceTruth
 

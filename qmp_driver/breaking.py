@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from whimbrel.engine.driving import GLANCE_WITHIN_S
 from whimbrel.engine.errors import WhimbrelError
 
 from . import replies
 from .side import Side
-
-LOOK_TIMEOUT_S = 0.5
-"""One that hangs does not answer; one that does not, does at once."""
 
 
 async def break_stream(
@@ -58,7 +56,7 @@ async def _see_that_it_hangs(source: Side, destination: Side) -> None:
 
 async def _glance(side: Side) -> tuple[str | None, str | None]:
     try:
-        async with asyncio.timeout(LOOK_TIMEOUT_S):
+        async with asyncio.timeout(GLANCE_WITHIN_S):
             return await side.look_around()
     except (WhimbrelError, TimeoutError):
         return None, None

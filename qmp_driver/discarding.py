@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from whimbrel.engine.driving import holds_the_only_copy
 from whimbrel.engine.errors import CannotConnect, OutcomeUnknown, WhimbrelError
 from whimbrel.engine.states import Fact
 
 from .side import Side
-
-HAS_ALL = frozenset({Fact.SOURCE_COMPLETED, Fact.DESTINATION_COMPLETED})
-NOT_THE_ONLY_COPY = frozenset({Fact.SETBACK, Fact.DESTINATION_ENDED})
 
 
 async def see_that_it_may_end(
@@ -26,7 +24,7 @@ async def see_that_it_may_end(
     Raises:
         WhimbrelError: it holds, or may hold, the only copy, or runs.
     """
-    if known >= HAS_ALL and not known & NOT_THE_ONLY_COPY and await source.is_gone():
+    if holds_the_only_copy(known) and await source.is_gone():
         await source.has_ended()
         raise WhimbrelError("the source process ended: the destination holds the only copy", side="destination")
     if not adopted or destination.fenced or destination.address is None or await destination.is_gone():

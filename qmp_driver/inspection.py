@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from whimbrel.engine.driving import BEFORE_THE_STOP
 from whimbrel.engine.errors import CannotConnect, OutcomeUnknown
 from whimbrel.engine.machine import Event, Happened
 from whimbrel.engine.resolve import (
@@ -16,9 +17,6 @@ from whimbrel.engine.resolve import (
 from whimbrel.engine.signals import Signal
 
 from .side import Side
-
-BEFORE_THE_STOP = frozenset({"setup", "wait-unplug", "active"})
-"""Statuses in which a migration has not stopped the guest: whoever stands still in them was stopped by others."""
 
 
 async def look_at_source(side: Side, *, within_s: float, deliver: Callable[[Event], None]) -> SourceClass:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from whimbrel.engine.driving import LOOK_EVERY_S, PAUSED_WITHIN_S
 from whimbrel.engine.errors import QemuRefused, WhimbrelError
 
 from . import replies
 from .side import Side
 
-PAUSED_WITHIN_S = 2.0
-"""QEMU's threads notice a dead link after each other: the source was seen to pause 100 ms after the destination."""
-LOOK_EVERY_S = 0.02
 PAUSED = "postcopy-paused"
 
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from whimbrel.engine.errors import CannotConnect, PreflightFailed
+from whimbrel.engine.negotiation import REQUIRED
 
 from .arguments import ArgumentPlan
 from .compare import HOST_CPU_MODELS, compare
 from .facts import SideFacts
 from .findings import Finding, inform, refuse, refused, warn
 from .monitor import Monitor
-from .negotiation import REQUIRED
 from .probe import BinaryFacts
 from .replies import query_capabilities
 from .sockets import UNIX_PATH_MAX_BYTES, Address

@@ -16,6 +16,14 @@ from typing import Any
 
 from whimbrel.engine.errors import CannotConnect, PreparationFailed, QemuRefused, WhimbrelError
 from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Marked, Order
+from whimbrel.engine.negotiation import (
+    abilities,
+    changed_parameters,
+    for_side,
+    negotiate,
+    parameters_of,
+    to_put_back,
+)
 from whimbrel.engine.pilot import Steering
 from whimbrel.engine.policy import Knobs
 from whimbrel.engine.report import CompletedReport, OngoingReport
@@ -36,7 +44,6 @@ from .inspection import look_at_destination, look_at_source
 from .journal import Journal
 from .launch import end_in
 from .monitor import Monitor
-from .negotiation import abilities, changed_parameters, for_side, negotiate, parameters_of, to_put_back
 from .options import Options
 from .postcopy import listen, pause
 from .releasing import leave_no_settings, quit_source, take_final_figures

@@ -5,19 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 
+from whimbrel.engine.driving import EXIT_WITHIN_S, FIGURES_LOOKS, LOOK_EVERY_S, SETTINGS_WITHIN_S
 from whimbrel.engine.errors import CannotConnect, OutcomeUnknown, WhimbrelError
 from whimbrel.engine.machine import Event, Learnt, Sampled
+from whimbrel.engine.sampling import statistics_of
 
 from . import replies
-from .restoring import LOOK_EVERY_S
-from .sampling import statistics_of
 from .side import Side
-
-EXIT_TIMEOUT_S = 20.0
-"""A QEMU that was told to quit closes its images first; slow storage makes that long."""
-FIGURES_LOOKS = 50
-SETTINGS_TIMEOUT_S = 2.0
-"""QEMU sets them in well under a millisecond; one that does not answer must not keep the source from being let go."""
 
 
 async def quit_source(source: Side, *, within_s: float, look: bool = False) -> None:
@@ -44,9 +38,9 @@ async def quit_source(source: Side, *, within_s: float, look: bool = False) -> N
         pass  # a QEMU that quits may close the connection before its answer is out
     if source.process is not None:
         try:
-            await source.process.wait_exit(EXIT_TIMEOUT_S)
+            await source.process.wait_exit(EXIT_WITHIN_S)
         except TimeoutError as error:
-            raise WhimbrelError(f"it has not ended within {EXIT_TIMEOUT_S:g} s", side="source") from error
+            raise WhimbrelError(f"it has not ended within {EXIT_WITHIN_S:g} s", side="source") from error
 
 
 async def leave_no_settings(
@@ -54,7 +48,7 @@ async def leave_no_settings(
     before: Mapping[str, Mapping[str, bool]],
     deliver: Callable[[Event], None],
     *,
-    within_s: float = SETTINGS_TIMEOUT_S,
+    within_s: float = SETTINGS_WITHIN_S,
 ) -> None:
     """Set capabilities back as they were; what can't be is noted.
 

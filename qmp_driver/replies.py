@@ -17,12 +17,12 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from whimbrel.engine.driving import ANSWER_WITHIN_S
 from whimbrel.engine.errors import WhimbrelError
 
 T = TypeVar("T")
 
-DEFAULT_TIMEOUT_S = 10.0
-"""How long an answer may take. QEMU is silent for the whole switchover: shorter deadlines misjudge it."""
+DEFAULT_TIMEOUT_S = ANSWER_WITHIN_S
 
 
 class Executor(Protocol):

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+from whimbrel.engine.driving import FINAL_STATUS_WITHIN_S, LOOK_EVERY_S
 from whimbrel.engine.errors import QemuRefused, WhimbrelError
 from whimbrel.engine.machine import Event, Learnt
 from whimbrel.engine.resolve import MOVING_STATUSES, STILL_STATES
 
 from . import replies
 from .monitor import Monitor
-
-FINAL_STATUS_TIMEOUT_S = 20.0
-LOOK_EVERY_S = 0.02
 
 
 async def await_final_status(monitor: Monitor, deliver: Callable[[Event], None]) -> None:
@@ -23,7 +21,7 @@ async def await_final_status(monitor: Monitor, deliver: Callable[[Event], None])
         OutcomeUnknown, CannotConnect: it answers no more.
     """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + FINAL_STATUS_TIMEOUT_S
+    deadline = loop.time() + FINAL_STATUS_WITHIN_S
     while True:
         info = await replies.query_migrate(monitor)
         if (info.status or "") not in MOVING_STATUSES:
@@ -58,7 +56,7 @@ async def see_running(monitor: Monitor, deliver: Callable[[Event], None]) -> Non
         OutcomeUnknown, CannotConnect: it answers no more.
     """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + FINAL_STATUS_TIMEOUT_S
+    deadline = loop.time() + FINAL_STATUS_WITHIN_S
     while True:
         run = await replies.query_status(monitor)
         if run.running:

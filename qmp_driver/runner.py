@@ -14,9 +14,21 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from whimbrel.engine import records
+from whimbrel.engine.driving import (
+    ABANDONED_BY_DISCARD,
+    CROSSINGS,
+    DESTINATION_TELLS,
+    GOES_ON,
+    POLL_S,
+    RUNS_ON_ITS_OWN,
+    STOPPED_BY_MIGRATION,
+    WATCHED,
+    poll_pause_s,
+)
 from whimbrel.engine.errors import OutcomeUnknown, WhimbrelError
 from whimbrel.engine.machine import Event, Happened, Learnt, Machine, Order, Sampled, Tune
 from whimbrel.engine.report import CompletedReport, OngoingReport
+from whimbrel.engine.sampling import statistics_of
 from whimbrel.engine.signals import Command, Outcome, Signal, answer
 from whimbrel.engine.states import Phase
 from whimbrel.engine.states import Side as SideName
@@ -27,41 +39,9 @@ from .destination import Destination
 from .journal import FORMAT, Journal
 from .options import Options
 from .procedures import Procedures
-from .sampling import statistics_of
 from .side import Side
 from .sockets import Address
 from .takeover import FENCE_LOOK_S, Takeover, believe_fences, the_dead
-
-POLL_S = 0.1
-"""QEMU computes its rates over windows of 100 ms: asking more often learns only how much was sent."""
-LEAST_POLL_S = 0.005
-
-WATCHED = frozenset(
-    {
-        Phase.PRECOPY,
-        Phase.SWITCHOVER,
-        Phase.HANDOVER,
-        Phase.CANCELLING,
-        Phase.RESOLVING,
-        Phase.ACTIVATING,
-        Phase.POSTCOPY,
-        Phase.RECOVERING,
-    }
-)
-DESTINATION_TELLS = frozenset({Phase.HANDOVER, Phase.ACTIVATING, Phase.POSTCOPY, Phase.RECOVERING})
-RUNS_ON_ITS_OWN = frozenset({Phase.PREPARING, Phase.PRECOPY})
-"""Where a guest that stops was stopped by others, unless QEMU says that it is its migration."""
-STOPPED_BY_MIGRATION = frozenset({"running", "finish-migrate", "postmigrate"})
-"""Run states after a STOP that say nothing of others: it runs again, or its migration is what stopped it."""
-
-GOES_ON = frozenset({Phase.PRECOPY, Phase.HANDOVER, Phase.POSTCOPY})
-"""Where a migration goes on after both sides were asked."""
-
-CROSSINGS = frozenset({Command.QUIESCE, Command.DRAIN})
-"""After these comes ``migrate-continue``."""
-
-ABANDONED_BY_DISCARD = frozenset({Command.INSPECT, Command.PREPARE, Command.ARM, Command.QUIESCE})
-"""Orders that back out may cut short: none of them moves the guest or its token."""
 
 
 class Runner:
@@ -439,7 +419,7 @@ class Runner:
             except Exception as error:  # a defect of ours must not leave a migration unwatched
                 self._note("note", {"text": f"no statistics, by an internal error: {error!r}"})
                 await asyncio.sleep(POLL_S)
-            pause_s = self._poll_pause_s()
+            pause_s = poll_pause_s(self.machine.phase, self.machine.wake_every_ns)
             try:
                 async with asyncio.timeout(pause_s):
                     await self._poll_wake.wait()
@@ -457,12 +437,6 @@ class Runner:
             if info.ram is not None and info.status not in ("completed",):
                 self.deliver(Sampled(statistics_of(info, self.now_ns())))
             self._on_time()
-
-    def _poll_pause_s(self) -> float:
-        if self.machine.phase is not Phase.PRECOPY:
-            return POLL_S
-        wake_ns = self.machine.wake_every_ns
-        return POLL_S if wake_ns is None else min(POLL_S, max(LEAST_POLL_S, wake_ns / 1e9))
 
     # ---- the log
 

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, replace
 
+from whimbrel.engine.driving import CONNECT_WITHIN_S, END_GRACE_S, MOST_LOOKS
 from whimbrel.engine.errors import CannotConnect, WhimbrelError
 from whimbrel.engine.machine import Event, Happened, Marked
+from whimbrel.engine.side_words import MARK_OF, NO_STATUS, WORDS
 from whimbrel.engine.states import Side as SideName
 
 from . import badge, replies
@@ -15,15 +17,8 @@ from .known import Known, Likeness, recorded_address
 from .monitor import Monitor, QmpEvent
 from .processes import ProcessIdentity, QemuProcess, identify_peer
 from .replies import MigrationInfo
-from .side_words import MARK_OF, NO_STATUS, WORDS
 from .sockets import Address, describe
 from .truth import Peer
-
-MOST_LOOKS = 5
-"""A side's status changes a handful of times in a whole migration: two in a row is rare."""
-
-END_GRACE_S = 1.0
-"""A dying QEMU closes its monitor a little before its process is gone: so long we wait for the process."""
 
 
 class Side:
@@ -127,7 +122,7 @@ class Side:
         self._first = False
         self._told = known
 
-    async def connect(self, address: Address, *, timeout_s: float = 5.0) -> Monitor:
+    async def connect(self, address: Address, *, timeout_s: float = CONNECT_WITHIN_S) -> Monitor:
         """Open the session and, where it is a local process, watch that process from now on.
 
         Raises:
@@ -295,7 +290,7 @@ class Side:
         pause_s = 0.05
         while not self._stranger and not (self.process is not None and self.process.exited):
             try:
-                await self.connect(self.address, timeout_s=min(5.0, max(0.1, deadline - loop.time())))
+                await self.connect(self.address, timeout_s=min(CONNECT_WITHIN_S, max(0.1, deadline - loop.time())))
             except CannotConnect:
                 if loop.time() + pause_s >= deadline:
                     return False

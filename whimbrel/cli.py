@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from whimbrel.commands import logs, moving, others
+from whimbrel.commands import logs, moving, others, simulating
 from whimbrel.commands.codes import (
     BAD_INPUT,
     CANCELLED,
@@ -52,6 +52,7 @@ COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (logs.resolve, "Settle a migration whose manager died."),
     (logs.history, "List past migrations."),
     (others.policies, "List the policies and their parameters."),
+    (simulating.simulate, "Simulate a migration."),
     (logs.report, "Print the report of a migration again."),
     (others.guest, "Run the workload guest alone."),
     (others.doctor, "Say what this host can do."),

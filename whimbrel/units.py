@@ -35,6 +35,7 @@ _RATE_UNITS: Final[dict[str, Fraction]] = {
     **{f"{unit}/s": factor for unit, factor in _SIZE_UNITS.items() if unit},
     "bit/s": Fraction(1, 8),
     **{f"{prefix}bit/s": Fraction(1000**power, 8) for power, prefix in enumerate("kMGT", 1)},
+    **{f"{prefix}ibit/s": Fraction(1024**power, 8) for power, prefix in enumerate("KMGT", 1)},
 }
 _TIME_UNITS: Final[dict[str, Fraction]] = {
     "": Fraction(1),
@@ -80,8 +81,8 @@ def parse_rate(text: str, field: str = "rate") -> float:
     """Reads a rate.
 
     Args:
-        text: a number with a unit of size and ``/s``, or with ``bit/s``, ``kbit/s``, ``Mbit/s`` or ``Gbit/s``; bare:
-            bytes per second.
+        text: a number with a unit of size and ``/s``, or with ``bit/s``, ``kbit/s``, ``Mbit/s`` or ``Gbit/s``, or their
+            powers of 1024 (``Gibit/s``); bare: bytes per second.
         field: the name of the option, for the error.
 
     Returns:

@@ -77,6 +77,10 @@ class Channel(Protocol):
         """Who is told, in the kernel's words, that the other end went or the link was reset."""
         ...
 
+    def hold(self, held: bool) -> None:
+        """This end reads nothing (a process that is stopped), or reads again: the pipe towards it fills and stays."""
+        ...
+
     def close(self) -> None:
         """Close this end; the other is told, after everything that was sent before."""
         ...

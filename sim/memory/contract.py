@@ -101,6 +101,11 @@ class Memory(Protocol):
         """
         ...
 
+    @property
+    def logged_pages(self) -> int:
+        """Pages that the dirty log held at the last sync, whether they were in the bitmap already or not."""
+        ...
+
     def send(self, now_ns: int, most_bytes: int, most_pages: int | None = None) -> Sent:
         """Take the next pages off the bitmap, in the order in which QEMU sends them, from where it stands, wrapping.
 
@@ -114,6 +119,10 @@ class Memory(Protocol):
 
     def cache(self, size_bytes: int | None) -> None:
         """The XBZRLE cache has this size from here on (it is emptied where it shrinks); ``None``: no XBZRLE."""
+        ...
+
+    def compress(self, active: bool) -> None:
+        """Whether pages in full are compressed from here on, each to its writer's share of a page."""
         ...
 
     # ---- post-copy

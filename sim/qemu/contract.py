@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from whimbrel.sim.link.contract import Stream
+
 QmpMessage = dict[str, object]
 """A JSON object as it goes over a monitor, either way."""
 
@@ -28,6 +30,8 @@ class Costs:
         zero_page_s: how long it looks at a page that turns out to be zero.
         sync_s: the fixed part of one dirty-bitmap sync.
         sync_s_per_page: the part of a sync that grows with all RAM.
+        sync_s_per_dirty_page: the part that grows with the pages that the log held at this sync (TCG clears the
+            vCPU's translation for each of them).
         stop_s: from the decision to the guest's STOP.
         device_state_bytes: what all devices come to on the wire.
         load_s: the destination's loading of the device state and its answer on the return path.
@@ -40,6 +44,7 @@ class Costs:
     zero_page_s: float = 0.3e-6
     sync_s: float = 0.0002
     sync_s_per_page: float = 4e-9
+    sync_s_per_dirty_page: float = 0.0
     stop_s: float = 0.0005
     device_state_bytes: int = 40_000
     load_s: float = 0.004
@@ -108,8 +113,25 @@ class MigrationThread(Protocol):
         """The stream broke in post-copy, or ``migrate-pause``."""
         ...
 
-    def resume_postcopy(self) -> None:
+    def resume_postcopy(self, stream: Stream | None = None, urgent: Stream | None = None) -> None:
         """A new stream is there, and the destination has said what it lacks."""
+        ...
+
+    def broken(self, reason: str) -> None:
+        """The stream broke. It is noticed where QEMU would: the listener's ``reached`` tells ``failed`` or
+        ``postcopy-paused``."""
+        ...
+
+    def guest_runs(self) -> None:
+        """Post-copy: the guest's vCPUs run at the destination."""
+        ...
+
+    def guest_halts(self) -> None:
+        """Post-copy: they were stopped there."""
+        ...
+
+    def acknowledge(self) -> None:
+        """The destination says that it is ready for the switchover (``switchover-ack``)."""
         ...
 
     def end(self) -> None:

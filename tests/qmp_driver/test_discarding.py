@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.support.scripted_sides import Scripted, scripted
+from whimbrel.engine.driving import HAS_ALL
 from whimbrel.engine.errors import WhimbrelError
 from whimbrel.engine.states import Fact
-from whimbrel.qmp_driver.discarding import HAS_ALL, see_that_it_may_end
+from whimbrel.qmp_driver.discarding import see_that_it_may_end
 
 WITHIN_S = 0.2
 SENT = frozenset({Fact.MIGRATE_SENT})

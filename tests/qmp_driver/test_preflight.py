@@ -12,11 +12,11 @@ from tests.support.bare_qemu import BARE, ODD_RAM, QEMU, bare_qemu, left_in
 from tests.support.facts import FACTS, MIB, RAM
 from tests.support.plans import plan
 from whimbrel.engine.errors import PreflightFailed
+from whimbrel.engine.negotiation import REQUIRED
 from whimbrel.qmp_driver.destination import Existing, FromSource
 from whimbrel.qmp_driver.facts import RamBlock
 from whimbrel.qmp_driver.findings import Finding, Severity
 from whimbrel.qmp_driver.monitor import Monitor
-from whimbrel.qmp_driver.negotiation import REQUIRED
 from whimbrel.qmp_driver.preflight import (
     QEMU_OVERHEAD_BYTES,
     PreflightInputs,

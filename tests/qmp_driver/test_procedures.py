@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.qmp_server import Drop, QmpServer, Refusal
+from whimbrel.engine.driving import HAS_ALL
 from whimbrel.engine.errors import CannotConnect, OutcomeUnknown, PreparationFailed, QemuRefused, WhimbrelError
 from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Marked, Order, Sampled
+from whimbrel.engine.negotiation import REQUIRED, to_put_back
 from whimbrel.engine.pilot import Steering
 from whimbrel.engine.policy import Decision, Knobs, Reason
 from whimbrel.engine.report import OngoingReport
@@ -24,10 +26,8 @@ from whimbrel.engine.states import Fact, State
 from whimbrel.engine.states import Side as SideName
 from whimbrel.engine.timeline import Mark
 from whimbrel.qmp_driver.destination import FromSource
-from whimbrel.qmp_driver.discarding import HAS_ALL
 from whimbrel.qmp_driver.journal import Journal
 from whimbrel.qmp_driver.launch import StartedDestination
-from whimbrel.qmp_driver.negotiation import REQUIRED, to_put_back
 from whimbrel.qmp_driver.options import Options
 from whimbrel.qmp_driver.procedures import Procedures
 from whimbrel.qmp_driver.processes import QemuProcess

@@ -53,12 +53,14 @@ def test_sizes(text: str, size_bytes: int) -> None:
         ("200Mbit/s", 25e6),
         ("8kbit/s", 1000.0),
         ("8bit/s", 1.0),
+        ("8Kibit/s", 1024.0),
+        ("1Gibit/s", 2.0**27),
         ("50MiB/s", 50 * 2.0**20),
         ("50MB/s", 50e6),
     ],
 )
 def test_rates(text: str, rate_bytes_per_s: float) -> None:
-    """Bits are decimal, as networks count them; bytes as sizes."""
+    """Bits are decimal, as networks count them, unless they are said not to be; bytes as sizes."""
     assert parse_rate(text) == rate_bytes_per_s
 
 

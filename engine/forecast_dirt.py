@@ -1,0 +1,155 @@
+"""What a sync finds dirty, by expectation, from the curves alone.
+
+QEMU's bitmap is a set, so what counts is not how much was dirtied since the last sync but how much of it was not in
+the bitmap already. The sender goes through the addresses in a ring. Where the pages that are written together lie
+scattered over the addresses, the bitmap at an address follows from when the pages there were last sent: it holds
+those that were written in a known window of time, and that is the curve of this window. A page that was not sent and
+is written again counts once, for its window just grows. So the ring is a short list of runs, of which a sync splits one
+and looks up the curve for each. That is exact in expectation for all that is stationary; a guest that sweeps through
+its addresses in order is the exception, for whether its pages are caught depends on where it is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .forecast_records import Setting, Writers
+
+EVER = math.inf
+"""The window of pages that are in the bitmap whatever was written: those of the first iteration."""
+LEAST_BYTES = 1.0
+"""A run that is shorter is rounding."""
+
+
+@dataclass(slots=True)
+class _Area:
+    """A range of addresses and who writes to it."""
+
+    range_bytes: float
+    writers: Writers | None
+    """``None``: nobody."""
+    speed: float = 1.0
+
+
+@dataclass(slots=True)
+class _Run:
+    """Addresses side by side with one history."""
+
+    area: _Area
+    length_bytes: float
+    window_s: float
+    """Of the writers' own time, in which the pages in the bitmap were written."""
+    density: float
+    """The part of it that is in the bitmap."""
+
+
+@dataclass(slots=True)
+class Dirt:
+    """The dirty log and the bitmap.
+
+    Attributes:
+        pending_bytes: in the bitmap after the last sync, of all that is not zero.
+    """
+
+    areas: list[_Area]
+    runs: list[_Run]
+    """In order of address, from where the sender stood at the last sync, round to there."""
+    pending_bytes: float
+
+    @classmethod
+    def of(cls, setting: Setting) -> Dirt:
+        """A log that begins now, with everything in the bitmap."""
+        areas: list[_Area] = []
+        left = float(setting.total_bytes - setting.zero_bytes)
+        for writers in setting.writers:
+            wanted = writers.curve.most_bytes if writers.range_bytes is None else writers.range_bytes
+            range_bytes = min(wanted, left)
+            if range_bytes >= LEAST_BYTES:
+                areas.append(_Area(range_bytes, writers))
+                left -= range_bytes
+        if left >= LEAST_BYTES:
+            areas.append(_Area(left, None))
+        runs = [_Run(area, area.range_bytes, EVER, 1.0) for area in areas]
+        return cls(areas, runs, float(setting.total_bytes - setting.zero_bytes))
+
+    def slow(self, throttle: float) -> None:
+        """From here on the vCPUs have only ``1 - throttle`` of their time."""
+        for area in self.areas:
+            if area.writers is not None:
+                area.speed = area.writers.speed(throttle)
+
+    def limit(self, vcpu_bytes_per_s: float) -> None:
+        """From here on no vCPU dirties more than that per second; devices are not held."""
+        for area in self.areas:
+            if area.writers is not None:
+                area.speed = area.writers.speed_within(vcpu_bytes_per_s)
+
+    @property
+    def speed(self) -> float:
+        """What the slowest of the writers have left of their speed."""
+        return min((area.speed for area in self.areas), default=1.0)
+
+    def logged_bytes(self, ran_s: float) -> float:
+        """What the log would hold at a sync, in the bitmap already or not; arguments as of `sync`."""
+        return sum(each.writers.curve.at(each.speed * ran_s) for each in self.areas if each.writers is not None)
+
+    def sync(self, ran_s: float, sent_bytes: float) -> float:
+        """Merge the log into the bitmap; the log begins anew.
+
+        Args:
+            ran_s: for how long the guest ran since the last sync, at the present speed.
+            sent_bytes: memory that was taken off the bitmap since then, zero pages not counted.
+
+        Returns:
+            The bytes newly marked.
+        """
+        left_bytes = max(0.0, self.pending_bytes - sent_bytes)
+        sent, unsent = self._part(sent_bytes)
+        runs: list[_Run] = []
+        pending = 0.0
+        for run in unsent:
+            if run.window_s != EVER:
+                run.window_s += run.area.speed * ran_s
+                pending += self._dirty(run)
+            else:
+                pending += run.length_bytes * run.density
+            runs.append(run)
+        for run in sent:
+            run.window_s = run.area.speed * ran_s
+            if runs and runs[-1].area is run.area and runs[-1].window_s == run.window_s:
+                runs[-1].length_bytes += run.length_bytes
+                pending += runs[-1].density * run.length_bytes
+            else:
+                pending += self._dirty(run)
+                runs.append(run)
+        self.runs, self.pending_bytes = runs, pending
+        return max(0.0, pending - left_bytes)
+
+    def _part(self, sent_bytes: float) -> tuple[list[_Run], list[_Run]]:
+        """The runs that were sent, the one cut in which the sender stands, and the others; in the ring's order."""
+        sent: list[_Run] = []
+        for i, run in enumerate(self.runs):
+            held = run.length_bytes * run.density
+            if held > sent_bytes + LEAST_BYTES:
+                length = run.length_bytes * sent_bytes / held
+                if length >= LEAST_BYTES:
+                    sent.append(_Run(run.area, length, run.window_s, run.density))
+                    run.length_bytes -= length
+                return sent, self.runs[i:]
+            sent_bytes -= held
+            sent.append(run)
+        return sent, []
+
+    @staticmethod
+    def _dirty(run: _Run) -> float:
+        """Find it dirty as far as it was written in its window.
+
+        Returns:
+            Bytes in the bitmap.
+        """
+        area = run.area
+        run.density = area.writers.curve.at(run.window_s) / area.range_bytes if area.writers is not None else 0.0
+        if run.density > 1.0:
+            run.density = 1.0
+        return run.density * run.length_bytes

@@ -1,0 +1,99 @@
+"""How QEMU decides, at a sync, that a guest must be slowed: ``migration_trigger_throttle`` of ``ram.c`` (7.2).
+
+Looked at once in a period of more than a second: what was newly marked in it against what was sent. A counter goes up
+when that is too much, is not reset when it is not, and at two the guest is slowed by one step more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .forecast_dirt import Dirt
+from .forecast_records import Detector, Throttling
+from .policy import Knobs
+
+LEAST_PERIOD_S = 1.0
+HIGH_COUNT = 2
+LEAST_THROTTLE, GREATEST_THROTTLE = 0.01, 0.99
+"""``cpu_throttle_set`` goes no further."""
+
+
+@dataclass(slots=True)
+class Throttle:
+    """The detector and the ladder.
+
+    Attributes:
+        plan: how it is done.
+        active: whether anything is done at all (``auto-converge``).
+        fraction: of the vCPUs' time that is taken, now.
+        dirty_bytes_per_s: what ``query-migrate`` shows as dirty rate; it moves once in a period, too.
+        period_began_s: when.
+    """
+
+    plan: Throttling
+    active: bool
+    period_began_s: float
+    fraction: float = 0.0
+    dirty_bytes_per_s: float = 0.0
+    limiting: bool = False
+    """The limit on each vCPU is in force."""
+    _high: int = 0
+    _dirtied: float = 0.0
+    _sent_before: float = 0.0
+    _ratio_before: float = 0.0
+    _not_falling: int = 0
+
+    def synced(self, now_s: float, marked_bytes: float, sent_bytes: float, knobs: Knobs, dirt: Dirt) -> None:
+        """A sync was made.
+
+        Args:
+            now_s: when it ended.
+            marked_bytes: what it newly marked.
+            sent_bytes: all that was sent so far, wire bytes.
+            knobs: as they stand.
+            dirt: who is slowed.
+        """
+        self._dirtied += marked_bytes
+        span_s = now_s - self.period_began_s
+        if span_s <= LEAST_PERIOD_S:
+            return
+        sent = sent_bytes - self._sent_before
+        if self.active and self._detects(self._dirtied, sent):
+            self._slow(self._dirtied, sent, knobs, dirt)
+        self.dirty_bytes_per_s = self._dirtied / span_s
+        self.period_began_s, self._dirtied, self._sent_before = now_s, 0.0, sent_bytes
+
+    def _detects(self, dirtied: float, sent: float) -> bool:
+        """Whether the guest is to be slowed by one step more."""
+        high = dirtied > self.plan.trigger * sent
+        detected = False
+        if high:
+            self._high += 1
+            detected = self._high >= HIGH_COUNT
+            self._high %= HIGH_COUNT
+        if self.plan.detector is Detector.REFINED:
+            ratio = dirtied / max(sent, 1.0)
+            if high and ratio >= self._ratio_before:
+                self._not_falling += 1
+                detected = detected or self._not_falling >= HIGH_COUNT
+                self._not_falling %= HIGH_COUNT
+            self._ratio_before = ratio
+        return detected
+
+    def _slow(self, dirtied: float, sent: float, knobs: Knobs, dirt: Dirt) -> None:
+        plan = self.plan
+        if plan.vcpu_limit_bytes_per_s is not None:
+            self.limiting = True
+            dirt.limit(plan.vcpu_limit_bytes_per_s)
+            return
+        if not self.fraction:
+            wanted = plan.initial if knobs.throttle_initial is None else knobs.throttle_initial
+        else:
+            step = plan.increment if knobs.throttle_increment is None else knobs.throttle_increment
+            if plan.tailslow:
+                running = 1.0 - self.fraction
+                step = min(running - running * plan.trigger * sent / dirtied, step)
+            ceiling = plan.ceiling if knobs.throttle_ceiling is None else knobs.throttle_ceiling
+            wanted = min(self.fraction + step, ceiling)
+        self.fraction = min(max(wanted, LEAST_THROTTLE), GREATEST_THROTTLE)
+        dirt.slow(self.fraction)

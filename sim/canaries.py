@@ -1,0 +1,208 @@
+"""Deliberately broken builds, each of which the swarm has to find out.
+
+A canary is one mistake that somebody might well make: in the protocol's tables, in the verdicts over what both sides
+are found to be, or in the driver. It is put in place in memory, for as long as a ``with`` lasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from whimbrel.engine.resolve import VERDICTS, DestinationClass, Intent, SourceClass
+from whimbrel.engine.rules import Rule, ignored
+from whimbrel.engine.signals import Command, Signal
+from whimbrel.engine.states import Owner, Phase
+from whimbrel.engine.tables import TABLE
+
+from . import driver_ends, driver_replies
+from .driver import Driver
+from .driver_procedures import Procedures
+from .driver_tasks import Work
+from .explorer.world import Breach
+
+C, P, S, SC, DC = Command, Phase, Signal, SourceClass, DestinationClass
+Entry = tuple[Phase, Signal]
+Place = tuple[Intent, SourceClass, DestinationClass]
+
+
+class _Trusting(Procedures):
+    """Ends a destination without asking whether it holds the only copy."""
+
+    def discard_destination(self) -> Work[None]:
+        """As `Procedures` does, without the question."""
+        if self.destination.handle is not None:
+            yield from self.destination.handle.kill()
+
+
+class _Cancelling(Procedures):
+    """Ends a handover that hangs by ``migrate_cancel``."""
+
+    def break_stream(self) -> Work[None]:
+        """Cancel, and kill the destination."""
+        line = yield from self.source.reach(within_s=self.reconnect_s)
+        yield from line.call("migrate_cancel")
+        if self.destination.handle is not None:
+            yield from self.destination.handle.kill()
+
+
+class _Reviving(Procedures):
+    """Lets a source run again that stands still, whatever its migration came to."""
+
+    def restore_source(self) -> Work[None]:
+        """``cont``, and nothing is asked."""
+        line = yield from self.source.reach(within_s=self.reconnect_s)
+        if not (yield from driver_replies.query_status(line)).running:
+            yield from driver_replies.cont(line)
+
+
+class _Hasty(Procedures):
+    """Lets the destination run before its source is proven out."""
+
+    def go_on(self) -> Work[None]:
+        """``migrate-continue``, and ``cont`` as soon as the destination has something."""
+        yield from Procedures.go_on(self)
+        line = yield from self.destination.reach(within_s=self.reconnect_s)
+        while (yield from driver_replies.query_migrate(line)).status != "completed":
+            yield self.loop.sleep(0.001)
+        yield from driver_replies.cont(line)
+
+
+class _Impatient(Procedures):
+    """Lets the source go without waiting until post-copy needs it no more."""
+
+    def resume_destination(self) -> Work[None]:
+        """``cont``, and ``quit`` for the source at once."""
+        yield from Procedures.resume_destination(self)
+        yield from driver_ends.quit_source(self.source, within_s=self.reconnect_s, look=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canary:
+    """One mistake.
+
+    Attributes:
+        name: what it is called on the command line.
+        mistake: in words.
+        breaks: the invariants of which one has to be seen broken.
+        table: entries in the place of the protocol's own.
+        verdicts: verdicts in the place of the right ones.
+        procedures: the driver's hands in the place of its own.
+    """
+
+    name: str
+    mistake: str
+    breaks: frozenset[Breach]
+    table: Mapping[Entry, tuple[Rule, ...]] = field(default_factory=dict[Entry, tuple[Rule, ...]])
+    verdicts: Mapping[Place, Signal] = field(default_factory=dict[Place, Signal])
+    procedures: type[Procedures] = Procedures
+
+    @contextmanager
+    def in_place(self) -> Iterator[type[Driver]]:
+        """The broken build, in this process, until the end of the block; what managers are made with."""
+        rules = {entry: TABLE[entry] for entry in self.table}
+        verdicts = {place: VERDICTS[place[0]][place[1:]] for place in self.verdicts}
+
+        class Broken(Driver):
+            """A manager with the mistake."""
+
+            procedures_of = self.procedures
+
+        try:
+            TABLE.update(self.table)
+            for place, signal in self.verdicts.items():
+                VERDICTS[place[0]][place[1:]] = signal
+            yield Broken
+        finally:
+            TABLE.update(rules)
+            for place, signal in verdicts.items():
+                VERDICTS[place[0]][place[1:]] = signal
+
+
+UNSAFE = frozenset({Breach.TWO_RUNNING, Breach.NOT_WHOLE})
+
+CANARIES: tuple[Canary, ...] = (
+    Canary(
+        name="unproven",
+        mistake="cont because the destination said completed",
+        breaks=UNSAFE | {Breach.WRONG_END},
+        table={(P.HANDOVER, S.DESTINATION_COMPLETED): (Rule(P.ACTIVATING, C.CLAIM, owner=Owner.DESTINATION),)},
+    ),
+    Canary(
+        name="cancel-after-continue",
+        mistake="migrate_cancel after migrate-continue, when the user asks for it",
+        breaks=frozenset({Breach.CANCEL_AFTER_CONTINUE}),
+        table={(P.HANDOVER, S.CANCEL): (Rule(P.CANCELLING, C.CANCEL_MIGRATION),)},
+    ),
+    Canary(
+        name="cancel-a-hang",
+        mistake="a handover that hangs is ended by migrate_cancel",
+        breaks=frozenset({Breach.CANCEL_AFTER_CONTINUE}),
+        procedures=_Cancelling,
+    ),
+    Canary(
+        name="revive",
+        mistake="a source that stands still is told to run, though it completed",
+        breaks=UNSAFE | {Breach.WRONG_END, Breach.SOURCE_AFTER_POSTCOPY},
+        table={(P.RESOLVING, S.VERDICT_ACTIVATE): (Rule(P.CANCELLING, C.RESTORE_SOURCE, owner=Owner.SOURCE),)},
+        procedures=_Reviving,
+    ),
+    Canary(
+        name="hasty",
+        mistake="the destination is told to run before the source is proven out",
+        breaks=UNSAFE | {Breach.WRONG_END},
+        procedures=_Hasty,
+    ),
+    Canary(
+        name="out-of-sight",
+        mistake="a source that can't be reached is taken for one that is out",
+        breaks=UNSAFE | {Breach.WRONG_END},
+        verdicts={
+            (Intent.CONTINUED, SC.UNREACHABLE, DC.READY): S.VERDICT_ACTIVATE,
+            (Intent.CONTINUED, SC.GONE, DC.READY): S.VERDICT_ACTIVATE,
+            (Intent.CONTINUED, SC.MOVING, DC.READY): S.VERDICT_ACTIVATE,
+            (Intent.SET_BACK, SC.HOLDING, DC.READY): S.VERDICT_ACTIVATE,
+        },
+    ),
+    Canary(
+        name="only-copy",
+        mistake="a destination that holds the only copy is ended",
+        breaks=frozenset({Breach.OWNER_KILLED, Breach.WRONG_END}),
+        table={(P.ACTIVATING, S.DEADLINE): (Rule(P.CANCELLING, C.DISCARD_DESTINATION),)},
+        procedures=_Trusting,
+    ),
+    Canary(
+        name="needed",
+        mistake="the source is let go while post-copy still needs it",
+        breaks=frozenset({Breach.OWNER_KILLED, Breach.WRONG_END}),
+        procedures=_Impatient,
+    ),
+    Canary(
+        name="endless",
+        mistake="no way out of a handover that hangs",
+        breaks=frozenset({Breach.NO_END}),
+        table={
+            (P.HANDOVER, S.DEADLINE): ignored("it will come"),
+            (P.HANDOVER, S.SOURCE_LOST): ignored("it will come back"),
+            (P.HANDOVER, S.DESTINATION_LOST): ignored("it will come back"),
+        },
+    ),
+    Canary(
+        name="believed",
+        mistake="a guest is taken for running because its cont was sent",
+        breaks=frozenset({Breach.WRONG_END, Breach.OWNER_KILLED}),
+        table={
+            (P.ACTIVATING, S.RESUME_DESTINATION_UNKNOWN): (Rule(P.RELEASING, C.RELEASE_SOURCE),),
+            (P.ACTIVATING, S.RESUME_DESTINATION_REFUSED): (Rule(P.RELEASING, C.RELEASE_SOURCE),),
+        },
+    ),
+)
+
+BY_NAME: dict[str, Canary] = {canary.name: canary for canary in CANARIES}
+
+
+def find(canary: Canary, hunt: Callable[[type[Driver]], bool]) -> bool:
+    """Put a canary in place and hunt for it; whether it was caught."""
+    with canary.in_place() as make_driver:
+        return hunt(make_driver)

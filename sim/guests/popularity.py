@@ -1,0 +1,78 @@
+"""How often each page of a writer's range is chosen, and where the popular ones lie.
+
+The workload guest draws from tables of the same steps (`whimbrel.guest.popularity`), so that a writer here and a
+page class there dirty the same pages equally often.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import lru_cache
+
+from whimbrel.sim.scenario import Pattern, Writer
+
+_SINGLE_RANKS = 16
+_GROWTH = 2**0.25
+"""Zipf's first ranks stand alone, later ones in groups that grow by this factor and share their mean probability:
+at most 1.19 ** (skew / 2) off their own, which is what the workload guest does, too."""
+_GOLDEN = 0.6180339887498949
+
+Groups = tuple[tuple[int, float], ...]
+"""(number of pages, probability that a draw hits a given one of them), the most popular first."""
+
+
+def groups_of(writer: Writer, pages: int) -> Groups:
+    """The popularity of a writer's pages; of a sweep, too: each is hit equally often.
+
+    Args:
+        writer: whose.
+        pages: of its range.
+    """
+    match writer.pattern:
+        case Pattern.ZIPF:
+            return _zipf(pages, writer.skew)
+        case Pattern.HOTSPOT:
+            hot = min(max(round(pages * writer.part), 1), pages)
+            if hot < pages:
+                return ((hot, writer.share / hot), (pages - hot, (1 - writer.share) / (pages - hot)))
+        case Pattern.UNIFORM | Pattern.POISSON | Pattern.SWEEP:
+            pass
+    return ((pages, 1 / pages),)
+
+
+@lru_cache(maxsize=64)
+def _zipf(pages: int, skew: float) -> Groups:
+    edges = list(range(min(_SINGLE_RANKS, pages) + 1))
+    while edges[-1] < pages:
+        edges.append(min(max(edges[-1] + 1, round(edges[-1] * _GROWTH)), pages))
+    weights = [_zipf_weight(start, end, skew) for start, end in itertools.pairwise(edges)]
+    total = math.fsum(weights)
+    sizes = (end - start for start, end in itertools.pairwise(edges))
+    return tuple((size, weight / total / size) for size, weight in zip(sizes, weights, strict=True))
+
+
+def _zipf_weight(start: int, end: int, skew: float) -> float:
+    """Sum of ``rank ** -skew`` over the ranks from start + 1 to end.
+
+    Long sums by Euler and Maclaurin's formula, so that a range of millions of pages costs no more than a small one: a
+    group so long begins beyond rank 10000, where the formula is off by less than 1e-12 of the sum.
+    """
+    if end - start <= 2048:
+        return math.fsum(rank**-skew for rank in range(start + 1, end + 1))
+    low, high = float(start + 1), float(end)
+    area = math.log(high / low) if skew == 1 else (math.pow(high, 1 - skew) - math.pow(low, 1 - skew)) / (1 - skew)
+    ends = (math.pow(low, -skew) + math.pow(high, -skew)) / 2
+    return area + ends + skew / 12 * (math.pow(low, -skew - 1) - math.pow(high, -skew - 1))
+
+
+def stride_for(pages: int) -> int:
+    """Rank r is page ``r * stride % pages``: coprime with the pages and near their golden section.
+
+    Neighbours in rank lie far apart (Knuth, TAOCP vol. 3, 6.4), and the pages of any group of ranks are spread
+    evenly over the range.
+    """
+    stride = max(1, round(pages * _GOLDEN))
+    while math.gcd(stride, pages) != 1:
+        stride -= 1
+    return stride

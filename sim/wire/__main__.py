@@ -1,0 +1,13 @@
+"""``python -m whimbrel.sim.wire``: a simulated QEMU that takes QEMU's own command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .loader import call_again
+from .program import main
+
+if __name__ == "__main__":
+    call_again(sys.argv[1:], os.environ)
+    main(sys.argv[1:], os.environ)

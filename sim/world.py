@@ -1,0 +1,303 @@
+"""The world of one or several simulated migrations, from a scenario and a seed: `simulate` runs it to its end.
+
+Everything that is left to chance follows from the seed, by streams with names (`whimbrel.sim.seeds`); the same
+scenario and seed give the same log, byte for byte.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from whimbrel.engine.errors import BadInput
+from whimbrel.engine.policies import Fixed, LeastDowntime
+from whimbrel.engine.policy import Policy
+from whimbrel.engine.report import CompletedReport
+from whimbrel.engine.signals import Command
+from whimbrel.engine.states import Phase
+from whimbrel.engine.statistics import Iteration
+
+from .clock import SECOND_NS, Clock
+from .driver import Driver, Settings
+from .driver_log import Log
+from .faults import Fault, Havoc, draw
+from .link.local import LocalNetwork
+from .pair import Pair
+from .scenario import Scenario
+from .seeds import number, stream
+
+POLICIES: dict[str, Callable[[], Policy]] = {"fixed": Fixed, "least_downtime": LeastDowntime}
+"""Those that a scenario may name by itself; any other is handed over."""
+GRACE_S = 1200.0
+"""From the moment at which it is called off to that at which it must have ended: every wait of the protocol, twice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """What the manager saw at one time; seconds since ``migrate``, bytes."""
+
+    at_s: float
+    iteration: int
+    remaining_bytes: int
+    transferred_bytes: int
+    throttle: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truth:
+    """What is true, whoever saw it.
+
+    Attributes:
+        outage_s: from the guest's stop at the source to its first step at the destination; ``None``: never.
+        total_s: from ``migrate`` to that step, or to the end where there was none.
+        wire_bytes: what the link carried forth for all migrations on it, protocol and pages.
+        transferred_bytes: QEMU's last ``ram.transferred``.
+        iterations: QEMU's last ``dirty-sync-count``.
+        work: what the guest did, as a part of what it would have done without the migration.
+    """
+
+    outage_s: float | None
+    total_s: float
+    wire_bytes: int
+    transferred_bytes: int
+    iterations: int
+    work: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How one simulated migration went.
+
+    Attributes:
+        scenario, seed: what it follows from.
+        report: the machine's; ``None``: it did not end, though it was called off.
+        log: its lines, as those of a real one.
+        truth: what is true.
+        derived: what was drawn from the seed, by name.
+        others: with several migrations at the same time, the others.
+    """
+
+    scenario: Scenario
+    seed: int
+    report: CompletedReport | None
+    log: Log
+    truth: Truth
+    derived: dict[str, Any]
+    others: tuple[Outcome, ...] = ()
+
+    @property
+    def iterations(self) -> tuple[Iteration, ...]:
+        """The iterations that the manager saw end."""
+        return self.report.iterations if self.report is not None else ()
+
+    @property
+    def samples(self) -> Iterator[Sample]:
+        """What the manager saw, in order of time."""
+        began_ns = self.derived["migrate_ns"] or 0
+        for each in self.log.statistics():
+            yield Sample(
+                at_s=(each.at_ns - began_ns) / SECOND_NS,
+                iteration=each.iteration,
+                remaining_bytes=each.remaining_bytes,
+                transferred_bytes=each.transferred_bytes,
+                throttle=each.throttle,
+            )
+
+    @property
+    def decisions(self) -> list[dict[str, Any]]:
+        """The log's lines of decisions."""
+        return [line for line in self.log.records() if line["kind"] == "decision"]
+
+
+class World:
+    """Guests, QEMUs, a link, and managers.
+
+    Attributes:
+        clock: its time.
+        network: its link.
+        pairs: the migrations.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        seed: int,
+        policy: Policy | None = None,
+        *,
+        faults: Sequence[Fault] = (),
+        watched: bool = True,
+        told: Mapping[str, Any] | None = None,
+        make_driver: type[Driver] = Driver,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Make it; nothing has happened.
+
+        Args:
+            scenario: what is simulated.
+            seed: what everything that is left to chance follows from.
+            policy: instead of the scenario's; an object with a state is copied for each migration.
+            faults: what befalls each migration; none, and the scenario asks for some: they are drawn from the seed.
+            watched: whether the processes are of the manager's host.
+            told: further things that managers are told (`whimbrel.sim.driver.Settings`).
+            make_driver: what a manager is made with; another one only to show that a broken one is found out.
+            tell: takes a sentence on everything that goes wrong, with its time before it.
+
+        Raises:
+            BadInput: the policy that the scenario names is not known here.
+        """
+        self.scenario = scenario
+        self.seed = seed
+        self.clock = Clock(stream(seed, "order"))
+        self.network = LocalNetwork(self.clock, scenario.link, number(seed, "network"))
+        self._make_driver = make_driver
+        self._tell = tell
+        settings = Settings(
+            make_policy=_maker(scenario, policy),
+            policy_name=scenario.policy,
+            objectives=scenario.objectives,
+            **(told or {}),
+        )
+        seeds = [seed if index == 0 else number(seed, f"migration {index}") for index in range(scenario.migrations)]
+        self.pairs = [Pair(self.clock, self.network, scenario, each, settings, watched=watched) for each in seeds]
+        self.havocs = [self._havoc(pair, each, faults) for pair, each in zip(self.pairs, seeds, strict=True)]
+        self._looks = [havoc.look for havoc in self.havocs if havoc is not None]
+
+    def _havoc(self, pair: Pair, seed: int, faults: Sequence[Fault]) -> Havoc | None:
+        pair.on_order = self._ordered
+        if self.scenario.faults and not faults:
+            faults = draw(stream(seed, "faults"), expected_s=expected_s(self.scenario), postcopy=False)
+        if not faults:
+            return None
+        havoc = Havoc(self.clock, self.network, pair, faults, take_over=partial(self._take_over, pair), tell=self._say)
+
+        def ordered(command: Command) -> None:
+            self._ordered(command)
+            havoc.ordered(command)
+
+        pair.on_order, pair.on_command = ordered, havoc.commanded
+        return havoc
+
+    def _ordered(self, command: Command) -> None:
+        if command is Command.MIGRATE:
+            self.network.begin()
+
+    def _take_over(self, pair: Pair) -> None:
+        pair.take_over(self._make_driver)
+
+    def _say(self, text: str) -> None:
+        self._tell(f"{self.clock.now_ns / SECOND_NS:.6f} {text}")
+
+    # ---- running
+
+    def run(self) -> None:
+        """Run all of it to the end; called off where the scenario's limit is passed."""
+        for pair in self.pairs:
+            pair.begin(self._make_driver)
+        self.run_on(self.scenario.limit_s)
+        self.run_for(1.0)  # whoever was told to run, or to quit, does
+
+    def run_on(self, limit_s: float) -> bool:
+        """Go on until every migration has ended, calling off what has not within a time; whether all have.
+
+        Args:
+            limit_s: from now on; then there are `GRACE_S` more.
+        """
+        start_ns = self.clock.now_ns
+        if self._run_until(start_ns + round(limit_s * SECOND_NS)):
+            return True
+        self._say(f"called off after {limit_s:g} s")
+        for pair in self.pairs:
+            if pair.driver is not None and pair.driver.report is None:
+                if pair.driver.machine.phase is Phase.RECOVERING:
+                    pair.witness.excused = "mending was called off"
+                pair.driver.cancel(f"it took longer than {limit_s:g} s")
+        return self._run_until(self.clock.now_ns + round(GRACE_S * SECOND_NS))
+
+    def run_for(self, span_s: float) -> None:
+        """Let time pass, whoever manages or not."""
+        self._run_until(self.clock.now_ns + round(span_s * SECOND_NS), or_ended=False)
+
+    def _run_until(self, until_ns: int, *, or_ended: bool = True) -> bool:
+        clock, looks = self.clock, [pair.witness.look for pair in self.pairs] + self._looks
+        going = list(self.pairs) if or_ended else []
+        while going or not or_ended:
+            due_ns = clock.next_ns()
+            if due_ns is None or due_ns > until_ns:
+                clock.advance_to(until_ns)
+                return False
+            clock.step()
+            for look in looks:
+                look()
+            if going and going[0].has_ended:
+                going = [pair for pair in going if not pair.has_ended]
+        return True
+
+    def outcomes(self) -> list[Outcome]:
+        """How each migration went."""
+        return [self._outcome(pair) for pair in self.pairs]
+
+    def _outcome(self, pair: Pair) -> Outcome:
+        witness = pair.witness
+        report = pair.driver.report if pair.driver is not None else None
+        migrate_ns = pair.migrate_ns
+        over_ns = witness.resumed_ns if witness.resumed_ns is not None else self.clock.now_ns
+        last = pair.source_figures()
+        return Outcome(
+            scenario=self.scenario,
+            seed=self.seed,
+            report=report,
+            log=pair.log,
+            truth=Truth(
+                outage_s=None if witness.outage_ns is None else witness.outage_ns / SECOND_NS,
+                total_s=(over_ns - migrate_ns) / SECOND_NS if migrate_ns is not None else 0.0,
+                wire_bytes=self.network.carried_bytes,
+                transferred_bytes=last.transferred_bytes if last else 0,
+                iterations=last.iteration if last else 0,
+                work=pair.memory.done_work,
+            ),
+            derived=self.derived() | {"migrate_ns": migrate_ns - pair.began_ns if migrate_ns is not None else None},
+        )
+
+    def derived(self) -> dict[str, Any]:
+        """What was drawn from the seed."""
+        drawn: dict[str, Any] = {"destination_start_s": [pair.start_s for pair in self.pairs]}
+        if any(havoc is not None for havoc in self.havocs):
+            drawn["faults"] = [[str(each) for each in havoc.faults] if havoc else [] for havoc in self.havocs]
+        return drawn
+
+
+def expected_s(scenario: Scenario) -> float:
+    """About how long a migration takes, to spread faults over: its RAM over its part of the link, and half as much."""
+    rate = scenario.link.bandwidth_bytes_per_s / (1 + scenario.link.rivals) / scenario.migrations
+    return 0.2 + 1.5 * (scenario.guest.ram_bytes - scenario.guest.zero_bytes) / max(1.0, rate)
+
+
+def _maker(scenario: Scenario, policy: Policy | None) -> Callable[[], Policy]:
+    if policy is not None:
+        return lambda: copy.deepcopy(policy)
+    if scenario.policy not in POLICIES:
+        raise BadInput("policy", scenario.policy, f"one of {', '.join(sorted(POLICIES))}, or a policy itself")
+    return POLICIES[scenario.policy]
+
+
+def simulate(scenario: Scenario, seed: int, policy: Policy | None = None) -> Outcome:
+    """Simulate a migration, or several at the same time over one link.
+
+    Args:
+        scenario: what is simulated.
+        seed: what everything that is left to chance follows from.
+        policy: instead of the scenario's, which may only name one of `POLICIES`.
+
+    Returns:
+        How it went; with several migrations the first's, with the `others`.
+
+    Raises:
+        BadInput: the policy that the scenario names is not known here.
+    """
+    world = World(scenario, seed, policy)
+    world.run()
+    first, *others = world.outcomes()
+    return replace(first, others=tuple(others)) if others else first

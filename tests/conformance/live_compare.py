@@ -1,0 +1,102 @@
+"""Where the real QEMU and the simulated one say different things, and how fresh what they say is."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from itertools import pairwise
+
+from tests.conformance.live_stage import Record
+from tests.conformance.live_watch import Look
+
+MANY_LOOKS = 12
+"""A status that was seen so often lasts: then it is no chance if it is never seen on the other one."""
+
+
+LEAST_WINDOW_S = 0.08
+"""A window of 100 ms, less what a look may come late."""
+COMPARED = ("verdict", "error", "phases", "commands", "source", "destination", "run_states", "errors", "constants")
+"""Fields of `Record`."""
+
+
+def differences(real: Record, simulated: Record, chance: Container[str] = ()) -> list[str]:
+    """Everything in which two records of one course differ, in words; nothing, if the model is right.
+
+    Args:
+        real: of the real QEMU.
+        simulated: of the model.
+        chance: names of what is not compared, for on the real one alone it comes out now so, now so.
+    """
+    found: list[str] = []
+    for name in (
+        "verdict",
+        "error",
+        "phases",
+        "commands",
+        "source",
+        "destination",
+        "run_states",
+        "errors",
+        "constants",
+    ):
+        one, other = getattr(real, name), getattr(simulated, name)
+        if one != other and name not in chance:
+            found.append(f"{name}: real {one!r}, simulated {other!r}")
+    for side in ("source", "destination"):
+        if side in chance:
+            continue
+        one, other = real.looks[side], simulated.looks[side]
+        seldom = [each for each in one.keys() | other.keys() if not (one[each] and other[each])]
+        found += [
+            f"status {each} of the {side}: seen {one[each]} times on the real one, {other[each]} on the simulated"
+            for each in sorted(seldom)
+            if max(one[each], other[each]) >= MANY_LOOKS
+        ]
+    for place in sorted(real.fields.keys() & simulated.fields.keys()):
+        if real.fields[place] != simulated.fields[place]:
+            missing = sorted(real.fields[place] - simulated.fields[place])
+            surplus = sorted(simulated.fields[place] - real.fields[place])
+            found.append(f"fields of {place}: missing {missing}, surplus {surplus}")
+    return found
+
+
+def _without_early_passes(value: object) -> object:
+    """Whether there is a pass before the last one is the affair of the guest, and of how busy the host is."""
+    return value.replace("active p+", "active") if isinstance(value, str) else value
+
+
+def freshness(looks: list[Look]) -> dict[str, bool]:
+    """What holds of a source's figures while it is ``active``: how old they may be, and when they change.
+
+    Args:
+        looks: in order, all of one migration while it was ``active``.
+    """
+    pairs = list(pairwise(looks))
+    rate = [look.ram["dirty-pages-rate"] for look in looks]
+    first = next((number for number, each in enumerate(rate) if each > 0), len(rate))
+    changes = [b.at_s for a, b in pairs if b.ram["mbps"] != a.ram["mbps"]]
+    # QEMU counts the sync and then the pages: a look may fall between the two.
+    passed = {
+        id(look)
+        for number, look in enumerate(looks)
+        if look.ram["dirty-sync-count"] > looks[max(0, number - 2)].ram["dirty-sync-count"]
+    }
+    return {
+        "the dirty rate is 0 for the first second": all(
+            look.migrate["total-time"] > 1000 for look, each in zip(looks, rate, strict=True) if each > 0
+        ),
+        "the dirty rate comes with a pass": all(
+            id(b) in passed for a, b in pairs if b.ram["dirty-pages-rate"] != a.ram["dirty-pages-rate"]
+        ),
+        "the expected downtime is the limit until there is a dirty rate": all(
+            look.migrate["expected-downtime"] == looks[0].migrate["expected-downtime"] for look in looks[:first]
+        ),
+        "what remains rises at a pass only": all(
+            id(b) in passed for a, b in pairs if b.ram["remaining"] > a.ram["remaining"]
+        ),
+        "the bandwidth changes once in 100 ms at most": all(b - a > LEAST_WINDOW_S for a, b in pairwise(changes)),
+        "the bandwidth does change": len(changes) > 5,
+        "there was a dirty rate": first < len(rate),
+        "what was sent never falls": all(b.ram["transferred"] >= a.ram["transferred"] for a, b in pairs),
+        "the total stands": len({look.ram["total"] for look in looks}) == 1,
+        "time goes on": all(b.migrate["total-time"] >= a.migrate["total-time"] for a, b in pairs),
+    }

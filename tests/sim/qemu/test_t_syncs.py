@@ -1,0 +1,94 @@
+"""Tests of whimbrel.sim.qemu.t_syncs."""
+
+from __future__ import annotations
+
+from tests.sim.qemu.thread_fakes import Bench, FakeMemory
+from whimbrel.sim.clock import MILLISECOND_NS, SECOND_NS
+from whimbrel.sim.qemu.contract import Costs, Settings, Version
+from whimbrel.sim.qemu.t_counters import Counters
+from whimbrel.sim.qemu.t_rules import rules_of
+from whimbrel.sim.qemu.t_syncs import Syncs
+from whimbrel.sim.qemu.t_throttle import Throttle
+
+
+def syncs(bench: Bench, version: Version, costs: Costs) -> tuple[Syncs, Counters]:
+    """Syncs over a bench's memory and listener."""
+    rules = rules_of(version)
+    settings = Settings(capabilities={"auto-converge": True})
+    counters = Counters(rules, settings, 0)
+    throttle = Throttle(bench.memory, settings, rules)
+    made = Syncs(bench.clock, bench.memory, counters, throttle, rules, costs, bench, bench.holds_lock)
+    bench.memory.begin(0)
+    return made, counters
+
+
+def test_a_sync_takes_what_ram_and_the_log_cost() -> None:
+    """Fixed, per page of RAM, per page in the log, in the bitmap already or not; a long one tells of the lock."""
+    bench = Bench(FakeMemory(1000, 99_000))
+    costs = Costs(sync_s=0.001, sync_s_per_page=10e-9, sync_s_per_dirty_page=3e-6)
+    made, counters = syncs(bench, Version.V10_0, costs)
+    made.first()
+    bench.memory.send(0, 1 << 40, 500)
+    bench.run(1.0)
+    done: list[int] = []
+    made.next(lambda: done.append(bench.clock.now_ns))
+    bench.run(0.1)
+    assert done == [SECOND_NS + 5 * MILLISECOND_NS]
+    assert bench.said == [(0.0, "pass 1"), (1000.0, "lock"), (1005.0, "unlock"), (1005.0, "pass 2")]
+    assert counters.synced_bytes == 100_000 * 4096
+
+
+def test_a_short_sync_is_not_told_as_a_lock() -> None:
+    """Under 2 ms."""
+    bench = Bench(FakeMemory(10))
+    made, _ = syncs(bench, Version.V10_0, Costs())
+    made.next(lambda: None)
+    bench.run(1)
+    assert bench.words == ["pass 1"]
+    assert len(bench.said) == 1
+
+
+def test_passes_are_told_as_the_version_counts() -> None:
+    """7.2 and 10.0 tell each sync, the first and the last too; 11.1 tells iterations, from 2 on."""
+    for version, told in (
+        (Version.V7_2, ["pass 1", "pass 2", "pass 3"]),
+        (Version.V10_0, ["pass 1", "pass 2", "pass 3"]),
+        (Version.V11_1, ["pass 2"]),
+    ):
+        bench = Bench(FakeMemory(10))
+        made, _ = syncs(bench, version, Costs())
+        made.first()
+        made.next(lambda: None)
+        bench.run(1)
+        made.last(lambda: None)
+        bench.run(1)
+        assert bench.words == told
+
+
+def test_the_timer_syncs_where_nobody_did() -> None:
+    """Every 5 s, not during the first pass; 11.1 does not tell of it."""
+    for version, told in ((Version.V10_0, ["pass 1", "pass 2", "pass 3"]), (Version.V11_1, ["pass 2"])):
+        bench = Bench(FakeMemory(10))
+        made, counters = syncs(bench, version, Costs())
+        made.first()
+        made.force()
+        bench.run(11)
+        assert counters.syncs == 1
+        made.next(lambda: None)
+        bench.run(6)
+        assert counters.syncs == 2, "a sync came since it last looked"
+        bench.run(5)
+        assert bench.words == told
+        made.stop_forcing()
+        assert bench.clock.next_ns() is None
+
+
+def test_cancel_lets_nothing_come() -> None:
+    """Neither the sync under way nor the timer."""
+    bench = Bench(FakeMemory(10))
+    made, _ = syncs(bench, Version.V10_0, Costs())
+    made.force()
+    made.next(lambda: bench.reached("never"))
+    made.cancel()
+    bench.run(20)
+    assert bench.said == []

@@ -1,0 +1,151 @@
+"""The model ``stepwise``: two modelled QEMUs, a modelled link and the real machine, told as every model's run is."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+
+from whimbrel.engine.policy import Knobs
+from whimbrel.engine.statistics import Statistics
+from whimbrel.engine.timeline import Downtime
+from whimbrel.policies import resolve
+from whimbrel.sim.scenario import Scenario
+from whimbrel.sim.world import Outcome, simulate
+from whimbrel.simulation_records import Decided, Row, Run, figures
+
+__all__ = ["run_stepwise", "stepwise_lacks"]
+
+NO_END = "no end"
+LEAST_SPAN_NS, MOST_SPANS = 200_000_000, 150
+"""Two of QEMU's windows, and no more spans than can be told apart in a picture."""
+
+
+def stepwise_lacks(scenario: Scenario) -> Iterator[str]:
+    """What can't be had here: pages one by one where numpy is missing."""
+    if scenario.guest.pages and importlib.util.find_spec("numpy") is None:
+        yield "guest.pages without numpy (pip install 'whimbrel[sim]')"
+
+
+def run_stepwise(scenario: Scenario, seed: int) -> Run:
+    """One migration, or the first of several at the same time.
+
+    Raises:
+        BadInput: the policy can't be had.
+    """
+    return _told(simulate(scenario, seed, resolve(scenario.policy)))
+
+
+def _told(outcome: Outcome) -> Run:
+    truth, report = outcome.truth, outcome.report
+    began_ns: int = outcome.derived["migrate_ns"] or 0
+    seen = [each for each in outcome.log.statistics() if each.at_ns >= began_ns]
+    converged = report is not None and report.outcome == "completed"
+    decisions = tuple(_decisions(outcome, seen, began_ns))
+    rows = tuple(_rows(outcome, seen, decisions, began_ns, converged))
+    return Run(
+        seed=outcome.seed,
+        converged=converged,
+        outcome=report.outcome if report is not None else NO_END,
+        reason="" if report is None or converged else report.why,
+        total_s=truth.total_s,
+        downtime_s=truth.outage_s,
+        iterations=len(rows),
+        transferred_bytes=truth.transferred_bytes,
+        throttle=max((each.throttle for each in seen), default=0.0),
+        downtime=_items(report.downtime) if report is not None and report.downtime is not None else {},
+        each_iteration=rows,
+        decisions=decisions,
+        remaining=tuple(_remaining(rows, seen, began_ns, truth.total_s if converged else None)),
+        sending=tuple(_sending(seen, began_ns)),
+        others=tuple(figures(_told(each)) for each in outcome.others),
+        log="".join(f"{line}\n" for line in outcome.log.lines()).encode(),
+    )
+
+
+def _items(downtime: Downtime) -> dict[str, float]:
+    return {each.name: getattr(downtime, each.name) for each in fields(Downtime) if each.name != "total_s"}
+
+
+def _decisions(outcome: Outcome, seen: Sequence[Statistics], began_ns: int) -> Iterator[Decided]:
+    iteration, index = 0, 0
+    for line in outcome.decisions:
+        while index < len(seen) and seen[index].at_ns <= line["t_ns"]:
+            iteration, index = seen[index].iteration, index + 1
+        yield Decided(
+            at_s=max(0.0, (line["t_ns"] - began_ns) / 1e9),
+            iteration=iteration,
+            asked=line["asked"],
+            because=line["because"],
+            changes=line["changes"],
+            clamped=tuple(line["clamped"]),
+        )
+
+
+def _rows(
+    outcome: Outcome, seen: Sequence[Statistics], decisions: Sequence[Decided], began_ns: int, converged: bool
+) -> Iterator[Row]:
+    iterations = outcome.iterations
+    for each in iterations:
+        inside = [sample for sample in seen if sample.iteration == each.number]
+        start_s, end_s = ((at_ns - began_ns) / 1e9 for at_ns in (each.started_ns, each.ended_ns))
+        yield Row(
+            number=each.number,
+            start_s=max(0.0, start_s),
+            duration_s=end_s - max(0.0, start_s),
+            to_send_bytes=each.remaining_at_start_bytes,
+            sent_bytes=each.sent_bytes,
+            left_bytes=each.remaining_at_end_bytes,
+            dirtied_bytes=each.dirtied_bytes,
+            bandwidth_bytes_per_s=inside[-1].bandwidth_bytes_per_s if inside else None,
+            throttle=max((sample.throttle for sample in inside), default=0.0),
+            downtime_limit_s=_limit_s(outcome.scenario, decisions, end_s),
+            stopped=converged and each is iterations[-1],
+        )
+
+
+def _limit_s(scenario: Scenario, decisions: Sequence[Decided], before_s: float) -> float:
+    """The downtime limit that stood just before a time."""
+    knobs = Knobs(downtime_limit_s=scenario.objectives.downtime_s)
+    limit_s = knobs.downtime_limit_s
+    for each in decisions:
+        if each.at_s >= before_s:
+            break
+        limit_s = each.changes.get("downtime_limit_s", limit_s)
+    return limit_s
+
+
+def _sending(seen: Sequence[Statistics], began_ns: int) -> Iterator[tuple[float, float]]:
+    """What went out between looks that lie far enough apart for QEMU's windows not to show."""
+    if not seen:
+        return
+    least_ns = max(LEAST_SPAN_NS, (seen[-1].at_ns - began_ns) // MOST_SPANS)
+    before_ns, before_bytes, rate = began_ns, 0, 0.0
+    for each in seen:
+        if each.at_ns - before_ns >= least_ns or each is seen[-1]:
+            span_ns = each.at_ns - before_ns
+            rate = (each.transferred_bytes - before_bytes) * 1e9 / span_ns if span_ns else rate
+            yield (before_ns - began_ns) / 1e9, rate
+            before_ns, before_bytes = each.at_ns, each.transferred_bytes
+    yield (before_ns - began_ns) / 1e9, rate
+
+
+def _remaining(
+    rows: Sequence[Row], seen: Sequence[Statistics], began_ns: int, moved_s: float | None
+) -> Iterator[tuple[float, float]]:
+    """As the manager saw it, with what each sync found; it ends with nothing left, if the guest moved."""
+    by_iteration: dict[int, list[tuple[float, float]]] = {}
+    for each in seen:
+        by_iteration.setdefault(each.iteration, []).append(((each.at_ns - began_ns) / 1e9, float(each.remaining_bytes)))
+    last = rows[-1].number if rows else 0
+    for row in rows:
+        end_s = row.start_s + row.duration_s
+        yield row.start_s, row.to_send_bytes
+        yield from ((at_s, left) for at_s, left in by_iteration.get(row.number, []) if row.start_s < at_s < end_s)
+        yield end_s, row.left_bytes
+    if moved_s is not None:
+        yield max(moved_s, rows[-1].start_s + rows[-1].duration_s if rows else 0.0), 0.0
+        return
+    for number in sorted(by_iteration):
+        if number > last:  # the one that was under way when it ended otherwise
+            yield from by_iteration[number]
