@@ -55,14 +55,14 @@ def setting() -> Setting:
     )
 
 
-def measure(manner: Manner) -> tuple[list[Result], dict[str, Pairs]]:
-    """Run it: a series for each run that is asked for."""
+def measure(manner: Manner, migrations: int = MIGRATIONS) -> tuple[list[Result], dict[str, Pairs]]:
+    """Run it: a series of so many migrations for each run that is asked for."""
     spans_us: list[float] = []
     whole_us: list[float] = []
     for _ in range(manner.runs):
-        iterations, span_ns = series()
+        iterations, span_ns = series(migrations)
         spans_us.append(span_ns / 1e3 / iterations)
-        whole_us.append(span_ns / 1e3 / MIGRATIONS)
+        whole_us.append(span_ns / 1e3 / migrations)
     iteration, migration = median(spans_us), median(whole_us)
     most_us, most_whole_us = 1e6 / LEAST_ITERATIONS_PER_S, 1e6 / LEAST_MIGRATIONS_PER_S
     bars = (
@@ -88,8 +88,8 @@ def measure(manner: Manner) -> tuple[list[Result], dict[str, Pairs]]:
     return [Result("The fast path, 64 page classes, an iteration-driven policy", bars, rows)], {}
 
 
-def series() -> tuple[int, int]:
-    """Forecast `MIGRATIONS` migrations.
+def series(migrations: int = MIGRATIONS) -> tuple[int, int]:
+    """Forecast so many migrations.
 
     Returns:
         Their iterations, and nanoseconds of CPU time for all of it.
@@ -98,7 +98,7 @@ def series() -> tuple[int, int]:
     iterations = 0
     gc.collect()
     before_ns = time.process_time_ns()
-    for _ in range(MIGRATIONS):
+    for _ in range(migrations):
         told = forecast(asked, Stepper())
         iterations += told.iterations
         assert told.converged

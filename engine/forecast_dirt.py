@@ -26,6 +26,7 @@ LEAST_BYTES = 1.0
 class _Area:
     """A range of addresses and who writes to it."""
 
+    number: int
     range_bytes: float
     writers: Writers | None
     """``None``: nobody."""
@@ -66,10 +67,10 @@ class Dirt:
             wanted = writers.curve.most_bytes if writers.range_bytes is None else writers.range_bytes
             range_bytes = min(wanted, left)
             if range_bytes >= LEAST_BYTES:
-                areas.append(_Area(range_bytes, writers))
+                areas.append(_Area(len(areas), range_bytes, writers))
                 left -= range_bytes
         if left >= LEAST_BYTES:
-            areas.append(_Area(left, None))
+            areas.append(_Area(len(areas), left, None))
         runs = [_Run(area, area.range_bytes, EVER, 1.0) for area in areas]
         return cls(areas, runs, float(setting.total_bytes - setting.zero_bytes))
 
@@ -106,6 +107,8 @@ class Dirt:
         """
         left_bytes = max(0.0, self.pending_bytes - sent_bytes)
         sent, unsent = self._part(sent_bytes)
+        if not unsent:  # it has looked everywhere, and begins at the lowest address again
+            sent.sort(key=lambda run: run.area.number)
         runs: list[_Run] = []
         pending = 0.0
         for run in unsent:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from random import Random
 
+from whimbrel.engine.protocol import DEFAULT_WAITS
 from whimbrel.engine.resolve import VERDICTS, DestinationClass, Intent, SourceClass
 from whimbrel.engine.rules import Rule, ignored
 from whimbrel.engine.signals import Command, Signal
 from whimbrel.engine.states import Owner, Phase
+from whimbrel.engine.states import Side as SideName
 from whimbrel.engine.tables import TABLE
 
 from . import driver_ends, driver_replies
@@ -21,6 +24,9 @@ from .driver import Driver
 from .driver_procedures import Procedures
 from .driver_tasks import Work
 from .explorer.world import Breach
+from .faults import Fault, Kind, Moment
+from .seeds import stream
+from .trial import Trial
 
 C, P, S, SC, DC = Command, Phase, Signal, SourceClass, DestinationClass
 Entry = tuple[Phase, Signal]
@@ -45,16 +51,6 @@ class _Cancelling(Procedures):
         yield from line.call("migrate_cancel")
         if self.destination.handle is not None:
             yield from self.destination.handle.kill()
-
-
-class _Reviving(Procedures):
-    """Lets a source run again that stands still, whatever its migration came to."""
-
-    def restore_source(self) -> Work[None]:
-        """``cont``, and nothing is asked."""
-        line = yield from self.source.reach(within_s=self.reconnect_s)
-        if not (yield from driver_replies.query_status(line)).running:
-            yield from driver_replies.cont(line)
 
 
 class _Hasty(Procedures):
@@ -89,6 +85,7 @@ class Canary:
         table: entries in the place of the protocol's own.
         verdicts: verdicts in the place of the right ones.
         procedures: the driver's hands in the place of its own.
+        provoke: makes the faults that give an occasion to it, instead of those that are drawn.
     """
 
     name: str
@@ -97,6 +94,14 @@ class Canary:
     table: Mapping[Entry, tuple[Rule, ...]] = field(default_factory=dict[Entry, tuple[Rule, ...]])
     verdicts: Mapping[Place, Signal] = field(default_factory=dict[Place, Signal])
     procedures: type[Procedures] = Procedures
+    provoke: Callable[[Random], tuple[Fault, ...]] | None = None
+
+    def provoked(self, trial: Trial) -> Trial:
+        """A trial in which the mistake has an occasion to be made, if those that are drawn seldom give one."""
+        if self.provoke is None:
+            return trial
+        random = stream(trial.seed, "canary")
+        return replace(trial, faults=self.provoke(random), watched=True, waits=DEFAULT_WAITS)
 
     @contextmanager
     def in_place(self) -> Iterator[type[Driver]]:
@@ -120,14 +125,32 @@ class Canary:
                 VERDICTS[place[0]][place[1:]] = signal
 
 
+def _at(order: Command, *kinds: Kind, within_s: float) -> Callable[[Random], tuple[Fault, ...]]:
+    """Faults that come within a time after an order, and last for long."""
+
+    def provoke(random: Random) -> tuple[Fault, ...]:
+        return tuple(
+            Fault(
+                kind=kind,
+                moment=Moment(order=order, delay_s=random.uniform(0.0, within_s)),
+                span_s=80.0,
+                sent=True,
+            )
+            for kind in kinds
+        )
+
+    return provoke
+
+
 UNSAFE = frozenset({Breach.TWO_RUNNING, Breach.NOT_WHOLE})
 
 CANARIES: tuple[Canary, ...] = (
     Canary(
         name="unproven",
         mistake="cont because the destination said completed",
-        breaks=UNSAFE | {Breach.WRONG_END},
+        breaks=UNSAFE,
         table={(P.HANDOVER, S.DESTINATION_COMPLETED): (Rule(P.ACTIVATING, C.CLAIM, owner=Owner.DESTINATION),)},
+        provoke=_at(Command.CONTINUE, Kind.RESET, within_s=0.3),
     ),
     Canary(
         name="cancel-after-continue",
@@ -140,42 +163,44 @@ CANARIES: tuple[Canary, ...] = (
         mistake="a handover that hangs is ended by migrate_cancel",
         breaks=frozenset({Breach.CANCEL_AFTER_CONTINUE}),
         procedures=_Cancelling,
+        provoke=_at(Command.CONTINUE, Kind.FREEZE_DESTINATION, within_s=0.05),
     ),
     Canary(
         name="revive",
-        mistake="a source that stands still is told to run, though it completed",
-        breaks=UNSAFE | {Breach.WRONG_END, Breach.SOURCE_AFTER_POSTCOPY},
-        table={(P.RESOLVING, S.VERDICT_ACTIVATE): (Rule(P.CANCELLING, C.RESTORE_SOURCE, owner=Owner.SOURCE),)},
-        procedures=_Reviving,
+        mistake="a source that completed gets its guest back though the destination was told to run",
+        breaks=UNSAFE,
+        table={(P.ACTIVATING, S.DEADLINE): (Rule(P.CANCELLING, C.RESUME_SOURCE, owner=Owner.SOURCE),)},
+        provoke=_at(Command.RESUME_DESTINATION, Kind.FREEZE_DESTINATION, within_s=0.0),
     ),
     Canary(
         name="hasty",
         mistake="the destination is told to run before the source is proven out",
-        breaks=UNSAFE | {Breach.WRONG_END},
+        breaks=UNSAFE,
         procedures=_Hasty,
+        provoke=_at(Command.CONTINUE, Kind.RESET, within_s=0.2),
     ),
     Canary(
         name="out-of-sight",
         mistake="a source that can't be reached is taken for one that is out",
-        breaks=UNSAFE | {Breach.WRONG_END},
+        breaks=UNSAFE,
         verdicts={
             (Intent.CONTINUED, SC.UNREACHABLE, DC.READY): S.VERDICT_ACTIVATE,
             (Intent.CONTINUED, SC.GONE, DC.READY): S.VERDICT_ACTIVATE,
-            (Intent.CONTINUED, SC.MOVING, DC.READY): S.VERDICT_ACTIVATE,
-            (Intent.SET_BACK, SC.HOLDING, DC.READY): S.VERDICT_ACTIVATE,
         },
+        provoke=_at(Command.CONTINUE, Kind.BLOCK_SOURCE, Kind.RESET, within_s=0.3),
     ),
     Canary(
         name="only-copy",
         mistake="a destination that holds the only copy is ended",
-        breaks=frozenset({Breach.OWNER_KILLED, Breach.WRONG_END}),
-        table={(P.ACTIVATING, S.DEADLINE): (Rule(P.CANCELLING, C.DISCARD_DESTINATION),)},
+        breaks=frozenset({Breach.OWNER_KILLED}),
+        table={(P.ACTIVATING, S.RESUME_DESTINATION_UNKNOWN): (Rule(P.CANCELLING, C.DISCARD_DESTINATION),)},
         procedures=_Trusting,
+        provoke=lambda _: (Fault(kind=Kind.LOSE_ANSWER, moment=Moment(), command=(SideName.DESTINATION, "cont")),),
     ),
     Canary(
         name="needed",
         mistake="the source is let go while post-copy still needs it",
-        breaks=frozenset({Breach.OWNER_KILLED, Breach.WRONG_END}),
+        breaks=frozenset({Breach.OWNER_KILLED}),
         procedures=_Impatient,
     ),
     Canary(
@@ -200,9 +225,3 @@ CANARIES: tuple[Canary, ...] = (
 )
 
 BY_NAME: dict[str, Canary] = {canary.name: canary for canary in CANARIES}
-
-
-def find(canary: Canary, hunt: Callable[[type[Driver]], bool]) -> bool:
-    """Put a canary in place and hunt for it; whether it was caught."""
-    with canary.in_place() as make_driver:
-        return hunt(make_driver)

@@ -118,7 +118,7 @@ class Found:
         end: phase, owner and guest of the last end, or ``no end``.
         struck: the kinds of what was set off.
         virtual_s: how much time passed in the world.
-        lines: of its log.
+        log: its lines.
     """
 
     seed: int
@@ -127,7 +127,7 @@ class Found:
     end: str
     struck: tuple[str, ...]
     virtual_s: float
-    lines: int
+    log: tuple[str, ...]
 
 
 def run(trial: Trial, *, make_driver: type[Driver] = Driver, tell: Callable[[str], None] = lambda _: None) -> Found:
@@ -168,7 +168,7 @@ def run(trial: Trial, *, make_driver: type[Driver] = Driver, tell: Callable[[str
         end=_end_of(pair.driver.report if pair.driver is not None else None),
         struck=tuple(fault.kind.value for _, fault in havoc.done) if havoc is not None else (),
         virtual_s=world.clock.now_ns / 1e9,
-        lines=len(lines),
+        log=tuple(lines),
     )
 
 

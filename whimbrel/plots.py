@@ -118,14 +118,11 @@ def _title(simulation: Simulation) -> str:
     run = simulation.first
     words = [f"{simulation.scenario.policy}, {simulation.model}, seed {run.seed}: "]
     if not run.converged:
-        return words[0] + f"{run.outcome} after {_time(run.total_s)}"
-    words.append(f"completed in {_time(run.total_s)}, {run.iterations} iterations")
-    words.append(f", downtime {_time(run.downtime_s)}" if run.downtime_s is not None else "")
+        after = f" after {format_duration(run.total_s)}" if math.isfinite(run.total_s) else ""
+        return f"{words[0]}{run.outcome}{after}"
+    words.append(f"completed in {format_duration(run.total_s)}, {run.iterations} iterations")
+    words.append(f", downtime {format_duration(run.downtime_s)}" if run.downtime_s is not None else "")
     return "".join(words)
-
-
-def _time(seconds: float) -> str:
-    return format_duration(seconds) if math.isfinite(seconds) else "ever"
 
 
 # ---- the panels

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 from whimbrel.engine.curve import PAGE_BYTES, Curve, DirtyCurve, Together
 from whimbrel.engine.errors import BadInput
@@ -27,6 +27,7 @@ from whimbrel.sim.qemu.contract import Version
 from whimbrel.sim.scenario import GuestPlan, LinkPlan, Scenario
 from whimbrel.simulation_records import Decided, Row, Run, Simulation
 from whimbrel.stepwise import run_stepwise, stepwise_lacks
+from whimbrel.units import format_duration, format_rate
 
 __all__ = ["MODELS", "Model", "refuse_what_it_lacks", "setting_of", "simulate"]
 
@@ -74,8 +75,14 @@ def simulate(scenario: Scenario, *, model: str, seed: int = 1, runs: int = 1) ->
     refuse_what_it_lacks(scenario, model)
     if runs > 1 and not chosen.dice:
         raise BadInput("runs", runs, f"1: the model {model} throws no dice, all runs would be the same")
-    ended = tuple(chosen.run(scenario, seed + number) for number in range(runs))
-    return Simulation(scenario=scenario, model=model, runs=ended, notes=tuple(chosen.notes(scenario)))
+    first = chosen.run(scenario, seed)
+    others = (_figures_only(chosen.run(scenario, seed + number)) for number in range(1, runs))
+    return Simulation(scenario=scenario, model=model, runs=(first, *others), notes=tuple(chosen.notes(scenario)))
+
+
+def _figures_only(run: Run) -> Run:
+    """A run without its course: ten thousand courses would fill the memory."""
+    return replace(run, each_iteration=(), decisions=(), remaining=(), sending=(), log=b"")
 
 
 def refuse_what_it_lacks(scenario: Scenario, model: str) -> None:
@@ -112,12 +119,13 @@ class _AreaCurve:
 def _curves(guest: GuestPlan) -> Iterator[Writers]:
     """Who writes: one curve for all of a measured guest, else one for each writer."""
     if guest.curve:
-        yield Writers(curve=Curve(guest.curve, guest.ram_bytes, guest.zero_bytes))
+        curve = Curve(guest.curve, guest.ram_bytes, guest.zero_bytes)
+        yield Writers(curve=curve, range_bytes=guest.ram_bytes - guest.zero_bytes)
         return
     for area in areas_of(guest):
         if area.law is not None:
             share = None if area.writer.vcpu is None else area.writer.cpu_share
-            yield Writers(curve=_AreaCurve(area), cpu_share=share)
+            yield Writers(curve=_AreaCurve(area), cpu_share=share, range_bytes=area.pages * PAGE_BYTES)
 
 
 def setting_of(scenario: Scenario) -> Setting:
@@ -126,7 +134,7 @@ def setting_of(scenario: Scenario) -> Setting:
     return Setting(
         writers=tuple(_curves(guest)),
         total_bytes=guest.ram_bytes,
-        zero_bytes=guest.zero_bytes,
+        zero_bytes=_zero_bytes(guest),
         bandwidth_bytes_per_s=link.bandwidth_bytes_per_s,
         pipe_bytes=link.pipe_bytes,
         latency_s=link.latency_s,
@@ -135,6 +143,12 @@ def setting_of(scenario: Scenario) -> Setting:
         throttling=Throttling(periodic_sync_s=None if qemu.source is Version.V7_2 else PERIODIC_SYNC_S),
         limit_s=scenario.limit_s,
     )
+
+
+def _zero_bytes(guest: GuestPlan) -> int:
+    """Pages that are zero and stay so, wherever they lie."""
+    never_written = (each.size_bytes for each in guest.writers if each.zero and not each.rate_bytes_per_s)
+    return guest.zero_bytes + sum(never_written)
 
 
 def _fast(scenario: Scenario, seed: int) -> Run:
@@ -235,9 +249,22 @@ def _fast_lacks(scenario: Scenario) -> Iterator[str]:
             yield f"qemu.costs.{without_unit(each.name)}"
 
 
+def _sender_notes(scenario: Scenario) -> Iterator[str]:
+    """What holds the sender back without being seen."""
+    cpu, allowed = scenario.qemu.costs.cpu_bytes_per_s, scenario.objectives.bandwidth_bytes_per_s
+    if cpu <= min(scenario.link.bandwidth_bytes_per_s, allowed or math.inf):
+        yield (
+            f"the sender itself is what limits: it handles {format_rate(cpu)} (qemu.costs.cpu), the link carries"
+            f" {format_rate(scenario.link.bandwidth_bytes_per_s)}"
+        )
+
+
 def _fast_notes(scenario: Scenario) -> Iterator[str]:
+    yield from _sender_notes(scenario)
     if any(each.period_s for each in scenario.guest.writers):
         yield "phases are averaged over all of their beginnings: shift has no effect"
+    if any(each.zero and each.rate_bytes_per_s for each in scenario.guest.writers):
+        yield "pages that are zero until they are written are taken as full from the beginning"
     if scenario.qemu.kvm:
         yield "the dirty log is taken as TCG's, cleared at the sync"
 
@@ -258,7 +285,7 @@ def _question(scenario: Scenario) -> Question:
     return Question(
         curve=curves[0] if len(curves) == 1 else Together(curves),
         total_bytes=guest.ram_bytes,
-        zero_bytes=guest.zero_bytes,
+        zero_bytes=_zero_bytes(guest),
         bytes_per_s=_sending_rate(scenario),
         downtime_limit_s=goal.downtime_s,
         rate_window_s=_rate_window_s(guest),
@@ -308,17 +335,20 @@ def _predicted(told: Prediction, seed: int) -> Run:
 
 def _published_notes(scenario: Scenario) -> Iterator[str]:
     yield "this model knows no policy: its downtime limit is the greatest downtime allowed"
-    yield f"it sends {_sending_rate(scenario):.0f} bytes per second from the beginning to the end"
+    yield f"it sends {format_rate(_sending_rate(scenario))} from the beginning to the end"
 
 
 def _constant_rate_notes(scenario: Scenario) -> Iterator[str]:
     yield from _published_notes(scenario)
-    yield f"its dirty rate is that of a window of {_rate_window_s(scenario.guest):g} s"
+    yield f"its dirty rate is that of a window of {format_duration(_rate_window_s(scenario.guest))}"
 
 
 def _two_segment_notes(scenario: Scenario) -> Iterator[str]:
     yield from _published_notes(scenario)
-    yield f"its hot set is that of {HOT_WINDOW_S:g} s, its cold rate that of {_rate_window_s(scenario.guest):g} s"
+    yield (
+        f"its hot set is what {format_duration(HOT_WINDOW_S)} dirty, its cold rate what is dirtied from then until"
+        f" {format_duration(_rate_window_s(scenario.guest))}"
+    )
     yield "it takes nine bits of the link for a byte, and says nothing of downtime"
 
 
@@ -330,7 +360,7 @@ MODELS: dict[str, Model] = {
         "two modelled QEMUs, a link and the real machine, in virtual time",
         run_stepwise,
         stepwise_lacks,
-        lambda scenario: iter(()),
+        _sender_notes,
         dice=True,
     ),
     "fast": Model("QEMU's sender and the policy, iteration by iteration", _fast, _fast_lacks, _fast_notes),

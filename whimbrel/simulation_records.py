@@ -5,14 +5,15 @@ Sizes are bytes, times seconds, rates bytes per second.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, cast
 
 from whimbrel.sim.scenario import Scenario
 
-__all__ = ["Decided", "Row", "Run", "Simulation", "as_dict", "figures", "summary"]
+__all__ = ["FIGURES", "Decided", "Row", "Run", "Simulation", "as_dict", "figures", "summary"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +92,7 @@ class Simulation:
     scenario: Scenario
     model: str
     runs: tuple[Run, ...]
+    """The first one with its course, all others without."""
     notes: tuple[str, ...] = ()
     """What a reader should know: what the model passed over, and what it took for what."""
 
@@ -100,6 +102,8 @@ class Simulation:
         return self.runs[0]
 
 
+MOST_POINTS = 200
+"""Of a course in an object; a picture has them all."""
 FIGURES = ("seed", "converged", "outcome", "total_s", "downtime_s", "iterations", "transferred_bytes", "throttle")
 """Of a run, where many are told side by side."""
 
@@ -120,14 +124,47 @@ def summary(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def as_dict(simulation: Simulation) -> dict[str, Any]:
-    """One object with the same keys for every model; the first run in full, of all of them the figures."""
-    first = asdict(simulation.first)
+    """One object with the same keys for every model, small enough to be read; the first run's course, all figures.
+
+    Bytes and rates are whole, `remaining` and `sending` are thinned; the log is a file of its own.
+    """
+    first = _whole(asdict(replace(simulation.first, log=b"", remaining=(), sending=())))
     del first["log"]
     return {
         "model": simulation.model,
         **first,
+        "remaining": _thinned(simulation.first.remaining),
+        "sending": _thinned(simulation.first.sending),
         "notes": simulation.notes,
-        "runs": [figures(run) for run in simulation.runs],
-        "summary": summary(simulation.runs),
+        "runs": [_whole(figures(run)) for run in simulation.runs],
+        "summary": _whole(summary(simulation.runs)),
         "scenario": asdict(simulation.scenario),
     }
+
+
+def _whole(value: Any, name: str = "") -> Any:
+    """The same, with whole numbers wherever a name speaks of bytes."""
+    if isinstance(value, dict):
+        fields_ = cast("dict[str, Any]", value)
+        return {key: _whole(each, key if "bytes" in key else name) for key, each in fields_.items()}
+    if isinstance(value, list | tuple):
+        return [_whole(each, name) for each in cast("Sequence[Any]", value)]
+    return round(value) if "bytes" in name and isinstance(value, float) and math.isfinite(value) else value
+
+
+def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, int]]:
+    """As many points as a picture can show: of each span of time the most that was there."""
+    if not points:
+        return []
+    span_s = max(points[-1][0], 0.0) / MOST_POINTS
+    kept: list[tuple[float, int]] = []
+    number = -1
+    for at_s, value in points:
+        point, span = (round(at_s, 3), round(value)), int(at_s / span_s) if span_s else 0
+        if span != number:
+            kept.append(point)
+            number = span
+        elif point[1] > kept[-1][1]:
+            kept[-1] = point
+    last = (round(points[-1][0], 3), round(points[-1][1]))
+    return kept if kept[-1] == last else [*kept, last]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 
-from whimbrel.engine.policy import Knobs
 from whimbrel.engine.statistics import Statistics
 from whimbrel.engine.timeline import Downtime
 from whimbrel.policies import resolve
@@ -17,6 +17,8 @@ from whimbrel.simulation_records import Decided, Row, Run, figures
 __all__ = ["run_stepwise", "stepwise_lacks"]
 
 NO_END = "no end"
+DECISION = '"kind":"decision"'
+"""In each of the log's lines of decisions, whose texts have their own quotes escaped, and in no other."""
 LEAST_SPAN_NS, MOST_SPANS = 200_000_000, 150
 """Two of QEMU's windows, and no more spans than can be told apart in a picture."""
 
@@ -41,7 +43,8 @@ def _told(outcome: Outcome) -> Run:
     began_ns: int = outcome.derived["migrate_ns"] or 0
     seen = [each for each in outcome.log.statistics() if each.at_ns >= began_ns]
     converged = report is not None and report.outcome == "completed"
-    decisions = tuple(_decisions(outcome, seen, began_ns))
+    lines = list(outcome.log.lines())
+    decisions = tuple(_decisions(lines, seen, began_ns))
     rows = tuple(_rows(outcome, seen, decisions, began_ns, converged))
     return Run(
         seed=outcome.seed,
@@ -59,7 +62,7 @@ def _told(outcome: Outcome) -> Run:
         remaining=tuple(_remaining(rows, seen, began_ns, truth.total_s if converged else None)),
         sending=tuple(_sending(seen, began_ns)),
         others=tuple(figures(_told(each)) for each in outcome.others),
-        log="".join(f"{line}\n" for line in outcome.log.lines()).encode(),
+        log="\n".join([*lines, ""]).encode(),
     )
 
 
@@ -67,9 +70,10 @@ def _items(downtime: Downtime) -> dict[str, float]:
     return {each.name: getattr(downtime, each.name) for each in fields(Downtime) if each.name != "total_s"}
 
 
-def _decisions(outcome: Outcome, seen: Sequence[Statistics], began_ns: int) -> Iterator[Decided]:
+def _decisions(lines: Iterable[str], seen: Sequence[Statistics], began_ns: int) -> Iterator[Decided]:
+    """Those in the log, with the iteration in which each was taken."""
     iteration, index = 0, 0
-    for line in outcome.decisions:
+    for line in (json.loads(text) for text in lines if DECISION in text):
         while index < len(seen) and seen[index].at_ns <= line["t_ns"]:
             iteration, index = seen[index].iteration, index + 1
         yield Decided(
@@ -85,34 +89,33 @@ def _decisions(outcome: Outcome, seen: Sequence[Statistics], began_ns: int) -> I
 def _rows(
     outcome: Outcome, seen: Sequence[Statistics], decisions: Sequence[Decided], began_ns: int, converged: bool
 ) -> Iterator[Row]:
-    iterations = outcome.iterations
+    iterations, inside = outcome.iterations, _by_iteration(seen)
+    limit_s, ahead = outcome.scenario.objectives.downtime_s, list(reversed(decisions))
     for each in iterations:
-        inside = [sample for sample in seen if sample.iteration == each.number]
-        start_s, end_s = ((at_ns - began_ns) / 1e9 for at_ns in (each.started_ns, each.ended_ns))
+        samples = inside.get(each.number, [])
+        start_s, end_s = (max(0, at_ns - began_ns) / 1e9 for at_ns in (each.started_ns, each.ended_ns))
+        while ahead and ahead[-1].at_s < end_s:  # the limit that stood when the next sync came
+            limit_s = ahead.pop().changes.get("downtime_limit_s", limit_s)
         yield Row(
             number=each.number,
-            start_s=max(0.0, start_s),
-            duration_s=end_s - max(0.0, start_s),
+            start_s=start_s,
+            duration_s=end_s - start_s,
             to_send_bytes=each.remaining_at_start_bytes,
             sent_bytes=each.sent_bytes,
             left_bytes=each.remaining_at_end_bytes,
             dirtied_bytes=each.dirtied_bytes,
-            bandwidth_bytes_per_s=inside[-1].bandwidth_bytes_per_s if inside else None,
-            throttle=max((sample.throttle for sample in inside), default=0.0),
-            downtime_limit_s=_limit_s(outcome.scenario, decisions, end_s),
+            bandwidth_bytes_per_s=samples[-1].bandwidth_bytes_per_s if samples else None,
+            throttle=max((sample.throttle for sample in samples), default=0.0),
+            downtime_limit_s=limit_s,
             stopped=converged and each is iterations[-1],
         )
 
 
-def _limit_s(scenario: Scenario, decisions: Sequence[Decided], before_s: float) -> float:
-    """The downtime limit that stood just before a time."""
-    knobs = Knobs(downtime_limit_s=scenario.objectives.downtime_s)
-    limit_s = knobs.downtime_limit_s
-    for each in decisions:
-        if each.at_s >= before_s:
-            break
-        limit_s = each.changes.get("downtime_limit_s", limit_s)
-    return limit_s
+def _by_iteration(seen: Sequence[Statistics]) -> dict[int, list[Statistics]]:
+    found: dict[int, list[Statistics]] = {}
+    for each in seen:
+        found.setdefault(each.iteration, []).append(each)
+    return found
 
 
 def _sending(seen: Sequence[Statistics], began_ns: int) -> Iterator[tuple[float, float]]:
@@ -134,9 +137,10 @@ def _remaining(
     rows: Sequence[Row], seen: Sequence[Statistics], began_ns: int, moved_s: float | None
 ) -> Iterator[tuple[float, float]]:
     """As the manager saw it, with what each sync found; it ends with nothing left, if the guest moved."""
-    by_iteration: dict[int, list[tuple[float, float]]] = {}
-    for each in seen:
-        by_iteration.setdefault(each.iteration, []).append(((each.at_ns - began_ns) / 1e9, float(each.remaining_bytes)))
+    by_iteration = {
+        number: [((each.at_ns - began_ns) / 1e9, float(each.remaining_bytes)) for each in samples]
+        for number, samples in _by_iteration(seen).items()
+    }
     last = rows[-1].number if rows else 0
     for row in rows:
         end_s = row.start_s + row.duration_s

@@ -26,6 +26,7 @@ def draw(comparisons: Sequence[Comparison], path: Path) -> None:
         BadInput: matplotlib is not installed.
     """
     try:
+        from matplotlib import ticker
         from matplotlib.figure import Figure
     except ImportError:
         raise BadInput("--picture", str(path), "matplotlib installed (pip install 'whimbrel[report]')") from None
@@ -33,6 +34,10 @@ def draw(comparisons: Sequence[Comparison], path: Path) -> None:
     panels = figure.subplots(2, 2)
     for panel, name in zip(panels.flat, PANELS, strict=True):
         _panel(panel, name, comparisons)
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+            axis.set_minor_formatter(ticker.NullFormatter())
     figure.suptitle(f"{comparisons[0].cases} recorded migrations and their predictions")
     figure.tight_layout()
     figure.savefig(path)

@@ -10,6 +10,8 @@ PAGE_HEADER_BYTES = 8
 """On the wire a page has a header of 8 bytes (address and flags; QEMU's ``ram.c``)."""
 ZERO_PAGE_BYTES = 9
 """A zero page is its header and one byte."""
+CHUNK_PAGES = 1 << 18
+"""Pages whose log KVM clears at once (``x-clear-bitmap-shift`` 18, QEMU's default): 1 GiB."""
 
 
 @dataclass(frozen=True, slots=True)

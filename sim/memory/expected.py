@@ -16,16 +16,17 @@ from whimbrel.sim.guests.life import Life
 from whimbrel.sim.guests.plan import Area, areas_of, first_page
 from whimbrel.sim.scenario import GuestPlan
 
-from .contract import PAGE_BYTES, PAGE_HEADER_BYTES, Sent
+from .contract import CHUNK_PAGES, PAGE_BYTES, PAGE_HEADER_BYTES, Sent
 from .deltas import DeltaCache
 from .missing import Missing
 from .owed import FULL, ZERO, Owed, Shares
 from .runs import EVER, Run, merge, split
 
-CHUNK_PAGES = 1 << 18
-"""Pages whose log KVM clears at once (``x-clear-bitmap-shift`` 18, QEMU's default): 1 GiB."""
 _NONE_LEFT = 1e-6
 """Expected pages that are taken for rounding noise."""
+
+_Values = dict[tuple[int, float], float]
+"""What laws came to, by area and draws: a sync asks for some of them many times."""
 
 
 class ExpectedMemory:
@@ -35,16 +36,17 @@ class ExpectedMemory:
         plan: the guest.
         seed: of the world; where sweeps begin follows from it, nothing else does.
         kvm: clear the dirty log by chunks while sending, as with KVM, instead of at the sync, as TCG does.
+        chunk_pages: how large these are.
 
     Raises:
         BadInput: the plan is impossible.
     """
 
-    def __init__(self, plan: GuestPlan, *, seed: int, kvm: bool = False) -> None:
+    def __init__(self, plan: GuestPlan, *, seed: int, kvm: bool = False, chunk_pages: int = CHUNK_PAGES) -> None:
         self._areas = areas_of(plan)
         self._life = Life(self._areas)
         self._sweeps = {i: first_page(area, seed) for i, area in enumerate(self._areas) if isinstance(area.law, Sweep)}
-        self._chunk = CHUNK_PAGES if kvm else None
+        self._chunk = chunk_pages if kvm else None
         self._total = plan.ram_bytes // PAGE_BYTES
         self._now_ns = 0
         self._runs: list[Run] = []
@@ -132,7 +134,7 @@ class ExpectedMemory:
         self._split_here()
         draws = self._draws(now_ns)
         runs: list[Run] = []
-        fresh: dict[tuple[int, float], float] = {}
+        fresh: _Values = {}
         for run in self._runs:
             law = self._areas[run.area].law
             if law is None:
@@ -147,7 +149,7 @@ class ExpectedMemory:
         self._runs = runs
         self._left = math.fsum(run.density * (run.end - run.begin) for run in runs)
         self._index = self._find(self._place)
-        self._logged_pages = self._in_log(draws)
+        self._logged_pages = self._in_log(draws, fresh)
         self._synced, self._cleared = draws, {}
         return self.remaining_pages - before
 
@@ -160,6 +162,8 @@ class ExpectedMemory:
         """See `Memory`."""
         self._advance(now_ns)
         remaining = self.remaining_pages
+        if not remaining:
+            self._start_over()
         if not remaining or most_pages == 0:
             return Sent()
         owed = self._owed
@@ -173,7 +177,10 @@ class ExpectedMemory:
         else:
             whole = int(owed.pages + _NONE_LEFT)
         whole = min(max(whole, 1), remaining, remaining if most_pages is None else most_pages)
-        return owed.tell(whole, most_bytes)
+        sent = owed.tell(whole, most_bytes)
+        if not self.remaining_pages:
+            self._start_over()
+        return sent
 
     def cache(self, size_bytes: int | None) -> None:
         """See `Memory`. A new size empties it, a larger one, too: QEMU makes a new cache."""
@@ -196,6 +203,8 @@ class ExpectedMemory:
     def arrive(self, now_ns: int) -> None:
         """See `Memory`."""
         self._advance(now_ns)
+        if not self._runs:
+            return
         self._split_here()
         self._missing = Missing(self._areas, self._life, self._runs, self._life.guest_s(now_ns))
 
@@ -236,12 +245,12 @@ class ExpectedMemory:
             self._left -= pages
             self._owed.take(pages, self._shares(run, now_ns))
 
-    def _in_log(self, draws: list[float]) -> int:
+    def _in_log(self, draws: list[float], fresh: _Values) -> int:
         """Pages written since the last sync."""
         logged = 0.0
-        for area, now, then in zip(self._areas, draws, self._synced, strict=True):
+        for i, area in enumerate(self._areas):
             if area.law is not None:
-                logged += area.law.at(now - then)
+                logged += _at(i, area.law, draws[i] - self._synced[i], fresh)
         return int(logged + 0.5)
 
     def _cut(self, at: float) -> None:
@@ -266,6 +275,12 @@ class ExpectedMemory:
                 self._index, self._place = i, run.begin
                 return
 
+    def _start_over(self) -> None:
+        """The search found nothing: it went round all RAM, and begins at the lowest address next time (ram.c)."""
+        if self._runs:
+            self._split_here()
+            self._index, self._place, self._wrapped = 0, self._runs[0].begin, True
+
     def _split_here(self) -> None:
         """Cut the run that is being sent where the sender stands: what lies before it has been sent."""
         if self._missing is not None:
@@ -285,13 +300,15 @@ class ExpectedMemory:
 
     def _take(self, now_ns: int, most_bytes: float, most_pages: float) -> None:
         """Take pages off the bitmap, in order of address, wrapping."""
-        runs, owed = self._runs, self._owed
+        runs, owed, empty = self._runs, self._owed, 0
         while self._left > _NONE_LEFT and most_bytes > 0 and most_pages > 0:
             run = runs[self._index]
+            empty += 1
             if run.window == EVER and self._areas[run.area].zero:
                 self._part_zeros(run, now_ns)
             available = run.density * (run.end - self._place)
             if available > 0.0:
+                empty = 0
                 shares = self._shares(run, now_ns)
                 cost = shares.cost_bytes
                 taken = available
@@ -302,12 +319,13 @@ class ExpectedMemory:
                 self._left -= taken
                 most_bytes -= taken * cost
                 most_pages -= taken
-                if self._chunk is not None:
-                    self._clear(run, now_ns)
+                self._clear(run, now_ns)
                 if taken < available:
                     self._place += taken / run.density
                     return
             self._leave(run)
+            if empty > len(runs):
+                self._left = 0.0  # all runs are empty: what was left over is noise of rounding
 
     def _leave(self, run: Run) -> None:
         """Go on to the next run; this one has been dealt with."""
@@ -320,9 +338,17 @@ class ExpectedMemory:
 
     def _clear(self, run: Run, now_ns: int) -> None:
         """The first page of a chunk is sent: its log is cleared now."""
-        chunk = int(run.begin) // CHUNK_PAGES
-        if chunk not in self._cleared:
-            self._cleared[chunk] = self._draws(now_ns)
+        if self._chunk is not None:
+            chunk = int(run.begin) // self._chunk
+            if chunk not in self._cleared:
+                self._cleared[chunk] = self._draws(now_ns)
+
+    def _cleared_at(self, run: Run) -> float | None:
+        """The draws by which the log of a run's chunk was cleared, if that was after the last sync."""
+        if self._chunk is None:
+            return None
+        draws = self._cleared.get(int(run.begin) // self._chunk)
+        return None if draws is None else draws[run.area]
 
     def _remember(self, run: Run) -> None:
         """XBZRLE's cache has the pages of this run, as they were when they were sent."""
@@ -369,7 +395,7 @@ class ExpectedMemory:
                     split(self._runs, self._index, float(edge))
                     return
 
-    def _dirtied(self, run: Run, law: Law, draws: float, fresh: dict[tuple[int, float], float]) -> None:
+    def _dirtied(self, run: Run, law: Law, draws: float, fresh: _Values) -> None:
         """Merge the log into the bitmap, for a run whose writer's pages lie scattered.
 
         Args:
@@ -384,37 +410,29 @@ class ExpectedMemory:
             logged, run.window = self._logged(run, law, draws, window, fresh)
             run.density, run.sent = logged / pages, False
         elif run.window != EVER:
-            more = law.at(run.window + window) - law.at(run.window)
+            more = _at(run.area, law, run.window + window, fresh) - _at(run.area, law, run.window, fresh)
             run.density = min(run.density + more / pages, 1.0)
             run.window += window
 
-    def _logged(
-        self, run: Run, law: Law, draws: float, window: float, fresh: dict[tuple[int, float], float]
-    ) -> tuple[float, float]:
+    def _logged(self, run: Run, law: Law, draws: float, window: float, fresh: _Values) -> tuple[float, float]:
         """What the log holds of a run that was sent.
 
         Returns:
             The pages that it would hold of the whole area, were all of it like this run; and the window of draws that
             comes to as many.
         """
-
-        def at(x: float) -> float:
-            key = (run.area, x)
-            if key not in fresh:
-                fresh[key] = law.at(x)
-            return fresh[key]
-
-        cleared = self._cleared.get(int(run.begin) // CHUNK_PAGES) if self._chunk is not None else None
+        cleared = self._cleared_at(run)
         if cleared is None:
-            return at(window), window
+            return _at(run.area, law, window, fresh), window
         # KVM: pages that the last sync found dirty are logged again only from the clearing on, the others all the
         # time. That is |A and C| + |S| - |A and S| of the windows A (before the sync), S (since) and C (since the
         # clearing), which for A and C apart holds exactly where draws are independent.
-        since = draws - cleared[run.area]
+        since = draws - cleared
+        least = _at(run.area, law, since, fresh)
         if run.window == EVER or since >= window:
-            return at(since), since
-        logged = at(since) + at(run.window + window) - at(run.window + since)
-        least, most = at(since), at(window)
+            return least, since
+        logged = least + _at(run.area, law, run.window + window, fresh) - _at(run.area, law, run.window + since, fresh)
+        most = _at(run.area, law, window, fresh)
         part = (logged - least) / (most - least) if most > least else 0.0
         return logged, since + part * (window - since)
 
@@ -425,9 +443,9 @@ class ExpectedMemory:
         """
         area = self._areas[run.area]
         since = self._synced[run.area]
-        if run.sent and run.window > 0 and self._chunk is not None:
-            cleared = self._cleared.get(int(run.begin) // CHUNK_PAGES)
-            since = since if cleared is None else cleared[run.area]
+        if run.sent and run.window > 0:
+            cleared = self._cleared_at(run)
+            since = since if cleared is None else cleared
         written = int(draws) - int(since)
         if not run.sent and run.density > 0:
             return [run]  # in the bitmap already, all of it
@@ -444,3 +462,11 @@ class ExpectedMemory:
             piece.density = 1.0 if any(low <= middle < high for low, high in inside) else 0.0
             piece.window = float(written) if piece.density else 0.0
         return pieces
+
+
+def _at(area: int, law: Law, draws: float, fresh: _Values) -> float:
+    """The law's value, which is worked out once."""
+    value = fresh.get((area, draws))
+    if value is None:
+        value = fresh[area, draws] = law.at(draws)
+    return value

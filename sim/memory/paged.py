@@ -17,10 +17,8 @@ from whimbrel.sim.guests.realised import Flags, Pages, writers_of
 from whimbrel.sim.scenario import GuestPlan
 
 from .batch import Batch, DeltaCache
-from .contract import PAGE_BYTES, PAGE_HEADER_BYTES, Sent
+from .contract import CHUNK_PAGES, PAGE_BYTES, PAGE_HEADER_BYTES, Sent
 
-CHUNK_PAGES = 1 << 18
-"""Pages whose log KVM clears at once (``x-clear-bitmap-shift`` 18, QEMU's default): 1 GiB."""
 _WIDEST = 1 << 16
 _NARROWEST = 1 << 12
 """Pages of the bitmap that are looked at in one go."""
@@ -33,12 +31,13 @@ class PagedMemory:
         plan: the guest.
         seed: of the world; the guest's writes follow from it.
         kvm: clear the dirty log by chunks while sending, as with KVM, instead of at the sync, as TCG does.
+        chunk_pages: how large these are.
 
     Raises:
         BadInput: the plan is impossible.
     """
 
-    def __init__(self, plan: GuestPlan, *, seed: int, kvm: bool = False) -> None:
+    def __init__(self, plan: GuestPlan, *, seed: int, kvm: bool = False, chunk_pages: int = CHUNK_PAGES) -> None:
         self._areas = areas_of(plan)
         self._life = Life(self._areas)
         self._writers = [writers_of(plan, area, seed) if area.law is not None else () for area in self._areas]
@@ -47,6 +46,7 @@ class PagedMemory:
         self._bitmap: Flags = np.zeros(self._total, dtype=np.bool_)
         self._log: Flags = np.zeros(self._total, dtype=np.bool_)
         self._reported: Flags | None = np.zeros(self._total, dtype=np.bool_) if kvm else None
+        self._chunk = chunk_pages
         self._cleared: set[int] = set()
         self._zero: Flags = np.zeros(self._total, dtype=np.bool_)
         for area in self._areas:
@@ -170,6 +170,9 @@ class PagedMemory:
             if end == self._total:
                 # From here on XBZRLE is at work: QEMU turns it on when its search first wraps (ram.c).
                 self._place, self._wrapped = 0, True
+        if self._active and not self._remaining:
+            # The search went round all RAM in vain, and begins at the lowest address next time (ram.c).
+            self._place, self._wrapped = 0, True
         return batch.sent()
 
     def cache(self, size_bytes: int | None) -> None:
@@ -273,7 +276,7 @@ class PagedMemory:
             width = min(width, self._cache.slots)
         end = min(self._place + width, self._total)
         if self._reported is not None:
-            end = min(end, (self._place // CHUNK_PAGES + 1) * CHUNK_PAGES)
+            end = min(end, (self._place // self._chunk + 1) * self._chunk)
         return end
 
     def _offer(self, found: Pages, batch: Batch) -> int:
@@ -287,7 +290,7 @@ class PagedMemory:
         else:
             taken = batch.take(zero, full_bytes)
         if taken:
-            self._clear(int(found[0]) // CHUNK_PAGES)
+            self._clear(int(found[0]) // self._chunk)
             self._bitmap[found[:taken]] = False
             self._remaining -= taken
             if self._cache is not None:
@@ -298,5 +301,5 @@ class PagedMemory:
         """The first page of a chunk is about to be sent: KVM's log forgets what it has reported of it."""
         if self._reported is not None and chunk not in self._cleared:
             self._cleared.add(chunk)
-            part = slice(chunk * CHUNK_PAGES, (chunk + 1) * CHUNK_PAGES)
+            part = slice(chunk * self._chunk, (chunk + 1) * self._chunk)
             self._log[part] &= ~self._reported[part]

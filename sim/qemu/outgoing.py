@@ -16,8 +16,11 @@ from .sending import BROKEN_PIPE, CHANNEL_ERROR, RESUME_NS, Sending
 WAKE_NS = 200_000
 """From ``migrate-continue`` to the thread's going on."""
 NOTICE_NS = 4 * MILLISECOND_NS
-"""How long 7.2 takes to see that it was cancelled; later QEMUs sleep out their window first."""
-WINDOW_NS = 100 * MILLISECOND_NS
+"""How long 7.2 takes to see that it was cancelled, where no limit has it sleep."""
+NOTICE_OLD_NS = (3 * MILLISECOND_NS, 40 * MILLISECOND_NS)
+"""Where it sleeps: measured under limits of 1 and 30 MiB/s."""
+NOTICE_NEW_NS = (MILLISECOND_NS, 100 * MILLISECOND_NS)
+"""Later QEMUs sleep out their window first."""
 
 POSTCOPY = frozenset({"postcopy-active", "postcopy-paused", "postcopy-recover-setup", "postcopy-recover"})
 """Where 10.0 and later refuse to cancel."""
@@ -169,10 +172,16 @@ class Outgoing(Sending):
         self._keep_figures()
         self._drop_line()
         self._host.lock(False)
-        delay_ns = RESUME_NS if self._state_before else NOTICE_NS
-        if not self._state_before and not self._old:
-            delay_ns = self._chance.randint(MILLISECOND_NS, WINDOW_NS)
-        self._host.time.after(delay_ns, lambda: self._cancelled(before))
+        self._host.time.after(self._notice_ns(), lambda: self._cancelled(before))
+
+    def _notice_ns(self) -> int:
+        """How long the thread takes to see that it was cancelled."""
+        if self._state_before:
+            return RESUME_NS  # it waits for nothing but this, or for the other end
+        if not self._old:
+            return self._chance.randint(*NOTICE_NEW_NS)
+        limited = self._host.settings.parameters["max-bandwidth"] != 0
+        return self._chance.randint(*NOTICE_OLD_NS) if limited else NOTICE_NS
 
     def settings_changed(self) -> None:
         """A parameter was set."""

@@ -148,6 +148,11 @@ class Counters:
         self.bytes += size_bytes
         self.framing_bytes += size_bytes
 
+    def add_again(self, size_bytes: int) -> None:
+        """Pages that were lost on their way were put in once more."""
+        self.bytes += size_bytes
+        self.phase_bytes[self.phase] += size_bytes
+
     def _add_deltas(self, sent: Sent) -> None:
         # As ram.c counts: every page found in the cache is encoded, an overflow as a page in full, headers left out.
         self.pages += sent.delta + sent.unchanged

@@ -142,7 +142,7 @@ class Faults:
         size_bytes = sent.bytes
         if not size_bytes and turn:
             size_bytes = _LOST_BYTES
-            self._counters.add_bytes(size_bytes)
+            self._counters.add_again(size_bytes)
         self.stream.message(now_ns, size_bytes, partial(self._arrived, turn))
 
     def _arrived(self, turn: int) -> None:

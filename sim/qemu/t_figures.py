@@ -19,7 +19,7 @@ class Step:
 
     Attributes:
         sent: they.
-        bytes: what they are in the stream.
+        bytes: what ``transferred`` grows by with them.
         start_ns: when the first of them is put in, or what is still open was last looked at.
         end_ns: when the last of them is in.
     """

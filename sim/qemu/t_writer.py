@@ -65,6 +65,7 @@ class Writer:
         "_memory",
         "_multifd",
         "_page_ns",
+        "_shows_framing",
         "_then",
         "_timer",
         "_zero_ns",
@@ -104,6 +105,7 @@ class Writer:
         self._memory = memory
         self._counters = counters
         self._broke = broke
+        self._shows_framing = rules.framing_counted
         self._limit = self._allowance = 0
         self.slice_pages = 1
         self.asleep_until_ns = 0
@@ -233,7 +235,8 @@ class Writer:
         self._counters.add(sent, framing, counted, self._multifd)
         zero = sent.zero
         work_ns = int(zero * self._zero_ns + (pages - zero) * self._page_ns) or TURN_NS
-        self._put(now_ns, sent, sent.bytes + framing, work_ns)
+        shown = sent.bytes + (framing if self._shows_framing else counted)
+        self._put(now_ns, sent, sent.bytes + framing, work_ns, shown)
         end_ns = self.step.end_ns
         if self._limit and self.exhausted and end_ns < FAR_NS:
             wake_ns = self._wake_ns(end_ns)
@@ -262,14 +265,13 @@ class Writer:
         return in_time if self._meets_zero else min(in_time, max(1, room_bytes // WIRE_BYTES))
 
     def write_bytes(self, size_bytes: int, then: Callable[[], None]) -> None:
-        """Write something that is no page, or nothing: then, when all that was written is in the stream."""
+        """Write something that others count, or nothing: then, when all that was written is in the stream."""
         if self._closed:
             return
         if self.broken or self.stream.broken:
             self._broke()
             return
-        self._counters.add_bytes(size_bytes)
-        self._put(self._clock.now_ns, None, size_bytes, 0)
+        self._put(self._clock.now_ns, None, size_bytes, 0, 0)
         self._set(self.step.end_ns, then)
 
     def cancel(self) -> None:
@@ -279,10 +281,10 @@ class Writer:
             self._timer.cancel()
             self._timer = None
 
-    def _put(self, now_ns: int, sent: Sent | None, size_bytes: int, work_ns: int) -> None:
+    def _put(self, now_ns: int, sent: Sent | None, size_bytes: int, work_ns: int, shown_bytes: int) -> None:
         fastest = size_bytes * SECOND_NS / work_ns if work_ns else self._fastest
         end_ns = max(self.stream.push(now_ns, size_bytes, fastest), now_ns + work_ns)
-        self.step.begin(sent, size_bytes, now_ns, end_ns)
+        self.step.begin(sent, shown_bytes, now_ns, end_ns)
 
     def _set(self, when_ns: int, then: Callable[[], None]) -> None:
         if self._closed:

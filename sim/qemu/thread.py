@@ -79,7 +79,6 @@ class Thread:
         self._rules = rules = rules_of(version)
         self._behind = urgent is None
         self._served_apart = urgent is not None and rules.urgent_thread
-        self._running = running if running is not None else self._runs
         capabilities = settings.capabilities
         self._pauses = bool(capabilities.get("pause-before-switchover"))
         self._can_postcopy = bool(capabilities.get("postcopy-ram"))
@@ -90,6 +89,7 @@ class Thread:
         self._phase = Phase.NEW
         self._postcopy = self._postcopy_asked = self._stopped = self._locked = False
         self._into_postcopy = False
+        self._running = running if running is not None else lambda: not self._stopped
         self._evaluated_bytes = memory.total_pages * PAGE_BYTES
         self._boundary_ns = 0
         self._rest: int | None = None
@@ -186,6 +186,7 @@ class Thread:
             self._writer.connect(stream)
         self._writer.broken = False
         self._listener.reached("postcopy-active")
+        self._counters.add_again(self._pipe_bytes)
         self._writer.write_bytes(self._pipe_bytes, self._after)
         self._faults.resume(urgent if urgent is not None else self._writer.stream, back)
 
@@ -221,6 +222,7 @@ class Thread:
         self._active_ms = now_ns // MILLISECOND_NS
         self._listener.reached("active")
         if self._phase is Phase.LOOP:
+            self._counters.add_bytes(SETUP_BYTES)
             self._writer.write_bytes(SETUP_BYTES, self._turn)
 
     def _stall(self) -> None:
@@ -242,7 +244,6 @@ class Thread:
         if self._postcopy:
             if self._little(remaining_bytes):
                 self._lock(True)
-                self._writer.set_limit(0)
                 self._send_last()
             else:
                 self._slice()
@@ -364,15 +365,12 @@ class Thread:
     def _hand_over(self) -> None:
         if self._phase is not Phase.OVER:
             self._phase = Phase.LAST
-            self._syncs.last(self._begin_postcopy if self._into_postcopy else self._lift_limit)
-
-    def _lift_limit(self) -> None:
-        self._writer.set_limit(0)
-        self._send_last()
+            self._syncs.last(self._begin_postcopy if self._into_postcopy else self._send_last)
 
     def _send_last(self) -> None:
         """What is left goes out as fast as it can, and the device state behind it."""
         self._phase = Phase.LAST
+        self._writer.set_limit(0)
         writer = self._writer
         if self._memory.remaining_pages:
             span_ns = POSTCOPY_STEP_NS if self._postcopy and self._behind else LAST_STEP_NS
@@ -437,9 +435,6 @@ class Thread:
         if self._postcopy:
             self._faults.pause()
         self._listener.reached("postcopy-paused" if self._postcopy else "failed")
-
-    def _runs(self) -> bool:
-        return not self._stopped
 
     def _lock(self, held: bool) -> None:
         if held is not self._locked:

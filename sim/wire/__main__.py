@@ -6,8 +6,9 @@ import os
 import sys
 
 from .loader import call_again
-from .program import main
 
 if __name__ == "__main__":
     call_again(sys.argv[1:], os.environ)
+    from .program import main  # only here: what comes before it is done twice
+
     main(sys.argv[1:], os.environ)

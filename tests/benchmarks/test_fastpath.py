@@ -29,16 +29,14 @@ def test_it_is_a_migration_of_so_many_classes_that_a_policy_steers_at_each_itera
     assert len(told.decisions) == told.iterations
 
 
-def test_a_series_counts_all_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fastpath, "MIGRATIONS", 3)
-    iterations, span_ns = fastpath.series()
+def test_a_series_counts_all_iterations() -> None:
+    iterations, span_ns = fastpath.series(3)
     assert iterations == 3 * forecast(fastpath.setting(), fastpath.Stepper()).iterations
     assert span_ns > 0
 
 
-def test_the_bars_are_judged_on_the_median(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(fastpath, "MIGRATIONS", 5)
-    results, pairs = fastpath.measure(Manner(runs=3, patience_s=0.0, lock=None, say=lambda _: None))
+def test_the_bars_are_judged_on_the_median(capsys: pytest.CaptureFixture[str]) -> None:
+    results, pairs = fastpath.measure(Manner(runs=3, patience_s=0.0, lock=None, say=lambda _: None), migrations=5)
     assert pairs == {}
     iteration, migration = results[0].bars
     assert (iteration.bound, migration.bound, iteration.unit) == (50.0, 500.0, "µs")

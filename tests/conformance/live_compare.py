@@ -8,7 +8,7 @@ from itertools import pairwise
 from tests.conformance.live_stage import Record
 from tests.conformance.live_watch import Look
 
-MANY_LOOKS = 12
+MANY_LOOKS = 25
 """A status that was seen so often lasts: then it is no chance if it is never seen on the other one."""
 
 
@@ -57,11 +57,6 @@ def differences(real: Record, simulated: Record, chance: Container[str] = ()) ->
             surplus = sorted(simulated.fields[place] - real.fields[place])
             found.append(f"fields of {place}: missing {missing}, surplus {surplus}")
     return found
-
-
-def _without_early_passes(value: object) -> object:
-    """Whether there is a pass before the last one is the affair of the guest, and of how busy the host is."""
-    return value.replace("active p+", "active") if isinstance(value, str) else value
 
 
 def freshness(looks: list[Look]) -> dict[str, bool]:

@@ -272,7 +272,7 @@ class _Booting:
         name = f"{len(self.world.guests)}"
         watched = self.world.folder / f"w{name}"
         words = ("-qmp", f"unix:{watched},server=on,wait=off", *extra)
-        settings = {"ram_bytes": RAM_BYTES, "machine": MACHINE, **options}
+        settings: dict[str, Any] = {"ram_bytes": RAM_BYTES, "machine": MACHINE, **options}
         if self.kind is Kind.REAL:
             guest = await self.world.boot(*words, spec=self.load.spec, listen=listen, **settings)
         else:

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 LOOK_EVERY_S = 0.004
 PATIENCE_S = 20.0
+_STOPPED = frozenset({"STOP", "pre-switchover"})
 
 
 @dataclass(frozen=True)
@@ -146,12 +147,17 @@ class Watch:
 
     @property
     def course(self) -> str:
-        """The events as a sentence, passes in a row as one ``p+`` (how many there are is the guest's affair)."""
+        """The events as a sentence.
+
+        Of the passes only the first and the last (``p+``) are told: how many there are between them, and whether
+        there are any, is the affair of the guest and of how busy the host is.
+        """
         words: list[str] = []
         for word in self.words:
-            short = "p+" if word[0] == "p" and word[1:].isdecimal() and word != "p1" else word
-            if short != "p+" or words[-1:] != ["p+"]:
-                words.append(short)
+            if word[0] != "p" or not word[1:].isdecimal() or word == "p1":
+                words.append(word)
+            elif "active" in words and _STOPPED.intersection(words[words.index("active") :]) and words[-1] != "p+":
+                words.append("p+")
         return " ".join(words)
 
     def looks_at(self, status: str) -> list[Look]:

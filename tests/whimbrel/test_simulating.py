@@ -137,6 +137,16 @@ def test_a_setting_has_what_the_scenario_has() -> None:
     assert setting.costs.load_s == Costs().load_s
 
 
+def test_pages_that_stay_zero_are_zero_wherever_they_lie() -> None:
+    """And those that do not are taken as full, which is noted."""
+    empty = Writer(name="empty", size_bytes=32 * MIB, zero=True)
+    guest = replace(SMALL.guest, writers=(*SMALL.guest.writers, empty))
+    assert setting_of(replace(SMALL, guest=guest)).zero_bytes == 96 * MIB
+    fresh = replace(guest, writers=(*SMALL.guest.writers, replace(empty, rate_bytes_per_s=1e6)))
+    told = simulate(replace(SMALL, guest=fresh), model="fast")
+    assert any("until they are written" in note for note in told.notes)
+
+
 # ---- what a model leaves out
 
 BEYOND: list[tuple[str, Callable[[Scenario], Scenario]]] = [
@@ -171,10 +181,18 @@ def test_no_cost_is_passed_over_in_silence() -> None:
 
 def test_what_is_taken_for_what_is_noted() -> None:
     notes = simulate(published(10, 0.5), model="constant-rate").notes
-    assert any("60 s" in note for note in notes)
+    assert any("1m" in note for note in notes)
     phased = replace(SMALL.guest.writers[0], period_s=2.0, duty=0.5)
     told = simulate(replace(SMALL, guest=replace(SMALL.guest, writers=(phased,))), model="fast").notes
     assert any("averaged" in note for note in told)
+
+
+@pytest.mark.parametrize("model", ["fast", "stepwise"])
+def test_a_sender_that_is_slower_than_the_link_is_noted(model: str) -> None:
+    quick = replace(SMALL, link=LinkPlan(bandwidth_bytes_per_s=3e9))
+    assert any("the sender itself is what limits" in note for note in simulate(quick, model=model).notes)
+    capped = replace(quick, objectives=Objectives(bandwidth_bytes_per_s=10**8))
+    assert simulate(capped, model=model).notes == ()
 
 
 def test_models_and_runs_that_there_are_not() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -67,19 +68,18 @@ def _head(simulation: Simulation, plan: Plan) -> RenderableType:
 def _verdict(run: Run) -> Text:
     text = Text()
     if not run.converged:
-        text.append(run.outcome.upper(), style="bold red").append(f" after {_time(run.total_s)}")
+        text.append(run.outcome.upper(), style="bold red")
+        text.append(f" after {format_duration(run.total_s)}" if math.isfinite(run.total_s) else "")
         return text.append(f"\n{run.reason}") if run.reason else text
     text.append("COMPLETED", style="bold green")
-    text.append(f" in {_time(run.total_s)}, {run.iterations} iterations, {format_size(run.transferred_bytes)} sent")
+    text.append(
+        f" in {format_duration(run.total_s)}, {run.iterations} iterations, {format_size(run.transferred_bytes)} sent"
+    )
     if run.downtime_s is not None:
-        text.append(", downtime ").append(_time(run.downtime_s), style="bold")
+        text.append(", downtime ").append(format_duration(run.downtime_s), style="bold")
     if run.throttle:
         text.append(f", throttled by up to {run.throttle:.0%}")
     return text
-
-
-def _time(seconds: float) -> str:
-    return "for ever" if seconds == float("inf") else format_duration(seconds)
 
 
 def _iterations(rows: Sequence[Row]) -> Table:
@@ -141,7 +141,7 @@ def _changes(changes: Any) -> str:
 
 
 def _downtime(run: Run) -> Table:
-    total = f"Downtime: {_time(run.downtime_s)}" if run.downtime_s is not None else "Downtime"
+    total = f"Downtime: {format_duration(run.downtime_s)}" if run.downtime_s is not None else "Downtime"
     table = Table(title=total, title_justify="left", title_style="bold", box=None, show_header=False)
     table.add_column()
     table.add_column(justify="right")

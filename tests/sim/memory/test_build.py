@@ -8,12 +8,11 @@ from dataclasses import replace
 
 import pytest
 
+from tests.sim.memory.plans import MIXED, SEED
 from whimbrel.engine.errors import BadInput
 from whimbrel.sim.memory.build import memory_of
 from whimbrel.sim.memory.expected import ExpectedMemory
 from whimbrel.sim.memory.paged import PagedMemory
-
-from .plans import MIXED, SEED
 
 
 def test_the_plan_chooses_the_level() -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.sim.memory.plans import MIB, MIXED, begun, memory_at, plan, send_all, writer
 from whimbrel.sim.clock import MILLISECOND_NS, SECOND_NS
 from whimbrel.sim.memory.contract import PAGE_BYTES, PAGE_HEADER_BYTES, ZERO_PAGE_BYTES, Memory, Sent
-
-from .plans import MIB, MIXED, begun, memory_at, plan, send_all, writer
 
 LEVELS = ["expected", "paged"]
 FULL = PAGE_BYTES + PAGE_HEADER_BYTES

@@ -6,14 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from tests.sim.memory.plans import plan, writer
 from whimbrel.sim.guests.laws import Independent
 from whimbrel.sim.guests.plan import Area, areas_of
 from whimbrel.sim.memory.contract import PAGE_BYTES
 from whimbrel.sim.memory.deltas import DeltaCache
 from whimbrel.sim.memory.owed import Shares
 from whimbrel.sim.memory.runs import EVER, Run
-
-from .plans import plan, writer
 
 PAGES = 4096
 LARGE = DeltaCache(pages=1 << 20, rivals=0.1)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from tests.sim.memory.plans import plan, writer
 from whimbrel.sim.clock import SECOND_NS
 from whimbrel.sim.guests.life import Life
 from whimbrel.sim.guests.plan import areas_of
 from whimbrel.sim.memory.missing import Missing
 from whimbrel.sim.memory.runs import EVER, Run
 from whimbrel.sim.scenario import Pattern, Writer
-
-from .plans import plan, writer
 
 PER_S = 2048.0
 

@@ -35,7 +35,7 @@ def test_a_page_of_each_kind_costs_what_it_costs() -> None:
 def test_every_kind_comes_to_its_expectation_to_within_a_page(taken: list[float]) -> None:
     owed, told = Owed(), Sent()
     names = ("normal", "zero", "delta", "unchanged", "misses", "overflows", "delta_bytes", "bytes")
-    sums = dict.fromkeys(names, 0)
+    sums: dict[str, int] = dict.fromkeys(names, 0)
     for pages in taken:
         owed.take(pages, MIXED)
         told = owed.tell(int(owed.pages + 1e-9), 1e12)

@@ -36,7 +36,9 @@ def test_neighbours_that_are_alike_are_joined() -> None:
 @pytest.mark.parametrize("field", ["area", "density", "window", "seen"])
 def test_neighbours_that_differ_are_not(field: str) -> None:
     first = Run(0, 4, 0, 0.5, 5.0, seen=10.0)
-    runs = [first, replace(first, begin=4, end=8, **{field: {"area": 1}.get(field, 0.25)})]
+    other = replace(first, begin=4, end=8)
+    setattr(other, field, 1 if field == "area" else 0.25)
+    runs = [first, other]
     merge(runs, 8, None)
     assert spans(runs) == [(0, 4), (4, 8)]
 

@@ -19,7 +19,7 @@ def _refused(version: Version, **given: object) -> str:
 
 def test_defaults_and_what_each_version_has() -> None:
     """As read from fresh processes of the three."""
-    for version, count in ((V7, 26), (V10, 29), (V11, 31)):
+    for version, count in ((V7, 26), (V10, 28), (V11, 30)):
         found = defaults(version)
         assert len(found) == count
         assert (found["max-bandwidth"], found["downtime-limit"], found["multifd-channels"]) == (134217728, 300, 2)

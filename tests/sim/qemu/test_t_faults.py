@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.sim.qemu.thread_fakes import FakeMemory, FakeStream
 from whimbrel.sim.clock import MILLISECOND_NS, Clock
+from whimbrel.sim.memory.contract import Sent
 from whimbrel.sim.qemu.contract import Settings, Version
 from whimbrel.sim.qemu.t_counters import Counters
 from whimbrel.sim.qemu.t_faults import Faults
@@ -13,10 +16,12 @@ from whimbrel.sim.qemu.t_rules import rules_of
 class Case:
     """Faults of a guest that misses some pages."""
 
-    def __init__(self, faults: int, *, pipe: int = 0, back: bool = False, urgent: bool = False) -> None:
+    def __init__(
+        self, faults: int, *, pipe: int = 0, back: bool = False, urgent: bool = False, memory: FakeMemory | None = None
+    ) -> None:
         """``pipe`` bytes lie in the main stream's pipe, at 100 MB/s."""
         self.clock = Clock()
-        self.memory = FakeMemory(1000, faults=faults)
+        self.memory = memory or FakeMemory(1000, faults=faults)
         self.memory.begin(0)
         self.memory.arrive(0)
         self.memory.calls.clear()
@@ -105,6 +110,30 @@ def test_what_broke_with_the_stream_is_asked_for_again() -> None:
     case.run_until_run(1)
     assert case.counters.requests == 2
     assert case.memory.remaining_pages == left - 1
+
+
+class Emptied(FakeMemory):
+    """The background has already sent what the guest waits for."""
+
+    def serve(self, now_ns: int) -> Sent:
+        self.faults -= 1
+        return Sent()
+
+
+@pytest.mark.parametrize("broke", [False, True])
+def test_a_page_that_the_background_has_sent(broke: bool) -> None:
+    """It comes with what lies in the pipe; was it lost with a broken one, it is sent again and counted."""
+    case = Case(1, pipe=1_000_000, memory=Emptied(1000, faults=1))
+    case.faults.guest_runs()
+    case.clock.advance_to(2 * MILLISECOND_NS)
+    if broke:
+        case.main.reset()
+        case.faults.pause()
+        case.faults.resume(FakeStream(case.clock, 100e6), None)
+    begun_ms = case.clock.now_ns / MILLISECOND_NS
+    waited = case.run_until_run(1) - begun_ms
+    assert (waited < 2) is broke
+    assert case.counters.phase_bytes[2] == (4104 if broke else 0)
 
 
 def test_nothing_after_the_end() -> None:

@@ -8,7 +8,14 @@ from __future__ import annotations
 import pytest
 
 from tests.sim.qemu.thread_fakes import MIB, Bench, FakeMemory
-from whimbrel.sim.qemu.contract import Costs, Version
+from whimbrel.sim.clock import SECOND_NS, Clock
+from whimbrel.sim.link.contract import Stream
+from whimbrel.sim.link.shared import SharedLink
+from whimbrel.sim.memory.build import memory_of
+from whimbrel.sim.memory.contract import Memory
+from whimbrel.sim.qemu.contract import Costs, Settings, Version
+from whimbrel.sim.qemu.thread import Thread
+from whimbrel.sim.scenario import GuestPlan, LinkPlan, Writer
 
 VERSIONS = list(Version)
 
@@ -364,3 +371,68 @@ def test_a_reset_in_the_last_stage_lets_the_lock_go() -> None:
     bench.run(0.05)
     bench.stream.reset()
     assert [word for _, word in bench.said[-2:]] == ["unlock", "failed"]
+
+
+class Process:
+    """The least that a process around the thread does."""
+
+    def __init__(self, clock: Clock, memory: Memory, stream: Stream) -> None:
+        """Nothing has been said."""
+        self.clock, self.memory, self.stream = clock, memory, stream
+        self.ended_ns = 0
+
+    def passed(self, number: int) -> None:
+        """A number."""
+
+    def reached(self, status: str) -> None:
+        """A word."""
+
+    def holds_lock(self, held: bool) -> None:
+        """Yes or no."""
+
+    def all_sent(self) -> None:
+        """The end is when the state arrives."""
+
+    def stops_guest(self) -> None:
+        """It does."""
+        self.memory.halt(self.clock.now_ns)
+
+    def sends_state(self, size_bytes: int, kind: str) -> None:
+        """Behind all that is in the pipe."""
+        self.stream.message(self.clock.now_ns, size_bytes, self._end)
+
+    def _end(self) -> None:
+        self.ended_ns = self.clock.now_ns
+
+
+def test_over_the_models_of_memory_and_link() -> None:
+    """With a link whose rate changes all the time: it ends, nothing goes back, all pages went over at least once."""
+    plan = GuestPlan(
+        ram_bytes=128 * MIB,
+        zero_bytes=16 * MIB,
+        writers=(Writer(name="hot", size_bytes=32 * MIB, rate_bytes_per_s=20e6),),
+    )
+    clock = Clock()
+    memory = memory_of(plan, seed=7)
+    memory.run(0)
+    stream = SharedLink(clock, LinkPlan(bandwidth_bytes_per_s=60e6, noise=0.3, noise_every_s=0.05), 7).open()
+    process = Process(clock, memory, stream)
+    settings = Settings(parameters={"max-bandwidth": 0, "downtime-limit": 200})
+    thread = Thread(clock, Version.V10_0, memory, stream, settings, Costs(), process)
+    thread.start()
+    last = 0
+    while not process.ended_ns:
+        assert clock.step()
+        moved = transferred(thread)
+        assert moved >= last
+        last = moved
+    assert 2.0 < process.ended_ns / SECOND_NS < 6.0
+    assert last > 112 * MIB
+    assert memory.remaining_pages == 0
+
+
+def transferred(thread: Thread) -> int:
+    """``ram.transferred`` now."""
+    ram = thread.figures()["ram"]
+    assert isinstance(ram, dict)
+    return int(str(ram["transferred"]))  # pyright: ignore[reportUnknownArgumentType]

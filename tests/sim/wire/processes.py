@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,7 +84,7 @@ class Herd:
 
 
 @contextmanager
-def herd(folder: Path) -> Iterator[Herd]:
+def herd(folder: Path) -> Generator[Herd]:
     """Whatever is started ends with the block."""
     it = Herd(folder)
     try:
