@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import cpu, gap, outage, overhead, step
+from . import cpu, fastpath, gap, outage, overhead, pages, step
 from .bars import Bar, Result, as_text
 from .pairs import Manner, Pairs
 from .stage import QEMU
@@ -29,6 +29,8 @@ MEASURES: dict[str, Callable[[Manner], Measured]] = {
     "gap": gap.measure,
     "outage": outage.measure,
     "step": step.measure,
+    "pages": pages.measure,
+    "fastpath": fastpath.measure,
 }
 RUNS = 10
 QUICK_RUNS = 3

@@ -103,17 +103,3 @@ def series(migrations: int = MIGRATIONS) -> tuple[int, int]:
         iterations += told.iterations
         assert told.converged
     return iterations, time.process_time_ns() - before_ns
-
-
-def main() -> None:
-    """``python -m benchmarks.fastpath``: ten series, and the bars."""
-    manner = Manner(runs=10, patience_s=0.0, lock=None, say=print)
-    for result in measure(manner)[0]:
-        for bar in result.bars:
-            print(f"{'MET   ' if bar.met else 'MISSED'} {bar.name}: {bar.measured.value:.1f} {bar.unit}, {bar.ask}")
-        for row in result.rows:
-            print(f"       {row.name}: {row.measured.value:,.0f} {row.unit}")
-
-
-if __name__ == "__main__":
-    main()

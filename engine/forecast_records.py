@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from .curve import Curve, DirtyCurve
 from .errors import BadInput
@@ -219,9 +220,8 @@ class Outcome(StrEnum):
     """The policy gave up."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One iteration: a dirty-bitmap sync to the next."""
+class Row(NamedTuple):
+    """One iteration: a dirty-bitmap sync to the next. (A tuple, for forecasts make thousands of them.)"""
 
     number: int
     start_s: float
@@ -267,8 +267,7 @@ class Outage:
         return self.stop_s + self.pipe_s + self.last_ram_s + self.device_state_s + self.load_s + self.resume_s
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decided:
+class Decided(NamedTuple):
     """A decision of the policy that changed something, or that was not allowed as it stood."""
 
     at_s: float

@@ -264,14 +264,7 @@ def pause(loop: Loop, sides: Sequence[Side], *, within_s: float) -> Work[None]:
     Raises:
         WhimbrelError: one could not be told, refused, or does not pause; the others were told.
     """
-    tasks = [loop.start(_pause(loop, side, within_s)) for side in sides]
-    try:
-        for task in tasks:
-            yield loop.when_done(task)
-    finally:
-        for task in tasks:
-            task.cancel()
-    for task in tasks:
+    for task in (yield from loop.settled(*(_pause(loop, side, within_s) for side in sides))):
         task.result()
 
 

@@ -207,6 +207,19 @@ class Loop:
         finally:
             task.cancel()
 
+    def settled(self, *works: Work[Any]) -> Work[list[Task[Any]]]:
+        """Several at once, each to its end, whatever that is."""
+        tasks = [self.start(work) for work in works]
+        ends = [self.when_done(task) for task in tasks]
+        try:
+            for end in ends:
+                yield end
+        except GeneratorExit:
+            for task in tasks:
+                task.cancel()
+            raise
+        return tasks
+
     def together(self, *works: Work[Any]) -> Work[list[Any]]:
         """Several at once; the first error is raised when it comes, as `asyncio.gather` does, and the rest goes on.
 

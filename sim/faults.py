@@ -454,7 +454,7 @@ class Havoc:
     def _act(self, fault: Fault) -> None:
         """The guest's owner, at the source's second monitor."""
         qemu = self._pair.source_qemu
-        if not qemu.alive or qemu.migration_status == "completed":
+        if not qemu.alive or qemu.migration_status not in ("none", "setup", "active"):
             return  # whoever has a source run again that has handed its guest over asks for two of them
         self._note(fault)
         self._pair.witness.acted = True

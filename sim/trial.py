@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
@@ -151,12 +152,12 @@ def run(trial: Trial, *, make_driver: type[Driver] = Driver, tell: Callable[[str
     (pair,), (havoc,) = world.pairs, world.havocs
     if trial.waits != DEFAULT_WAITS:
         pair.witness.excused = "short waits"
-    pair.begin(make_driver)
-    _to_its_end(world, pair, PATIENCE_S + 3 * expected_s(trial.scenario))
-    if pair.driver is not None and pair.driver.report is not None and not is_settled(pair.driver.machine.state):
-        tell(f"{world.clock.now_ns / 1e9:.6f} it settled nothing: a new manager tries again")
-        pair.take_over(make_driver)
-        _to_its_end(world, pair, PATIENCE_S)
+    try:
+        _run(world, pair, trial, make_driver, tell)
+    except Exception as error:  # a defect of ours is found out like any other
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        how = f"it raised {error!r} in {place.name}"
+        pair.witness.breaks(Breach.NO_END, how)
     lines = list(pair.log.lines())
     _replay(pair, [json.loads(line) for line in lines], trial)
     broken = tuple(pair.witness.broken)
@@ -170,6 +171,15 @@ def run(trial: Trial, *, make_driver: type[Driver] = Driver, tell: Callable[[str
         virtual_s=world.clock.now_ns / 1e9,
         log=tuple(lines),
     )
+
+
+def _run(world: World, pair: Pair, trial: Trial, make_driver: type[Driver], tell: Callable[[str], None]) -> None:
+    pair.begin(make_driver)
+    _to_its_end(world, pair, PATIENCE_S + 3 * expected_s(trial.scenario))
+    if pair.driver is not None and pair.driver.report is not None and not is_settled(pair.driver.machine.state):
+        tell(f"{world.clock.now_ns / 1e9:.6f} it settled nothing: a new manager tries again")
+        pair.take_over(make_driver)
+        _to_its_end(world, pair, PATIENCE_S)
 
 
 def _to_its_end(world: World, pair: Pair, patience_s: float) -> None:

@@ -168,6 +168,8 @@ def _write_size(value: float) -> str:
 
 def _exactly(value: float, units: tuple[tuple[str, float], ...], parse: Callable[[str], float]) -> str:
     """In the first unit in which it is a short number that is read back the same; else as the bare number."""
+    if value == 0:
+        return f'"0{units[-1][0]}"'
     for unit, factor in units:
         short = f"{value / factor:.6g}"
         if "e" not in short and value / factor >= 1 and parse(short + unit) == value:
@@ -179,11 +181,16 @@ _RATES: Final = (
     *(("Gbit/s", 1.25e8), ("Mbit/s", 1.25e5), ("GiB/s", 2.0**30), ("MiB/s", 2.0**20)),
     *(("MB/s", 1e6), ("KiB/s", 2.0**10), ("kB/s", 1e3), ("B/s", 1.0)),
 )
-_TIMES: Final = (("h", 3600.0), ("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
+_BYTE_RATES: Final = (("GB/s", 1e9), ("MB/s", 1e6), ("kB/s", 1e3), ("B/s", 1.0))
+_TIMES: Final = (("h", 3600.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9), ("s", 1.0))
 
 
 def _write_rate(value: float) -> str:
     return _exactly(float(value), _RATES, parse_rate)
+
+
+def _write_byte_rate(value: float) -> str:
+    return _exactly(float(value), _BYTE_RATES, parse_rate)
 
 
 def _write_time(value: float) -> str:
@@ -197,6 +204,7 @@ def _write_part(value: float) -> str:
 SIZE: Final = Kind("size", _size, _write_size)
 EXPECTED_SIZE: Final = Kind("size", _expected_size, _write_size)
 RATE: Final = Kind("rate", _rate, _write_rate)
+BYTE_RATE: Final = Kind("rate", _rate, _write_byte_rate)
 WHOLE_RATE: Final = Kind("rate", lambda value: round(_rate(value)), _write_rate)
 TIME: Final = Kind("time", lambda value: float(_quantity(parse_duration)(value)), _write_time)
 PART: Final = Kind("part", _part, _write_part)
@@ -214,12 +222,12 @@ def _told(record: type) -> dict[str, str]:
     """What a record's docstring says of its attributes."""
     _, _, attributes = (inspect.getdoc(record) or "").partition("Attributes:\n")
     pairs = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", attributes, re.MULTILINE)
-    return {name: re.sub(r"\s+", " ", text).rstrip(".") for name, text in pairs}
+    return {name: re.sub(r"\s+", " ", text).rstrip(".").replace("``", "`") for name, text in pairs}
 
 
 def _kind_of(name: str) -> Kind:
     """By the unit in its name."""
-    return RATE if name.endswith("_bytes_per_s") else SIZE if name.endswith("_bytes") else TIME
+    return BYTE_RATE if name.endswith("_bytes_per_s") else SIZE if name.endswith("_bytes") else TIME
 
 
 TOP: Final[dict[str, Key]] = {

@@ -295,7 +295,8 @@ def without_unit(name: str) -> str:
 
 def exact_size(size_bytes: int) -> str:
     """A size that nobody takes for another one: in the largest unit of which it is a whole number."""
-    for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if size_bytes and size_bytes % (1 << power) == 0:
-            return f"{size_bytes >> power}{unit}"
+    binary = ((f"{prefix}iB", 1 << power) for prefix, power in (("T", 40), ("G", 30), ("M", 20), ("K", 10)))
+    for unit, factor in (*binary, ("GB", 10**9), ("MB", 10**6), ("kB", 1000)):
+        if size_bytes and size_bytes % factor == 0:
+            return f"{size_bytes // factor}{unit}"
     return f"{size_bytes}B"

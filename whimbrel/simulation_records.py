@@ -79,6 +79,8 @@ class Run:
     """Remaining bytes over time, (seconds, bytes); straight between the points."""
     sending: tuple[tuple[float, float], ...] = ()
     """Bytes per second put on the wire, (from when, rate); the last entry says until when."""
+    drawn: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What was drawn from the seed before it began, and faults where there are some."""
     others: tuple[Mapping[str, Any], ...] = ()
     """The figures of the other migrations that went on at the same time."""
     log: bytes = b""

@@ -6,6 +6,7 @@ import importlib.util
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
+from typing import Any
 
 from whimbrel.engine.statistics import Statistics
 from whimbrel.engine.timeline import Downtime
@@ -38,7 +39,8 @@ def run_stepwise(scenario: Scenario, seed: int) -> Run:
     return _told(simulate(scenario, seed, resolve(scenario.policy)))
 
 
-def _told(outcome: Outcome) -> Run:
+def _told(outcome: Outcome, index: int = 0) -> Run:
+    """One of the migrations of a world."""
     truth, report = outcome.truth, outcome.report
     began_ns: int = outcome.derived["migrate_ns"] or 0
     seen = [each for each in outcome.log.statistics() if each.at_ns >= began_ns]
@@ -51,7 +53,7 @@ def _told(outcome: Outcome) -> Run:
         converged=converged,
         outcome=report.outcome if report is not None else NO_END,
         reason="" if report is None or converged else report.why,
-        total_s=truth.total_s,
+        total_s=truth.total_s if converged or report is None else max(0.0, report.total_s - began_ns / 1e9),
         downtime_s=truth.outage_s,
         iterations=len(rows),
         transferred_bytes=truth.transferred_bytes,
@@ -61,9 +63,16 @@ def _told(outcome: Outcome) -> Run:
         decisions=decisions,
         remaining=tuple(_remaining(rows, seen, began_ns, truth.total_s if converged else None)),
         sending=tuple(_sending(seen, began_ns)),
-        others=tuple(figures(_told(each)) for each in outcome.others),
+        drawn=_drawn(outcome, index),
+        others=tuple(figures(_told(each, number)) for number, each in enumerate(outcome.others, 1)),
         log="\n".join([*lines, ""]).encode(),
     )
+
+
+def _drawn(outcome: Outcome, index: int) -> dict[str, Any]:
+    """Lists have an entry for each migration: this one's."""
+    drawn = {name: each for name, each in outcome.derived.items() if name != "migrate_ns"}
+    return {name: each[index] if isinstance(each, list) else each for name, each in drawn.items()}
 
 
 def _items(downtime: Downtime) -> dict[str, float]:

@@ -9,7 +9,7 @@ what it calls the rest leaves out what was sent and has not arrived (`whimbrel.e
    limit; pages dirtied *before* they are sent in an iteration need not go twice. So where the next iteration is
    certain to be larger than the greatest limit used here, the limit is raised to bring the sync forward.
 3. **Stop when iterations stop shrinking**: when a second more would buy less than `worth` seconds of outage, the limit
-   goes to what is left, if the user's greatest downtime allows it.
+   goes to what is left, or to the greatest downtime that the user allows: syncs that come earlier find less.
 4. **Land.** Where the pipe is deep, the last iteration is sent in ever smaller portions, slower than the link, so
    that the pipe has run empty when the guest stops. QEMU sends in windows of 100 ms, each portion as one burst at the
    window's start: a bandwidth of ``q / 100 ms`` is a portion of q bytes. While the pipe drains the link is busy, so
@@ -118,7 +118,9 @@ class LeastDowntime:
                 bandwidth_bytes_per_s=self._full(seen),
                 because="the deadline needs all of the downtime allowed",
             )
-        if seen.iteration <= 1 and seen.remaining_bytes > 0 and self._landing is None:
+        # A first iteration may be over before the link is known: the next ones go over the same one.
+        learning = seen.iteration <= 1 or self._link.goodput_bytes_per_s is None
+        if learning and seen.remaining_bytes > 0 and self._landing is None:
             self._link.add(_sending_s(seen), seen.transferred_bytes)
         if _measured(seen) != self._window[1]:
             self._window = (_sending_s(seen), _measured(seen))
@@ -153,7 +155,7 @@ class LeastDowntime:
         self._syncs.append(_Sync(_sending_s(seen), left_s, seen.transferred_bytes, ratio))
         self._landing = None
         allowed, aim_s = seen.objectives.downtime_s, self._aim_s(seen)
-        self._settled = self._shrinks_no_more(left_s, aim_s, allowed)
+        self._settled = self._shrinks_no_more(left_s, aim_s)
         if self._settled:
             limit_s = min(allowed, 1.15 * left_s)
             because = f"iterations stop shrinking: {self._syncs[-3].left_s * 1e3:.0f} → {left_s * 1e3:.0f} ms of link"
@@ -180,8 +182,8 @@ class LeastDowntime:
         expected = max(0.0, before.remaining_bytes - goodput * passed_s)
         return min(expected, seen.knobs.downtime_limit_s * goodput)
 
-    def _shrinks_no_more(self, left_s: float, aim_s: float, allowed_s: float) -> bool:
-        if len(self._syncs) < 3 or not aim_s < left_s <= allowed_s:
+    def _shrinks_no_more(self, left_s: float, aim_s: float) -> bool:
+        if len(self._syncs) < 3 or left_s <= aim_s:
             return False
         first, last = self._syncs[-3], self._syncs[-1]
         return first.left_s - last.left_s < self.worth * (last.at_s - first.at_s)

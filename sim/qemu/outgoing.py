@@ -133,7 +133,7 @@ class Outgoing(Sending):
         if self.status != "postcopy-active" and (self._old or self.status != "postcopy-recover"):
             return False
         self._told_to_pause = True
-        self._drop_line()
+        self._shut_line()
         if self.thread is not None and not self._sent:
             self.thread.broken("Postcopy migration is paused by the user")
         else:
@@ -143,7 +143,7 @@ class Outgoing(Sending):
     def yank(self) -> None:
         """Break the connection, whatever it waits for; one that is still being made is not reached."""
         if self._line is not None and self._line.open:
-            self._drop_line()
+            self._shut_line()
             self._broke("Broken pipe")
 
     def cancel(self) -> None:
@@ -159,7 +159,7 @@ class Outgoing(Sending):
         before = self.status
         if self._old and self._return_path and before == "active" and self._stalled():
             # The return path is shut first, the write that hung on the same socket fails, and that is seen first.
-            self._drop_line()
+            self._shut_line()
             self._fail(BROKEN_PIPE)
             return
         self._become("cancelling")
@@ -170,7 +170,7 @@ class Outgoing(Sending):
         if before == "postcopy-paused":
             return  # its thread waits for a recovery that can't come any more
         self._keep_figures()
-        self._drop_line()
+        self._shut_line()
         self._host.lock(False)
         self._host.time.after(self._notice_ns(), lambda: self._cancelled(before))
 
@@ -198,7 +198,7 @@ class Outgoing(Sending):
         """The process ends."""
         if self.thread is not None and self.running:
             self.thread.end()
-        self._drop_line()
+        self._shut_line()
 
     # ---- the connection
 

@@ -131,7 +131,7 @@ class Sending:
         self._become(status)
 
     def _paused(self) -> None:
-        self._drop_line()
+        self._shut_line()
         self._resuming = False
         if not self._old:
             self.error = "Postcopy migration is paused by the user" if self._told_to_pause else CHANNEL_ERROR
@@ -272,18 +272,16 @@ class Sending:
         if self.thread is not None:
             self.thread.end()
 
-    def _drop_line(self) -> None:
-        for line in (self._line, self._urgent):
-            if line is not None:
-                line.reset()
-        self._urgent = None
-
-    def _close_line(self) -> None:
-        self._yankable = False
+    def _shut_line(self) -> None:
+        """Shut the connection down: what the kernel has of it still arrives, and then its end (tcp(7))."""
         for line in (self._line, self._urgent):
             if line is not None:
                 line.close()
         self._urgent = None
+
+    def _close_line(self) -> None:
+        self._yankable = False
+        self._shut_line()
 
     def _become(self, status: str) -> None:
         if self.status == status:

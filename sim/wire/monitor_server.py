@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import socket
@@ -39,15 +40,15 @@ class Backend(Protocol):
 
 
 class MonitorServer:
-    """One ``-qmp unix:PATH,server=on,wait=off``."""
+    """One ``-qmp unix:PATH,server=on,wait=off`` or ``-qmp tcp:HOST:PORT,server=on,wait=off``."""
 
-    def __init__(self, backend: Backend, pace: Pace, path: Path, index: int) -> None:
-        """Listen; whatever lies at the path is taken away first, as QEMU does.
+    def __init__(self, backend: Backend, pace: Pace, address: str, index: int) -> None:
+        """Listen; whatever lies at a path is taken away first, as QEMU does.
 
         Args:
             backend: the QEMU behind it.
             pace: everything that a client says happens through it.
-            path: of the socket.
+            address: the path of a socket, or ``tcp:HOST:PORT``.
             index: which of the QEMU's monitors this is.
 
         Raises:
@@ -56,18 +57,19 @@ class MonitorServer:
         self._backend = backend
         self._pace = pace
         self._index = index
-        self._path = path
+        self._path = None if address.startswith("tcp:") else Path(address)
         self._loop = asyncio.get_running_loop()
         self._client: _Client | None = None
-        path.unlink(missing_ok=True)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self._listener.setblocking(False)
-            self._listener.bind(str(path))
-            self._listener.listen(1)
-        except OSError:
-            self._listener.close()
-            raise
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+        self._listener = _bound(address)
+        self._listener.setblocking(False)
+        self._listener.listen(1)
+
+    @property
+    def name(self) -> object:
+        """Where it listens, as the kernel says."""
+        return self._listener.getsockname()
 
     def serve(self) -> None:
         """Take the next client."""
@@ -83,7 +85,7 @@ class MonitorServer:
             return
         self._loop.remove_reader(self._listener.fileno())
         self._listener.close()
-        if remove:
+        if remove and self._path is not None:
             self._path.unlink(missing_ok=True)
         if self._client is not None:
             self._client.finish()
@@ -243,3 +245,24 @@ class _Client:
         if self._monitor is not None:
             self._monitor.close()
         self._left()
+
+
+def _bound(address: str) -> socket.socket:
+    """A socket that has its name."""
+    place: str | tuple[str, int] = address
+    family = socket.AF_UNIX
+    if address.startswith("tcp:"):
+        host, _, port = address.removeprefix("tcp:").rpartition(":")
+        if not port.isdecimal():
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        place = (host.strip("[]") or "0.0.0.0", int(port))
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(place)
+    except OSError:
+        sock.close()
+        raise
+    return sock

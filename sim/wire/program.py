@@ -10,7 +10,7 @@ import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from itertools import pairwise
 from typing import Any, Final
 
 from whimbrel.sim.clock import MILLISECOND_NS, Clock
@@ -80,7 +80,7 @@ class Program:
         """
         for index, path in enumerate(paths):
             try:
-                self._monitors.append(MonitorServer(self, self._pace, Path(path), index))
+                self._monitors.append(MonitorServer(self, self._pace, path, index))
             except OSError as error:
                 raise OSError(error.errno or 0, error.strerror or str(error), path) from error
 
@@ -186,7 +186,20 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     os._exit(code)
 
 
+def _unlike(arguments: Sequence[str]) -> str:
+    """Why a process with this command line would not be what its caller expects; empty: it would."""
+    if "-daemonize" in arguments or "--daemonize" in arguments:
+        return "-daemonize: a simulated QEMU stays in the foreground"
+    for option, value in pairwise(arguments):
+        if option.lstrip("-") == "qmp" and not value.startswith(("unix:", "tcp:", "chardev:")):
+            return f"-qmp {value}: a simulated QEMU has no such monitor, only unix: and tcp:"
+    return ""
+
+
 def _run(arguments: Sequence[str], configuration: Configuration) -> int:
+    if reason := _unlike(arguments):
+        print(f"{NAME}: {reason}", file=sys.stderr)
+        return 1
     described = machine.read(list(arguments), configuration.version)
     with asyncio.Runner() as runner:
         threads = _start_cpus(described.cpus)

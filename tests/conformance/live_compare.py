@@ -14,6 +14,8 @@ MANY_LOOKS = 25
 
 LEAST_WINDOW_S = 0.08
 """A window of 100 ms, less what a look may come late."""
+LONGEST_SYNC_S = 0.2
+"""On a busy host."""
 COMPARED = ("verdict", "error", "phases", "commands", "source", "destination", "run_states", "errors", "constants")
 """Fields of `Record`."""
 
@@ -69,11 +71,12 @@ def freshness(looks: list[Look]) -> dict[str, bool]:
     rate = [look.ram["dirty-pages-rate"] for look in looks]
     first = next((number for number, each in enumerate(rate) if each > 0), len(rate))
     changes = [b.at_s for a, b in pairs if b.ram["mbps"] != a.ram["mbps"]]
-    # QEMU counts the sync and then the pages: a look may fall between the two.
+    # QEMU counts the sync first and the pages after it: a look may fall between the two.
     passed = {
         id(look)
         for number, look in enumerate(looks)
-        if look.ram["dirty-sync-count"] > looks[max(0, number - 2)].ram["dirty-sync-count"]
+        for before in looks[:number]
+        if look.at_s - before.at_s < LONGEST_SYNC_S and before.ram["dirty-sync-count"] < look.ram["dirty-sync-count"]
     }
     return {
         "the dirty rate is 0 for the first second": all(

@@ -84,6 +84,16 @@ def test_several_over_one_link_are_told_beside_the_first() -> None:
     assert all(each["converged"] for each in shared.others)
 
 
+def test_faults_are_drawn_from_the_seed_and_told() -> None:
+    """Some runs end badly, each says so, and the same seed ends in the same way."""
+    runs = [run_stepwise(replace(SCENARIO, faults=True), seed) for seed in range(1, 13)]
+    assert any(run.drawn["faults"] for run in runs)
+    assert {run.converged for run in runs} == {True, False}
+    assert all(run.reason for run in runs if not run.converged)
+    assert run_stepwise(replace(SCENARIO, faults=True), 3) == runs[2]
+    assert "faults" not in run_stepwise(SCENARIO, 3).drawn
+
+
 def test_a_policy_is_found_by_what_the_user_wrote() -> None:
     """With parameters, and one for each run: what it remembers of one is not taken into the next."""
     scenario = replace(SCENARIO, policy="fixed:downtime_limit=50ms", objectives=Objectives(downtime_s=0.5))

@@ -62,7 +62,8 @@ def _head(simulation: Simulation, plan: Plan) -> RenderableType:
     first = f"seed {simulation.first.seed}, model {simulation.model}: {MODELS[simulation.model].about}"
     lines = [line for line in dumps(plan).splitlines() if line and not line.startswith("seed")]
     shown = [Text(f"  {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in lines]
-    return Group(Text(first, style="bold"), *shown)
+    drawn = [Text(f"  drawn: {each}", style="dim") for each in simulation.first.drawn.get("faults", ())]
+    return Group(Text(first, style="bold"), *shown, *drawn)
 
 
 def _verdict(run: Run) -> Text:

@@ -112,7 +112,9 @@ def test_which_machine_types_there_are() -> None:
     assert [deprecated("pc-q35-7.2", version) for version in (V7, V10, V11)] == [False, False, True]
 
 
-@pytest.mark.parametrize(("text", "size"), [("256", 256 * MIB), ("524224K", 524224 << 10), ("1.5G", 3 << 29), ("8b", 8)])
+@pytest.mark.parametrize(
+    ("text", "size"), [("256", 256 * MIB), ("524224K", 524224 << 10), ("1.5G", 3 << 29), ("8b", 8)]
+)
 def test_sizes(text: str, size: int) -> None:
     """A bare number counts MiB."""
     assert parse_size(text) == size

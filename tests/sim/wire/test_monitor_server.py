@@ -40,7 +40,7 @@ async def serving(short_folder: Path) -> AsyncGenerator[Serving, None]:
     """A server on a socket of the test's."""
     backend = FakeBackend()
     pace = Pace(Clock(), 1)
-    server = MonitorServer(backend, pace, short_folder / "q", 0)
+    server = MonitorServer(backend, pace, str(short_folder / "q"), 0)
     server.serve()
     it = Serving(short_folder / "q", server, backend)
     yield it
@@ -159,15 +159,29 @@ async def test_at_the_end_everything_said_arrives(serving: Serving) -> None:
 async def test_a_path_that_cannot_be_listened_at(short_folder: Path) -> None:
     """The kernel's words."""
     with pytest.raises(OSError, match="No such file or directory"):
-        MonitorServer(FakeBackend(), Pace(Clock(), 1), short_folder / "nowhere" / "q", 0)
+        MonitorServer(FakeBackend(), Pace(Clock(), 1), str(short_folder / "nowhere" / "q"), 0)
 
 
 async def test_what_lay_at_the_path_is_taken_away(short_folder: Path) -> None:
     """QEMU unlinks it before it binds."""
     path = short_folder / "q"
     path.write_text("left over")
-    server = MonitorServer(FakeBackend(), Pace(Clock(), 1), path, 0)
+    server = MonitorServer(FakeBackend(), Pace(Clock(), 1), str(path), 0)
     server.serve()
     assert path.is_socket()
     server.close(remove=False)
     assert path.is_socket()
+
+
+async def test_a_monitor_at_a_tcp_port() -> None:
+    """The kernel chooses the port; the greeting is the same."""
+    pace = Pace(Clock(), 1)
+    server = MonitorServer(FakeBackend(), pace, "tcp:127.0.0.1:0", 0)
+    server.serve()
+    name: Any = server.name
+    reader, writer = await asyncio.open_connection("127.0.0.1", name[1])
+    assert await line(reader) == GREETING
+    writer.close()
+    await writer.wait_closed()
+    server.close(remove=True)
+    pace.close()

@@ -70,9 +70,11 @@ async def test_what_it_cannot_start_with(simulated: Herd) -> None:
         simulated.start(plan='{"speed": 0, "gest": {}}'),
         simulated.start(plan="/nowhere/plan.json"),
         simulated.start(plan='{"guest": {"zero_bytes": 99999998976}}'),
+        simulated.start("-daemonize"),
+        simulated.start("-qmp", "stdio"),
     ]
-    assert [await each.ended() for each in wrong] == [1] * 5
-    machine, socket, plan, file, guest = (each.stderr for each in wrong)
+    assert [await each.ended() for each in wrong] == [1] * 7
+    machine, socket, plan, file, guest, daemon, stdio = (each.stderr for each in wrong)
     assert machine.startswith("qemu-system-x86_64: unsupported machine type")
     assert socket == "qemu-system-x86_64: -qmp: Failed to bind socket to /nowhere/q: No such file or directory\n"
     assert plan.splitlines() == [
@@ -80,6 +82,8 @@ async def test_what_it_cannot_start_with(simulated: Herd) -> None:
         "qemu-system-x86_64: WHIMBREL_SIM.speed: 0 is not above 0 and up to 1000",
     ]
     assert file == "qemu-system-x86_64: WHIMBREL_SIM: /nowhere/plan.json: No such file or directory\n"
+    assert daemon == "qemu-system-x86_64: -daemonize: a simulated QEMU stays in the foreground\n"
+    assert stdio.startswith("qemu-system-x86_64: -qmp stdio: a simulated QEMU has no such monitor"), stdio
     assert guest.startswith("qemu-system-x86_64: guest.zero_bytes: "), guest
 
 

@@ -55,6 +55,7 @@ RUN = Run(
             clamped=("limit: 5 is outside 0.001 to 0.3",),
         ),
     ),
+    drawn={"faults": ["outage at 1 s"]},
     remaining=((0.0, 64.0 * MIB), (3.5, 0.0)),
 )
 
@@ -75,6 +76,7 @@ def test_everything_is_told() -> None:
     for wanted in (
         *("seed 3, model stepwise: ", 'policy = "fixed"', 'ram = "64MiB"', ODD),
         "COMPLETED in 3.5s, 3 iterations, 96MiB sent, downtime 125ms, throttled by up to 20%",
+        "drawn: outage at 1 s",
         *("Remaining bytes over time", "┴ iterations begin", "█"),
         *("1 1s 64MiB 64MiB 1.21KiB 64MiB/s 20% 300ms", "3 1s 21.3MiB 21.3MiB 1.21KiB 64MiB/s 20% stopped"),
         *(f"1.500 s {ODD}", "downtime limit 300ms, bandwidth unlimited, throttle initial 0.2"),

@@ -1,0 +1,48 @@
+"""What simulation taught about the policies that ship: each case is one where they were found wanting."""
+
+from __future__ import annotations
+
+import pytest
+
+from whimbrel.engine.policies import Fixed, LeastDowntime
+from whimbrel.engine.policy import Objectives
+from whimbrel.sim.scenario import GuestPlan, LinkPlan, Scenario, Writer
+from whimbrel.sim.world import simulate
+
+MIB = 1 << 20
+
+SHORT = Scenario(
+    guest=GuestPlan(
+        ram_bytes=128 * MIB,
+        zero_bytes=51 * MIB,
+        writers=(Writer(name="hot", size_bytes=12 * MIB, rate_bytes_per_s=325e6),),
+    ),
+    link=LinkPlan(bandwidth_bytes_per_s=250e6),
+    objectives=Objectives(downtime_s=0.3),
+    limit_s=40.0,
+)
+"""Its first iteration is over before the link is known: once 20 ms were held for ever."""
+
+HIGH = Scenario(
+    guest=GuestPlan(
+        ram_bytes=512 * MIB,
+        zero_bytes=128 * MIB,
+        writers=(Writer(name="hot", size_bytes=128 * MIB, rate_bytes_per_s=162.5e6),),
+    ),
+    link=LinkPlan(bandwidth_bytes_per_s=125e6, pipe_bytes=200_000),
+    objectives=Objectives(downtime_s=0.3),
+    limit_s=40.0,
+)
+"""Its iterations stop shrinking above what is allowed; with all of that, syncs come earlier and find less."""
+
+
+@pytest.mark.parametrize("scenario", [SHORT, HIGH], ids=["short first iteration", "plateau above the limit"])
+def test_the_default_ends_where_qemus_own_way_does(scenario: Scenario) -> None:
+    bare, ours = (simulate(scenario, 1, policy) for policy in (Fixed(), LeastDowntime()))
+    assert bare.report.outcome == ours.report.outcome == "completed"
+    assert bare.truth.outage_s is not None
+    assert ours.truth.outage_s is not None
+    assert ours.truth.outage_s <= bare.truth.outage_s
+    assert ours.truth.total_s is not None
+    assert bare.truth.total_s is not None
+    assert ours.truth.total_s <= 1.1 * bare.truth.total_s + 0.5
