@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import cpu, fastpath, gap, outage, overhead, pages, step
+from . import cpu, fastpath, fullpath, gap, outage, overhead, pages, step
 from .bars import Bar, Result, as_text
 from .pairs import Manner, Pairs
 from .stage import QEMU
@@ -31,6 +31,7 @@ MEASURES: dict[str, Callable[[Manner], Measured]] = {
     "step": step.measure,
     "pages": pages.measure,
     "fastpath": fastpath.measure,
+    "fullpath": fullpath.measure,
 }
 RUNS = 10
 QUICK_RUNS = 3

@@ -5,8 +5,8 @@ QEMU's windows (`forecast_sender`), what the sync then finds follows from the di
 policy is asked as on a real migration, through the same pilot. Standard library only, and no pages.
 
 What it leaves out, so that it may differ from the simulator, which goes step by step: noise, steps and outages of the
-link; KVM's clearing of the dirty log by chunk (it is cleared at the sync here, as with TCG); XBZRLE, multifd and
-post-copy; the time that passes between an event and a policy's decision; and all spread about the expectation.
+link; XBZRLE, multifd and post-copy; the time that passes between an event and a policy's decision; and all spread
+about the expectation. How near it comes to the simulator is measured in ``tests/sim/test_forecast_agrees.py``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import math
 from dataclasses import dataclass, replace
 
 from .curve import PAGE_BYTES
+from .forecast_chunks import ChunkedDirt
 from .forecast_dirt import Dirt
 from .forecast_records import Decided, Forecast, Outage, Outcome, Row, Setting
 from .forecast_sender import LEAST_BYTES, ZERO_PAGE_WIRE_BYTES, Sending
@@ -61,13 +62,14 @@ class _Run:
         self.decisions: list[Decided] = []
         self.rows: list[Row] = []
         self.sender = Sending.of(setting, costs.setup_s)
-        self.dirt = Dirt.of(setting)
+        self.dirt = Dirt.of(setting) if setting.clear_chunk_bytes is None else ChunkedDirt.of(setting)
         self.throttle = Throttle(setting.throttling, setting.throttling.always, costs.setup_s)
         self.view = View(setting.total_bytes, costs.setup_s)
         self.sync_s_per_byte = costs.sync_s_per_dirty_page / PAGE_BYTES
         self.sync_s = costs.sync_s + costs.sync_s_per_page * setting.total_bytes / PAGE_BYTES
         self.logged_s = costs.setup_s + costs.start_stall_s
         """From when on the guest has been dirtying since the last sync."""
+        self.zero_before = 0.0
         self.worked_s = 0.0
         self.most_throttle = 0.0
         self.number = 1
@@ -80,6 +82,7 @@ class _Run:
         setup = self.pilot.setup(0)
         self._carry_out(setup)
         if setup.decision.abort:
+            self.sender.now_s = self.logged_s = 0.0
             return self._called_off(Outcome.GAVE_UP, setup.decision.because or "the policy gave up")
         self.throttle.active |= setup.decision.capabilities.get("auto-converge", False)
         if self.throttle.active and self.setting.throttling.periodic_sync_s is not None:
@@ -159,7 +162,7 @@ class _Run:
         ran_s = max(0.0, now_s - self.logged_s)
         self.worked_s += dirt.speed * ran_s
         takes_s = self._sync_s(ran_s)
-        marked = dirt.sync(ran_s, dirt.pending_bytes - sender.normal_bytes)
+        marked = dirt.sync(ran_s, dirt.pending_bytes - sender.normal_bytes, self._sending_s(ran_s))
         self.logged_s = max(self.logged_s, now_s)
         self._close(marked)
         sender.idle(now_s + takes_s)
@@ -168,6 +171,13 @@ class _Run:
         self.throttle.synced(sender.now_s, marked, sender.sent_bytes, self.pilot.knobs, dirt)
         self.most_throttle = max(self.most_throttle, self.throttle.fraction)
         self.number += 1
+
+    def _sending_s(self, ran_s: float) -> float:
+        """How much of that time went to pages in full: zero pages have no addresses here."""
+        sender = self.sender
+        zeros = (sender.zero_sent_bytes - self.zero_before) / PAGE_BYTES
+        self.zero_before = sender.zero_sent_bytes
+        return max(0.0, ran_s - zeros * ZERO_PAGE_WIRE_BYTES / min(sender.zero_cpu, sender.link))
 
     def _sync_s(self, ran_s: float) -> float:
         """What a sync takes after the guest ran so long."""
@@ -251,7 +261,7 @@ class _Run:
         ran_s = max(0.0, stopped_s - self.logged_s)
         self.worked_s += self.dirt.speed * ran_s
         sync_s = self._sync_s(ran_s)
-        self.dirt.sync(ran_s, self.dirt.pending_bytes - sender.normal_bytes)
+        self.dirt.sync(ran_s, self.dirt.pending_bytes - sender.normal_bytes, self._sending_s(ran_s))
         normal = self.dirt.pending_bytes
         self.logged_s = stopped_s
         sender.idle(stopped_s + sync_s)
@@ -297,9 +307,11 @@ class _Run:
         """Why it did not converge."""
         last, sender = self.rows[-1] if self.rows else None, self.sender
         if last is None:
-            return f"{sender.normal_bytes + sender.zero_bytes:.3g} bytes of the first iteration are still to be sent"
+            left = sender.normal_bytes + sender.zero_bytes
+            return f"{left / 1e6:.0f} MB of the first iteration are still to be sent"
         again = last.left_bytes + last.dirtied_bytes
+        again_ms, limit_ms = again / last.bandwidth_bytes_per_s * 1e3, sender.limit_s * 1e3
         return (
-            f"the last iteration ended with {again:.3g} bytes dirty, {again / last.bandwidth_bytes_per_s * 1e3:.0f} ms "
-            f"of sending; the downtime limit is {sender.limit_s * 1e3:.0f} ms"
+            f"the last iteration ended with {again / 1e6:.0f} MB dirty, {again_ms:.0f} ms of sending; "
+            f"the downtime limit is {limit_ms:.0f} ms"
         )

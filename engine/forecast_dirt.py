@@ -23,10 +23,11 @@ LEAST_BYTES = 1.0
 
 
 @dataclass(slots=True)
-class _Area:
+class Area:
     """A range of addresses and who writes to it."""
 
-    number: int
+    begin: float
+    """Its lowest address."""
     range_bytes: float
     writers: Writers | None
     """``None``: nobody."""
@@ -34,10 +35,12 @@ class _Area:
 
 
 @dataclass(slots=True)
-class _Run:
+class Run:
     """Addresses side by side with one history."""
 
-    area: _Area
+    area: Area
+    begin: float
+    """Its lowest address; zero pages have none."""
     length_bytes: float
     window_s: float
     """Of the writers' own time, in which the pages in the bitmap were written."""
@@ -53,26 +56,26 @@ class Dirt:
         pending_bytes: in the bitmap after the last sync, of all that is not zero.
     """
 
-    areas: list[_Area]
-    runs: list[_Run]
+    areas: list[Area]
+    runs: list[Run]
     """In order of address, from where the sender stood at the last sync, round to there."""
     pending_bytes: float
 
     @classmethod
     def of(cls, setting: Setting) -> Dirt:
         """A log that begins now, with everything in the bitmap."""
-        areas: list[_Area] = []
-        left = float(setting.total_bytes - setting.zero_bytes)
+        areas: list[Area] = []
+        left = normal = float(setting.total_bytes - setting.zero_bytes)
         for writers in setting.writers:
             wanted = writers.curve.most_bytes if writers.range_bytes is None else writers.range_bytes
             range_bytes = min(wanted, left)
             if range_bytes >= LEAST_BYTES:
-                areas.append(_Area(len(areas), range_bytes, writers))
+                areas.append(Area(normal - left, range_bytes, writers))
                 left -= range_bytes
         if left >= LEAST_BYTES:
-            areas.append(_Area(len(areas), left, None))
-        runs = [_Run(area, area.range_bytes, EVER, 1.0) for area in areas]
-        return cls(areas, runs, float(setting.total_bytes - setting.zero_bytes))
+            areas.append(Area(normal - left, left, None))
+        runs = [Run(area, area.begin, area.range_bytes, EVER, 1.0) for area in areas]
+        return cls(areas, runs, normal)
 
     def slow(self, throttle: float) -> None:
         """From here on the vCPUs have only ``1 - throttle`` of their time."""
@@ -95,12 +98,13 @@ class Dirt:
         """What the log would hold at a sync, in the bitmap already or not; arguments as of `sync`."""
         return sum(each.writers.curve.at(each.speed * ran_s) for each in self.areas if each.writers is not None)
 
-    def sync(self, ran_s: float, sent_bytes: float) -> float:
+    def sync(self, ran_s: float, sent_bytes: float, sending_s: float = 0.0) -> float:
         """Merge the log into the bitmap; the log begins anew.
 
         Args:
             ran_s: for how long the guest ran since the last sync, at the present speed.
             sent_bytes: memory that was taken off the bitmap since then, zero pages not counted.
+            sending_s: in how much time they were sent; looked at by `whimbrel.engine.forecast_chunks` only.
 
         Returns:
             The bytes newly marked.
@@ -108,8 +112,8 @@ class Dirt:
         left_bytes = max(0.0, self.pending_bytes - sent_bytes)
         sent, unsent = self._part(sent_bytes)
         if not unsent:  # it has looked everywhere, and begins at the lowest address again
-            sent.sort(key=lambda run: run.area.number)
-        runs: list[_Run] = []
+            sent.sort(key=begin_of)
+        runs: list[Run] = []
         pending = 0.0
         for run in unsent:
             if run.window_s != EVER:
@@ -129,15 +133,16 @@ class Dirt:
         self.runs, self.pending_bytes = runs, pending
         return max(0.0, pending - left_bytes)
 
-    def _part(self, sent_bytes: float) -> tuple[list[_Run], list[_Run]]:
+    def _part(self, sent_bytes: float) -> tuple[list[Run], list[Run]]:
         """The runs that were sent, the one cut in which the sender stands, and the others; in the ring's order."""
-        sent: list[_Run] = []
+        sent: list[Run] = []
         for i, run in enumerate(self.runs):
             held = run.length_bytes * run.density
             if held > sent_bytes + LEAST_BYTES:
                 length = run.length_bytes * sent_bytes / held
                 if length >= LEAST_BYTES:
-                    sent.append(_Run(run.area, length, run.window_s, run.density))
+                    sent.append(Run(run.area, run.begin, length, run.window_s, run.density))
+                    run.begin += length
                     run.length_bytes -= length
                 return sent, self.runs[i:]
             sent_bytes -= held
@@ -145,7 +150,7 @@ class Dirt:
         return sent, []
 
     @staticmethod
-    def _dirty(run: _Run) -> float:
+    def _dirty(run: Run) -> float:
         """Find it dirty as far as it was written in its window.
 
         Returns:
@@ -156,3 +161,8 @@ class Dirt:
         if run.density > 1.0:
             run.density = 1.0
         return run.density * run.length_bytes
+
+
+def begin_of(run: Run) -> float:
+    """Its lowest address."""
+    return run.begin

@@ -144,6 +144,8 @@ class Setting:
         abilities: what the policy is told that the pair can do.
         costs: of everything else.
         throttling: how the guest is slowed.
+        clear_chunk_bytes: the dirty log is cleared by chunks of this size, each when its first page is sent, as with
+            KVM (``x-clear-bitmap-shift``, 1 GiB by default); ``None``: at the sync, as with TCG.
         limit_s: the migration is called off after so long.
         most_iterations: and after so many iterations.
 
@@ -162,6 +164,7 @@ class Setting:
     abilities: Abilities = field(default_factory=Abilities)
     costs: Costs = field(default_factory=Costs)
     throttling: Throttling = field(default_factory=Throttling)
+    clear_chunk_bytes: int | None = None
     limit_s: float = 3600.0
     most_iterations: int = 20_000
 
@@ -170,6 +173,8 @@ class Setting:
         wrong = [(name, "above 0, and finite") for name in above if not 0 < getattr(self, name) < math.inf]
         least = ("pipe_bytes", "latency_s")
         wrong += [(name, "0 or more, and finite") for name in least if not 0 <= getattr(self, name) < math.inf]
+        if self.clear_chunk_bytes is not None and self.clear_chunk_bytes < 1 << 20:
+            wrong.append(("clear_chunk_bytes", "1 MiB or more"))
         if not 0 <= self.zero_bytes <= self.total_bytes:
             wrong.append(("zero_bytes", "from 0 to total_bytes"))
         normal = max(0, self.total_bytes - self.zero_bytes)

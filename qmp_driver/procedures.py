@@ -16,14 +16,7 @@ from typing import Any
 
 from whimbrel.engine.errors import CannotConnect, PreparationFailed, QemuRefused, WhimbrelError
 from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Marked, Order
-from whimbrel.engine.negotiation import (
-    abilities,
-    changed_parameters,
-    for_side,
-    negotiate,
-    parameters_of,
-    to_put_back,
-)
+from whimbrel.engine.negotiation import abilities, changed_parameters, for_side, negotiate, parameters_of, to_put_back
 from whimbrel.engine.pilot import Steering
 from whimbrel.engine.policy import Knobs
 from whimbrel.engine.report import CompletedReport, OngoingReport

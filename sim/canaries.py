@@ -142,6 +142,11 @@ def _at(order: Command, *kinds: Kind, within_s: float) -> Callable[[Random], tup
     return provoke
 
 
+def _losing_the_answer_to_cont(_: Random) -> tuple[Fault, ...]:
+    """The destination runs, and its answer is lost."""
+    return (Fault(kind=Kind.LOSE_ANSWER, moment=Moment(), command=(SideName.DESTINATION, "cont")),)
+
+
 UNSAFE = frozenset({Breach.TWO_RUNNING, Breach.NOT_WHOLE})
 
 CANARIES: tuple[Canary, ...] = (
@@ -169,8 +174,10 @@ CANARIES: tuple[Canary, ...] = (
         name="revive",
         mistake="a source that completed gets its guest back though the destination was told to run",
         breaks=UNSAFE,
-        table={(P.ACTIVATING, S.DEADLINE): (Rule(P.CANCELLING, C.RESUME_SOURCE, owner=Owner.SOURCE),)},
-        provoke=_at(Command.RESUME_DESTINATION, Kind.FREEZE_DESTINATION, within_s=0.0),
+        table={
+            (P.ACTIVATING, S.RESUME_DESTINATION_UNKNOWN): (Rule(P.CANCELLING, C.RESUME_SOURCE, owner=Owner.SOURCE),)
+        },
+        provoke=_losing_the_answer_to_cont,
     ),
     Canary(
         name="hasty",
@@ -195,7 +202,7 @@ CANARIES: tuple[Canary, ...] = (
         breaks=frozenset({Breach.OWNER_KILLED}),
         table={(P.ACTIVATING, S.RESUME_DESTINATION_UNKNOWN): (Rule(P.CANCELLING, C.DISCARD_DESTINATION),)},
         procedures=_Trusting,
-        provoke=lambda _: (Fault(kind=Kind.LOSE_ANSWER, moment=Moment(), command=(SideName.DESTINATION, "cont")),),
+        provoke=_losing_the_answer_to_cont,
     ),
     Canary(
         name="needed",

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from whimbrel.engine.driving import END_GRACE_S
 from whimbrel.engine.states import Fact, Guest, Owner, Phase, State
 from whimbrel.engine.states import Side as SideName
 
+from .clock import SECOND_NS
 from .explorer.invariants import MEANING
 from .explorer.world import Breach
 
@@ -21,6 +23,7 @@ HAS_THE_GUEST = frozenset(
     {"completed", "postcopy-device", "postcopy-active", "postcopy-paused", "postcopy-recover", "postcopy-recover-setup"}
 )
 """Statuses of a destination in which its guest may run."""
+SEEN_NS = round(END_GRACE_S * SECOND_NS)
 IN_POSTCOPY = HAS_THE_GUEST - {"completed"}
 
 
@@ -78,7 +81,11 @@ class Witness:
     postcopy_began: bool = False
     acted: bool = False
     excused: str = ""
+    died_whole_ns: int | None = None
     _stopped_to_move: bool = False
+    _d_was_whole: bool = False
+    _s_state: str = ""
+    _d_state: str = ""
     _s_ran: bool = True
     _d_ran: bool = False
     _said: set[Breach] = field(default_factory=set[Breach])
@@ -89,6 +96,15 @@ class Witness:
         if self.stopped_ns is None or self.resumed_ns is None:
             return None
         return self.resumed_ns - self.stopped_ns
+
+    def glance(self) -> None:
+        """As `look`, for a world in which nothing goes wrong: there the run states tell when to."""
+        destination = self.destination
+        state = self.source.run_state
+        if state != self._s_state or (destination is not None and destination.run_state != self._d_state):
+            self._s_state = state
+            self._d_state = destination.run_state if destination is not None else ""
+            self.look()
 
     def look(self) -> None:
         """Look at both; to be called after everything that happens."""
@@ -108,6 +124,11 @@ class Witness:
         status = destination.migration_status
         if status in IN_POSTCOPY:
             self.postcopy_began = True
+        whole = self._destination_is_whole
+        if whole is not self._d_was_whole:
+            self._d_was_whole = whole
+            if not destination.alive:
+                self.died_whole_ns = self.now_ns()
         if d_runs is not self._d_ran:
             self._d_ran = d_runs
             if d_runs and not self.d_has_run:
@@ -148,8 +169,13 @@ class Witness:
             self.breaks(Breach.OWNER_KILLED, "a source whose guest runs was told to quit")
         elif self.postcopy_began and self.source.migration_status in IN_POSTCOPY:
             self.breaks(Breach.OWNER_KILLED, "a source was told to quit that post-copy still needs")
-        elif not self.d_has_run and not self._destination_is_whole:
+        elif not self.d_has_run and not self._destination_is_whole and not self._just_died:
             self.breaks(Breach.OWNER_KILLED, "a source was told to quit that has the only copy")
+
+    @property
+    def _just_died(self) -> bool:
+        """Whether the destination, which had everything, ended so short a time ago that nobody need have seen it."""
+        return self.died_whole_ns is not None and self.now_ns() - self.died_whole_ns < SEEN_NS
 
     @property
     def _destination_is_whole(self) -> bool:

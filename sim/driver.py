@@ -31,7 +31,7 @@ from whimbrel.engine.replay import replay
 from whimbrel.engine.report import CompletedReport
 from whimbrel.engine.sampling import statistics_of
 from whimbrel.engine.signals import Command, Outcome, Signal, answer
-from whimbrel.engine.states import Phase
+from whimbrel.engine.states import Phase, State
 from whimbrel.engine.states import Side as SideName
 
 from .clock import Timer
@@ -137,6 +137,7 @@ class Driver:
         self._tasks: dict[Task[Any], Command | None] = {}
         self._timer: Timer | None = None
         self._due_ns: int | None = None
+        self._armed_for: State | None = None
         self._poll_wake: Promise[None] = Promise()
         self._watching = False
         self._tuning: Task[None] | None = None
@@ -322,10 +323,14 @@ class Driver:
     # ---- time
 
     def _arm_timer(self) -> None:
+        state = self.machine.state
+        if state is self._armed_for and self._timer is not None and self._timer.pending:
+            return  # statistics alone only put a deadline off: it looks again when it comes to that
+        self._armed_for = state
         due_ns = None if self.machine.phase.is_end else self.machine.next_deadline_ns()
         if self._timer is not None:
             if self._timer.pending and due_ns is not None and self._due_ns is not None and self._due_ns <= due_ns:
-                return  # it looks again when it comes to that; most deadlines are only ever put off
+                return
             self._timer.cancel()
             self._timer = None
         if due_ns is not None:

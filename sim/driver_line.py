@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any, Protocol
 
@@ -103,7 +104,8 @@ class _Pending:
 
     command: str
     promise: Promise[Any]
-    timer: Timer
+    due_ns: int
+    within_s: float
     trouble: Trouble | None = None
 
 
@@ -136,6 +138,8 @@ class Line:
         self._greeted: Promise[bool] = Promise()
         self._ended: Promise[None] = Promise()
         self._next_id = 1
+        self._sweeper: Timer | None = None
+        self._sweep_ns: int | None = None
         self._over = False
         """For the manager."""
         self._gone = False
@@ -263,11 +267,10 @@ class Line:
             message["arguments"] = dict(arguments)
         message["id"] = number
         trouble = self._wire.trouble(command) if self._monitor is not None else None
-        because = f"no answer within {within_s:g} s"
-        timer = self._loop.after(
-            round(within_s * SECOND_NS), lambda: promise.fail(OutcomeUnknown(command, because, side=self._side))
-        )
-        self._pending[number] = _Pending(command, promise, timer, trouble)
+        due_ns = self._loop.now_ns + round(within_s * SECOND_NS)
+        self._pending[number] = _Pending(command, promise, due_ns, within_s, trouble)
+        if self._sweep_ns is None or due_ns < self._sweep_ns:
+            self._sweep_at(due_ns)
         if trouble is not None and trouble.cut_before:
             self._loop.soon(self.cut)
             return promise
@@ -279,8 +282,25 @@ class Line:
         # Never two at one time: the clock would choose which comes first.
         self._there_ns = max(self._there_ns + 1, self._loop.now_ns + self._wire.delay_ns() + late_ns)
         # In the world's time: it is on its way, whatever becomes of the manager.
-        self._loop.world.at(self._there_ns, lambda: self._hand_over(message, trouble))
+        self._loop.world.at(self._there_ns, partial(self._hand_over, message, trouble))
         return promise
+
+    def _sweep_at(self, when_ns: int) -> None:
+        """One timer for all commands: nearly all are answered long before they are due."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self._sweep_ns = when_ns
+        self._sweeper = self._loop.at(when_ns, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweep_ns, now_ns = None, self._loop.now_ns
+        open_ones = [each for each in self._pending.values() if not each.promise.done]
+        for each in open_ones:
+            if each.due_ns <= now_ns:
+                because = f"no answer within {each.within_s:g} s"
+                each.promise.fail(OutcomeUnknown(each.command, because, side=self._side))
+        if not self._over and (left := [each.due_ns for each in open_ones if not each.promise.done]):
+            self._sweep_at(min(left))
 
     def _hand_over(self, message: QmpMessage, trouble: Trouble | None) -> None:
         if self._gone or self._monitor is None:
@@ -300,11 +320,11 @@ class Line:
             self._loop.after(late_ns, lambda: self._take(message))
             return
         self._here_ns = max(self._here_ns + 1, self._loop.now_ns + self._wire.hearing_ns())
-        self._loop.time.at(self._here_ns, lambda: self._loop.run(lambda: self._take(message)))
+        self._loop.at(self._here_ns, partial(self._take, message))
 
     def _ended_by_qemu(self) -> None:
         self._here_ns = max(self._here_ns + 1, self._loop.now_ns + self._wire.hearing_ns())
-        self._loop.time.at(self._here_ns, lambda: self._loop.run(self._read_end))
+        self._loop.at(self._here_ns, self._read_end)
 
     def _read_end(self) -> None:
         if not self._over:
@@ -324,7 +344,6 @@ class Line:
         pending = self._pending.pop(message.get("id"), None)
         if pending is None:
             return
-        pending.timer.cancel()
         error: Any = message.get("error")
         if error is None:
             said = message.get("return")
@@ -348,10 +367,11 @@ class Line:
         if self._over:
             return False
         self._over = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
         self._greeted.keep(False)
         self._ended.keep(None)
         pending, self._pending = self._pending, {}
         for each in pending.values():
-            each.timer.cancel()
             each.promise.fail(OutcomeUnknown(each.command, "connection lost", side=self._side))
         return True

@@ -110,7 +110,7 @@ class Task(Promise[T]):
                 raise  # nobody takes it: a defect of ours
             self.fail(error)
         else:
-            waits_for.then(lambda: self._loop.soon(lambda: self.step(waits_for)))
+            waits_for.then(partial(self._loop.soon, partial(self.step, waits_for)))
 
     def cancel(self) -> None:
         """Cut it short: what it was at is left as it is, its ``finally`` clauses run."""
@@ -138,7 +138,7 @@ class Loop:
     @property
     def now_ns(self) -> int:
         """Nanoseconds since the world began."""
-        return self.time.now_ns
+        return self.world.now_ns
 
     def run(self, call: Callable[[], None]) -> None:
         """Have something happen from outside, and then everything that follows from it at once."""
@@ -159,7 +159,11 @@ class Loop:
 
     def after(self, delay_ns: int, call: Callable[[], None]) -> Timer:
         """Have something happen later."""
-        return self.time.after(delay_ns, lambda: self.run(call))
+        return self.time.at(self.world.now_ns + delay_ns, partial(self.run, call))
+
+    def at(self, when_ns: int, call: Callable[[], None]) -> Timer:
+        """Have something happen at a time."""
+        return self.time.at(when_ns, partial(self.run, call))
 
     def start(self, work: Work[T]) -> Task[T]:
         """Begin a procedure; its first step comes after what is happening now."""
@@ -172,7 +176,7 @@ class Loop:
     def sleep(self, delay_s: float) -> Promise[None]:
         """A time from now."""
         promise: Promise[None] = Promise()
-        self.after(round(delay_s * SECOND_NS), lambda: promise.keep(None))
+        self.after(round(delay_s * SECOND_NS), partial(promise.keep, None))
         return promise
 
     def when_done(self, promise: Promise[Any]) -> Promise[None]:
@@ -184,7 +188,7 @@ class Loop:
     def first(self, promise: Promise[Any], within_s: float) -> Promise[bool]:
         """Whether something comes within a time; what it came to is asked of itself."""
         either: Promise[bool] = Promise()
-        timer = self.after(round(within_s * SECOND_NS), lambda: either.keep(False))
+        timer = self.after(round(within_s * SECOND_NS), partial(either.keep, False))
 
         def came() -> None:
             timer.cancel()
@@ -212,8 +216,7 @@ class Loop:
         tasks = [self.start(work) for work in works]
         ends = [self.when_done(task) for task in tasks]
         try:
-            for end in ends:
-                yield end
+            yield from ends
         except GeneratorExit:
             for task in tasks:
                 task.cancel()

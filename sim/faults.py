@@ -392,8 +392,7 @@ class Havoc:
                 qemu.freeze()
                 self._heal(fault, qemu.thaw)
             case Kind.FAIL_DESTINATION:
-                qemu.say("error while loading state for instance 0x0 of device 'simulated'")
-                qemu.exit(1)
+                qemu.fail_incoming("error while loading state for instance 0x0 of device 'simulated'")
             case Kind.CUT_SOURCE | Kind.CUT_DESTINATION:
                 wire.cut()
             case Kind.BLOCK_SOURCE | Kind.BLOCK_DESTINATION:

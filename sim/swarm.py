@@ -59,7 +59,14 @@ def main(argv: Sequence[str] | None = None, output: TextIO | None = None) -> int
         argv: the arguments, without the program's name.
         output: where to write; standard output if not given.
     """
-    out: TextIO = sys.stdout if output is None else output
+    try:
+        return _main(argv, sys.stdout if output is None else output)
+    except BrokenPipeError:  # whoever read it has seen enough
+        sys.stdout = None  # nothing is to be flushed into it at the end
+        return CLEAN
+
+
+def _main(argv: Sequence[str] | None, out: TextIO) -> int:
     parser = arguments()
     given = parser.parse_args(argv)
     if given.jobs < 1 or (given.seconds is not None and given.seconds <= 0):
@@ -95,7 +102,8 @@ def show(seed: int, out: TextIO, *, as_json: bool) -> int:
     """Run one seed and tell everything about it; the exit code."""
     drawn = Trial.drawn(seed)
     if not as_json:
-        print(json.dumps(drawn.described(), indent=2), file=out)
+        for name, what in drawn.described().items():
+            print(f"{name} = {json.dumps(what)}", file=out)
     told: list[str] = []
     found = trial.run(drawn, tell=told.append)
     again = trial.run(Trial.drawn(seed))

@@ -94,7 +94,7 @@ class Trial:
         """All of it, for people and for a program."""
         return {
             "seed": self.seed,
-            "scenario": _plain(asdict(self.scenario)),
+            **{name: _plain(part) for name, part in asdict(self.scenario).items()},
             "capabilities": list(self.capabilities),
             "watched": self.watched,
             "keep_source": self.keep_source,

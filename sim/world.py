@@ -153,6 +153,7 @@ class World:
         self.clock = Clock(stream(seed, "order"))
         self.network = LocalNetwork(self.clock, scenario.link, number(seed, "network"))
         self._make_driver = make_driver
+        self._called_off = False
         self._tell = tell
         settings = Settings(
             make_policy=_maker(scenario, policy),
@@ -185,7 +186,16 @@ class World:
             self.network.begin()
 
     def _take_over(self, pair: Pair) -> None:
-        pair.take_over(self._make_driver)
+        driver = pair.take_over(self._make_driver)
+        if self._called_off:  # whoever wanted that wants it still, once the new one has looked around
+            self.clock.after(SECOND_NS, lambda: self._call_off(pair) if pair.driver is driver else None)
+
+    def _call_off(self, pair: Pair) -> None:
+        driver = pair.driver
+        if driver is not None and driver.report is None:
+            if driver.machine.phase is Phase.RECOVERING:
+                pair.witness.excused = "mending was called off"
+            driver.cancel("it took too long")
 
     def _say(self, text: str) -> None:
         self._tell(f"{self.clock.now_ns / SECOND_NS:.6f} {text}")
@@ -209,11 +219,9 @@ class World:
         if self._run_until(start_ns + round(limit_s * SECOND_NS)):
             return True
         self._say(f"called off after {limit_s:g} s")
+        self._called_off = True
         for pair in self.pairs:
-            if pair.driver is not None and pair.driver.report is None:
-                if pair.driver.machine.phase is Phase.RECOVERING:
-                    pair.witness.excused = "mending was called off"
-                pair.driver.cancel(f"it took longer than {limit_s:g} s")
+            self._call_off(pair)
         return self._run_until(self.clock.now_ns + round(GRACE_S * SECOND_NS))
 
     def run_for(self, span_s: float) -> None:
@@ -221,19 +229,24 @@ class World:
         self._run_until(self.clock.now_ns + round(span_s * SECOND_NS), or_ended=False)
 
     def _run_until(self, until_ns: int, *, or_ended: bool = True) -> bool:
-        clock, looks = self.clock, [pair.witness.look for pair in self.pairs] + self._looks
+        clock = self.clock
+        looks = [pair.witness.look if havoc else pair.witness.glance for pair, havoc in self._watched()] + self._looks
         going = list(self.pairs) if or_ended else []
-        while going or not or_ended:
-            due_ns = clock.next_ns()
-            if due_ns is None or due_ns > until_ns:
-                clock.advance_to(until_ns)
-                return False
+        over: list[bool] = []
+        limit = clock.at(until_ns, lambda: over.append(True))
+        while not over:
             clock.step()
             for look in looks:
                 look()
             if going and going[0].has_ended:
                 going = [pair for pair in going if not pair.has_ended]
-        return True
+                if not going:
+                    limit.cancel()
+                    return True
+        return False
+
+    def _watched(self) -> Iterator[tuple[Pair, Havoc | None]]:
+        return zip(self.pairs, self.havocs, strict=True)
 
     def outcomes(self) -> list[Outcome]:
         """How each migration went."""

@@ -34,6 +34,7 @@ MOST_DECISIONS = 7
 BESIDE_RIGHT: Final = {"xytext": (5, 3), "color": VERMILION, "fontsize": 9, "fontweight": "bold"}
 BESIDE_LEFT: Final = BESIDE_RIGHT | {"xytext": (-5, -8), "ha": "right"}
 """Where the number of a decision stands; on the left if it would come to lie on the one before."""
+LEAST_TICKS = 3
 DETAIL_CELLS = 150
 MOST_NUMBERS = 28
 """Iterations numbered at most, one beside the other; half as many where numbers have three digits."""
@@ -153,8 +154,14 @@ def _remaining(axes: Axes, run: Run) -> None:
 
 
 def _powers(low: float, high: float) -> list[float]:
-    """Powers of 8 between two values: a few, and round in people's units."""
-    return [8.0**power for power in range(math.ceil(math.log(low, 8)), math.floor(math.log(high, 8)) + 1)]
+    """Powers of 8 between two values, or of 4 or 2 where these are few: round in people's units."""
+    ticks: list[float] = []
+    for base in (8, 4, 2):
+        first, last = math.ceil(math.log(low, base)), math.floor(math.log(high, base))
+        ticks = [float(base) ** power for power in range(first, last + 1)]
+        if len(ticks) >= LEAST_TICKS:
+            break
+    return ticks
 
 
 def _size(value_bytes: float, number: int) -> str:

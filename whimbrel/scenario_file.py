@@ -1,4 +1,4 @@
-"""A scenario as a small TOML file, with people's units; read, and written so that it is read back equal.
+"""A scenario as a small TOML file, with people's units: read; `whimbrel.scenario_writing` writes one.
 
 What is wrong with a file is told all at once, each finding with its line and its key.
 """
@@ -9,8 +9,8 @@ import difflib
 import json
 import os
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, cast
 
@@ -31,12 +31,15 @@ from whimbrel.scenario_keys import (
     WRITER,
     Key,
 )
-from whimbrel.scenario_rules import Problem, problems
+from whimbrel.scenario_rules import Problem, exact_size, problems
+from whimbrel.scenario_writing import Plan
+from whimbrel.sim.guests.trace import read_trace
+from whimbrel.sim.memory.contract import PAGE_BYTES
 from whimbrel.sim.qemu.contract import Costs
 from whimbrel.sim.scenario import GuestPlan, LinkPlan, QemuPlan, Scenario, Writer
 from whimbrel.toml_places import Path, Places, places, written
 
-__all__ = ["BadScenario", "Finding", "Plan", "check", "dumps", "loads", "read"]
+__all__ = ["BadScenario", "Finding", "check", "loads", "read"]
 
 GREATEST_FILE_BYTES = 1 << 20
 """A scenario is some lines; whoever gives a device or a log is told so, and does not wait."""
@@ -78,14 +81,6 @@ class BadScenario(BadInput):
         if len(self.findings) == 1:
             return str(self.findings[0])
         return "\n  ".join([f"{self.given}: {len(self.findings)} findings", *map(str, self.findings)])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a file says: a scenario, and where the dice begin."""
-
-    scenario: Scenario
-    seed: int = 1
 
 
 def read(path: FilePath) -> Plan:
@@ -205,8 +200,10 @@ class _Reader:
             known["ram_bytes"] = 0
         if known.get("trace"):
             known["trace"] = str(self.folder / known["trace"])
-            self.existing((*at, "trace"), known["trace"])
-        return GuestPlan(writers=tuple(writers), **known)
+        plan = GuestPlan(writers=tuple(writers), **known)
+        if plan.trace is not None:
+            self.trace((*at, "trace"), FilePath(plan.trace), plan.ram_bytes - plan.zero_bytes)
+        return plan
 
     def writer(self, table: Mapping[str, Any], at: Path) -> Writer:
         known = self.record(WRITER, table, at)
@@ -367,10 +364,19 @@ class _Reader:
         guess = f"; did you mean {near[0]}?" if near else ";"
         self.note(path, f"there is no such key{guess} allowed: {', '.join(listed)}")
 
-    def existing(self, path: Path, file: str) -> None:
-        """A file that is named has to be there."""
+    def trace(self, path: Path, file: FilePath, most_bytes: int) -> None:
+        """A recording has to be there, to be whole, and to fit."""
         if not os.path.isfile(file):
             self.note(path, f"{self.shown(path)} is not allowed; allowed: a file that exists")
+            return
+        try:
+            pages = read_trace(file).total_pages
+        except BadInput as error:
+            self.note(path, f"{self.shown(path)} is not allowed; allowed: a recording that is whole ({error})")
+            return
+        if pages * PAGE_BYTES > most_bytes and not _touches(("guest", "ram"), self.bad):
+            given = f"a recording of {exact_size(pages * PAGE_BYTES)}"
+            self.note(path, f"{given} is not allowed; allowed: at most {exact_size(most_bytes)}, RAM that is not zero")
 
 
 def _touches(path: Path, others: Iterable[Path]) -> bool:
@@ -384,51 +390,3 @@ def _shown(value: object) -> str:
 
 def _kind(value: object) -> str:
     return "table" if isinstance(value, dict) else "value"
-
-
-# ---- writing
-
-
-def dumps(plan: Plan) -> str:
-    """A plan as text that `loads` reads back equal; what has its default is left out, but for the policy."""
-    scenario = plan.scenario
-    guest, link, qemu = scenario.guest, scenario.link, scenario.qemu
-    policy = f"policy = {TOP['policy'].kind.write(scenario.policy)}"
-    others = {name: key for name, key in TOP.items() if name != "policy"}
-    lines = [f"seed = {plan.seed}", policy, *_fields(others, scenario)]
-    lines += _section("[guest]", _fields(GUEST, guest), always=True)
-    for writer in guest.writers:
-        lines += ["", "[[guest.writer]]", *_fields(WRITER, writer)]
-        lines += ["dma = true"] if writer.vcpu is None else []
-    if guest.curve:
-        windows, dirty = zip(*guest.curve, strict=True)
-        values = (("windows", windows), ("dirty", dirty))
-        lines += ["", "[guest.curve]", *(f"{key} = {CURVE[key].kind.write(value)}" for key, value in values)]
-    drawn = [*_fields(LINK, link), *_pairs("steps", STEP, link.steps), *_pairs("outages", OUTAGE, link.outages)]
-    lines += _section("[link]", drawn)
-    lines += _section("[qemu]", _fields(QEMU, qemu))
-    lines += _section("[qemu.costs]", _fields(COSTS, qemu.costs))
-    lines += _section("[objectives]", _fields(OBJECTIVES, scenario.objectives))
-    return "\n".join([*lines, ""])
-
-
-def _section(head: str, lines: Iterable[str], *, always: bool = False) -> list[str]:
-    listed = list(lines)
-    return ["", head, *listed] if listed or always else []
-
-
-def _fields(keys: Mapping[str, Key], record: Any) -> Iterator[str]:
-    defaults = {each.name: each.default for each in fields(record)}
-    for name, key in keys.items():
-        value = getattr(record, key.field, None) if key.field in defaults and not key.read_only else None
-        if value is not None and (defaults[key.field] is MISSING or value != defaults[key.field]):
-            yield f"{name} = {key.kind.write(value)}"
-
-
-def _pairs(name: str, keys: Mapping[str, Key], pairs: Iterable[tuple[float, float]]) -> Iterator[str]:
-    drawn = [
-        "{ " + ", ".join(f"{key} = {keys[key].kind.write(value)}" for key, value in zip(keys, pair, strict=True)) + " }"
-        for pair in pairs
-    ]
-    if drawn:
-        yield f"{name} = [{', '.join(drawn)}]"

@@ -182,7 +182,7 @@ _RATES: Final = (
     *(("MB/s", 1e6), ("KiB/s", 2.0**10), ("kB/s", 1e3), ("B/s", 1.0)),
 )
 _BYTE_RATES: Final = (("GB/s", 1e9), ("MB/s", 1e6), ("kB/s", 1e3), ("B/s", 1.0))
-_TIMES: Final = (("h", 3600.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9), ("s", 1.0))
+_TIMES: Final = (("h", 3600.0), ("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
 
 
 def _write_rate(value: float) -> str:
@@ -194,7 +194,7 @@ def _write_byte_rate(value: float) -> str:
 
 
 def _write_time(value: float) -> str:
-    return _exactly(float(value), _TIMES, parse_duration)
+    return _exactly(float(value), _TIMES, parse_duration) if value else '"0s"'
 
 
 def _write_part(value: float) -> str:

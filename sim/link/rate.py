@@ -47,6 +47,11 @@ class Bandwidth:
         self._edges = sorted(edges)
         self._rates = [plan.bandwidth_bytes_per_s, *(self._planned(edge - now_ns) for edge in self._edges)]
 
+    @property
+    def steady(self) -> int | None:
+        """The rate, if it never changes."""
+        return None if self._edges or self._step_ns else max(1, round(self._rates[0]))
+
     def at(self, now_ns: int) -> tuple[int, int | None]:
         """The rate, and until when it stays so; ``None``: for ever."""
         if not self._edges and not self._step_ns:

@@ -25,6 +25,8 @@ class SharedLink:
 
     Attributes:
         down: an outage whose end nobody foresees.
+        is_shared: whether it has several streams, so that what one does bears on the others.
+        steady: what its only stream has of it, bytes per second, if that does not change by itself.
     """
 
     def __init__(self, clock: Clock, plan: LinkPlan, seed: int = 0, bandwidth: Bandwidth | None = None) -> None:
@@ -40,6 +42,8 @@ class SharedLink:
         self.bandwidth = bandwidth if bandwidth is not None else Bandwidth(plan, seed)
         self.latency_ns = round(plan.latency_s * SECOND_NS)
         self.down = False
+        self.is_shared = False
+        self.steady: int | None = None
         self._pipe_bytes = plan.pipe_bytes
         self._rivals = plan.rivals
         self._streams: list[LinkStream] = []
@@ -55,6 +59,7 @@ class SharedLink:
             self.change(lambda: self._streams.append(stream), cause=stream)
         else:
             self._streams.append(stream)
+            self._count()
         return stream
 
     def begin(self, now_ns: int) -> None:
@@ -91,11 +96,6 @@ class SharedLink:
             self._streams.remove(stream)
         self._count()
 
-    @property
-    def is_shared(self) -> bool:
-        """Whether it has several streams, so that what one does bears on the others."""
-        return len(self._streams) > 1
-
     def share_at(self, stream: LinkStream, now_ns: int) -> tuple[int, int | None]:
         """At what rate a stream drains, bytes per second, and until when that is known not to change."""
         if self.down or stream.clogged or stream.broken:
@@ -115,6 +115,7 @@ class SharedLink:
         """A stream that is over."""
         if stream in self._streams:
             self._streams.remove(stream)
+            self._count()
 
     def watch(self, now_ns: int) -> None:
         """A stream has become busy, or is listened to from now on: see to it that it is told in time."""
@@ -127,6 +128,9 @@ class SharedLink:
         for stream in self._streams:
             stream.counted = stream.drains
             self._drainers += stream.counted
+        self.is_shared = len(self._streams) > 1
+        rate = self.bandwidth.steady
+        self.steady = None if rate is None or self.down or self.is_shared else rate // (self._rivals + 1)
 
     def _set_timer(self, now_ns: int) -> None:
         """Set the timer for the next change that can be foreseen and that somebody has to be told of."""
@@ -198,8 +202,12 @@ class LinkStream:
         span_ns = until_ns - now_ns
         if span_ns <= 0 or self._broken:
             return 0
+        speed = _speed(fastest_bytes_per_s)
+        steady = self._steady
+        if steady is not None:
+            return self._pipe.room(steady, span_ns, speed) // UNIT
         pipe = self._pipe.copy()
-        before, speed = pipe.waiting, _speed(fastest_bytes_per_s)
+        before = pipe.waiting
         share, known_ns = self._link.share_at(self, now_ns)
         if known_ns is None or known_ns >= until_ns:
             return pipe.room(share, span_ns, speed) // UNIT
@@ -215,6 +223,9 @@ class LinkStream:
             return now_ns
         if size_bytes:
             self._put(now_ns, size_bytes * UNIT, _speed(fastest_bytes_per_s))
+        steady = self._steady
+        if steady is not None:
+            return now_ns + self._pipe.enters_within_ns(steady)
         return self._foresee(Pipe.enters_within_ns)
 
     def message(self, now_ns: int, size_bytes: int, arrived: Callable[[], None]) -> None:
@@ -298,9 +309,16 @@ class LinkStream:
 
     def flow_to(self, now_ns: int) -> None:
         """Let it alone flow up to now, at the shares that held since the last look."""
-        if self._pipe.held and now_ns > self._at_ns:
-            self._flow(self._pipe, self._at_ns, now_ns)
-        self._at_ns = max(self._at_ns, now_ns)
+        at_ns, pipe = self._at_ns, self._pipe
+        if now_ns <= at_ns:
+            return
+        if pipe.level or pipe.waiting:
+            steady = self._steady
+            if steady is not None:
+                pipe.flow(steady, now_ns - at_ns)
+            else:
+                self._flow(pipe, at_ns, now_ns)
+        self._at_ns = now_ns
 
     @property
     def is_over(self) -> bool:
@@ -319,6 +337,11 @@ class LinkStream:
             listener()
 
     # ---- inside
+
+    @property
+    def _steady(self) -> int | None:
+        """Its share, if that does not change by itself."""
+        return None if self.clogged or self._broken else self._link.steady
 
     def _put(self, now_ns: int, amount: int, speed: int) -> None:
         pipe = self._pipe

@@ -18,15 +18,13 @@ from whimbrel.sim.scenario import GuestPlan
 
 from .contract import CHUNK_PAGES, PAGE_BYTES, PAGE_HEADER_BYTES, Sent
 from .deltas import DeltaCache
+from .dirty_log import DirtyLog
 from .missing import Missing
 from .owed import FULL, ZERO, Owed, Shares
 from .runs import EVER, Run, merge, split
 
 _NONE_LEFT = 1e-6
 """Expected pages that are taken for rounding noise."""
-
-_Values = dict[tuple[int, float], float]
-"""What laws came to, by area and draws: a sync asks for some of them many times."""
 
 
 class ExpectedMemory:
@@ -53,10 +51,9 @@ class ExpectedMemory:
         self._index = 0
         self._place = 0.0
         self._left = 0.0
-        self._logged_pages = 0
+        self._remaining = 0
         self._owed = Owed()
-        self._synced = [0.0] * len(self._areas)
-        self._cleared: dict[int, list[float]] = {}
+        self._log = DirtyLog(self._areas, self._sweeps, self._chunk, self._draws(0))
         self._cache_bytes: int | None = None
         self._cache: DeltaCache | None = None
         self._wrapped = False
@@ -113,55 +110,43 @@ class ExpectedMemory:
                 self._cut(float(edge))
         self._index, self._place, self._wrapped = 0, 0.0, False
         self._left, self._owed = float(self._total), Owed()
-        self._synced, self._cleared = self._draws(now_ns), {}
+        self._count()
+        self._log = DirtyLog(self._areas, self._sweeps, self._chunk, self._draws(now_ns))
 
     def end(self, now_ns: int) -> None:
         """See `Memory`."""
         self._advance(now_ns)
         self._runs, self._left, self._owed, self._missing = [], 0.0, Owed(), None
+        self._count()
 
     @property
     def remaining_pages(self) -> int:
         """See `Memory`."""
-        return max(int(self._left + self._owed.pages + 0.5), 0)
+        return self._remaining
 
     def sync(self, now_ns: int) -> int:
         """See `Memory`."""
         self._advance(now_ns)
         if not self._runs:
             return 0
-        before = self.remaining_pages
+        before = self._remaining
         self._split_here()
-        draws = self._draws(now_ns)
-        runs: list[Run] = []
-        fresh: _Values = {}
-        for run in self._runs:
-            law = self._areas[run.area].law
-            if law is None:
-                run.sent = False
-                runs.append(run)
-            elif isinstance(law, Sweep):
-                runs.extend(self._swept(run, law, draws[run.area]))
-            else:
-                self._dirtied(run, law, draws[run.area], fresh)
-                runs.append(run)
-        merge(runs, self._place, self._chunk)
-        self._runs = runs
-        self._left = math.fsum(run.density * (run.end - run.begin) for run in runs)
+        self._runs = self._log.merge_into(self._runs, self._draws(now_ns))
+        merge(self._runs, self._place, self._log.chunk_pages)
+        self._left = math.fsum(run.left for run in self._runs)
         self._index = self._find(self._place)
-        self._logged_pages = self._in_log(draws, fresh)
-        self._synced, self._cleared = draws, {}
-        return self.remaining_pages - before
+        self._count()
+        return self._remaining - before
 
     @property
     def logged_pages(self) -> int:
         """See `Memory`."""
-        return self._logged_pages
+        return self._log.logged_pages
 
     def send(self, now_ns: int, most_bytes: int, most_pages: int | None = None) -> Sent:
         """See `Memory`."""
         self._advance(now_ns)
-        remaining = self.remaining_pages
+        remaining = self._remaining
         if not remaining:
             self._start_over()
         if not remaining or most_pages == 0:
@@ -178,7 +163,8 @@ class ExpectedMemory:
             whole = int(owed.pages + _NONE_LEFT)
         whole = min(max(whole, 1), remaining, remaining if most_pages is None else most_pages)
         sent = owed.tell(whole, most_bytes)
-        if not self.remaining_pages:
+        self._count()
+        if not self._remaining:
             self._start_over()
         return sent
 
@@ -211,7 +197,7 @@ class ExpectedMemory:
     def fault(self, now_ns: int) -> int | None:
         """See `Memory`. The time is that at which one more page is expected to have been touched."""
         self._advance(now_ns)
-        if self._missing is None or not self.remaining_pages:
+        if self._missing is None or not self._remaining:
             return None
         return self._missing.next_ns()
 
@@ -222,12 +208,18 @@ class ExpectedMemory:
         """
         self._advance(now_ns)
         area = self._missing.served() if self._missing is not None else None
-        if area is None or not self.remaining_pages:
+        if area is None or not self._remaining:
             return Sent()
         self._go_to(area)
-        return self._owed.tell(1, math.inf)
+        sent = self._owed.tell(1, math.inf)
+        self._count()
+        return sent
 
     # ---- inside
+
+    def _count(self) -> None:
+        """Whole pages that remain."""
+        self._remaining = max(int(self._left + self._owed.pages + 0.5), 0)
 
     def _draws(self, now_ns: int) -> list[float]:
         guest_s = self._life.guest_s(now_ns)
@@ -244,14 +236,7 @@ class ExpectedMemory:
         for run, pages in self._missing.touch(now_ns):
             self._left -= pages
             self._owed.take(pages, self._shares(run, now_ns))
-
-    def _in_log(self, draws: list[float], fresh: _Values) -> int:
-        """Pages written since the last sync."""
-        logged = 0.0
-        for i, area in enumerate(self._areas):
-            if area.law is not None:
-                logged += _at(i, area.law, draws[i] - self._synced[i], fresh)
-        return int(logged + 0.5)
+        self._count()
 
     def _cut(self, at: float) -> None:
         for i, run in enumerate(self._runs):
@@ -319,7 +304,9 @@ class ExpectedMemory:
                 self._left -= taken
                 most_bytes -= taken * cost
                 most_pages -= taken
-                self._clear(run, now_ns)
+                chunk = self._log.chunk_to_clear(run)
+                if chunk is not None:
+                    self._log.clear(chunk, self._draws(now_ns))
                 if taken < available:
                     self._place += taken / run.density
                     return
@@ -336,26 +323,14 @@ class ExpectedMemory:
             self._index, self._wrapped = 0, True
         self._place = self._runs[self._index].begin
 
-    def _clear(self, run: Run, now_ns: int) -> None:
-        """The first page of a chunk is sent: its log is cleared now."""
-        if self._chunk is not None:
-            chunk = int(run.begin) // self._chunk
-            if chunk not in self._cleared:
-                self._cleared[chunk] = self._draws(now_ns)
-
-    def _cleared_at(self, run: Run) -> float | None:
-        """The draws by which the log of a run's chunk was cleared, if that was after the last sync."""
-        if self._chunk is None:
-            return None
-        draws = self._cleared.get(int(run.begin) // self._chunk)
-        return None if draws is None else draws[run.area]
-
     def _remember(self, run: Run) -> None:
         """XBZRLE's cache has the pages of this run, as they were when they were sent."""
-        first, last = self._between or (0.0, 0.0)
+        if self._between is None:
+            return  # it was sent before XBZRLE was at work
+        first, last = self._between
         run.seen += run.window if run.window != EVER else 0.0
         run.last, run.at = run.window, (first + last) / 2
-        run.after = run.at - self._synced[run.area]
+        run.after = run.at - self._log.synced[run.area]
 
     def _shares(self, run: Run, now_ns: int) -> Shares:
         """What becomes of the next page that is sent from where the sender stands."""
@@ -379,10 +354,16 @@ class ExpectedMemory:
     def _zero_shares(self, run: Run, area: Area, law: Law, now_ns: int, full: Shares) -> Shares:
         """Of a run that was never sent, whose pages are zero until they are written."""
         draws = self._draws(now_ns)[run.area]
-        if isinstance(law, Sweep) and run.begin <= self._place < run.end:
+        if self._missing is not None:
+            # What is missing has not been touched since the arrival; never at all is what is zero.
+            since = draws - self._missing.arrived[run.area]
+            zero = (area.pages - law.at(draws)) / max(area.pages - law.at(since), 1.0)
+        elif isinstance(law, Sweep):
             after = (int(self._place) - area.first - self._sweeps[run.area]) % area.pages
             return full if after < int(draws) else ZERO
-        zero = 1 - law.at(draws) / area.pages
+        else:
+            zero = 1 - law.at(draws) / area.pages
+        zero = min(max(zero, 0.0), 1.0)
         return Shares(normal=1 - zero, normal_bytes=full.normal_bytes, zero=zero)
 
     def _part_zeros(self, run: Run, now_ns: int) -> None:
@@ -394,79 +375,3 @@ class ExpectedMemory:
                 if self._place < edge < run.end:
                     split(self._runs, self._index, float(edge))
                     return
-
-    def _dirtied(self, run: Run, law: Law, draws: float, fresh: _Values) -> None:
-        """Merge the log into the bitmap, for a run whose writer's pages lie scattered.
-
-        Args:
-            run: which.
-            law: of its area.
-            draws: of its writer, by now.
-            fresh: values of laws that were asked for already in this sync.
-        """
-        pages = self._areas[run.area].pages
-        window = draws - self._synced[run.area]
-        if run.sent:
-            logged, run.window = self._logged(run, law, draws, window, fresh)
-            run.density, run.sent = logged / pages, False
-        elif run.window != EVER:
-            more = _at(run.area, law, run.window + window, fresh) - _at(run.area, law, run.window, fresh)
-            run.density = min(run.density + more / pages, 1.0)
-            run.window += window
-
-    def _logged(self, run: Run, law: Law, draws: float, window: float, fresh: _Values) -> tuple[float, float]:
-        """What the log holds of a run that was sent.
-
-        Returns:
-            The pages that it would hold of the whole area, were all of it like this run; and the window of draws that
-            comes to as many.
-        """
-        cleared = self._cleared_at(run)
-        if cleared is None:
-            return _at(run.area, law, window, fresh), window
-        # KVM: pages that the last sync found dirty are logged again only from the clearing on, the others all the
-        # time. That is |A and C| + |S| - |A and S| of the windows A (before the sync), S (since) and C (since the
-        # clearing), which for A and C apart holds exactly where draws are independent.
-        since = draws - cleared
-        least = _at(run.area, law, since, fresh)
-        if run.window == EVER or since >= window:
-            return least, since
-        logged = least + _at(run.area, law, run.window + window, fresh) - _at(run.area, law, run.window + since, fresh)
-        most = _at(run.area, law, window, fresh)
-        part = (logged - least) / (most - least) if most > least else 0.0
-        return logged, since + part * (window - since)
-
-    def _swept(self, run: Run, law: Sweep, draws: float) -> list[Run]:
-        """Merge the log into the bitmap, for a run of a sweep: which pages were written is known.
-
-        A page of such a run either is in the bitmap or is not.
-        """
-        area = self._areas[run.area]
-        since = self._synced[run.area]
-        if run.sent and run.window > 0:
-            cleared = self._cleared_at(run)
-            since = since if cleared is None else cleared
-        written = int(draws) - int(since)
-        if not run.sent and run.density > 0:
-            return [run]  # in the bitmap already, all of it
-        first = (self._sweeps[run.area] + int(since)) % law.pages
-        inside = [(first, first + written), (first - law.pages, first - law.pages + written)]
-        if written >= law.pages:
-            inside = [(0, law.pages)]
-        pieces = [run]
-        for edge in sorted(area.first + edge for pair in inside for edge in pair):
-            split(pieces, len(pieces) - 1, float(edge))
-        for piece in pieces:
-            middle = (piece.begin + piece.end) / 2 - area.first
-            piece.sent = False
-            piece.density = 1.0 if any(low <= middle < high for low, high in inside) else 0.0
-            piece.window = float(written) if piece.density else 0.0
-        return pieces
-
-
-def _at(area: int, law: Law, draws: float, fresh: _Values) -> float:
-    """The law's value, which is worked out once."""
-    value = fresh.get((area, draws))
-    if value is None:
-        value = fresh[area, draws] = law.at(draws)
-    return value

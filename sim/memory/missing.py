@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 
 from whimbrel.sim.clock import SECOND_NS
-from whimbrel.sim.guests.laws import Law
 from whimbrel.sim.guests.life import Life
 from whimbrel.sim.guests.plan import Area
 
@@ -41,8 +40,14 @@ class Missing:
         self._life = life
         self._runs = runs
         self._guest_s = guest_s
-        self._from = [stream.draws(guest_s) if stream is not None else 0.0 for stream in life.streams]
+        self.arrived = [stream.draws(guest_s) if stream is not None else 0.0 for stream in life.streams]
+        """Draws of each area's writer by then."""
         self._touched = dict.fromkeys(range(len(areas)), 0.0)
+        # Laws cost what counts here: values that were worked out are kept while the guest's time is the same.
+        self._before: dict[_Key, float] = {}
+        self._then: dict[_Key, float] = {}
+        self._then_s = guest_s
+        self._last_wait_s = 0.0
         self.waiting = False
         """Whether the guest stands at a missing page."""
 
@@ -76,7 +81,8 @@ class Missing:
         after_s = guest_s - self._guest_s
         if after_s <= 0:
             return []
-        masses, parts = self._masses(), self._parts(after_s)
+        masses = self._masses()
+        parts = self._parts(masses, after_s)
         wanted = 1.0 - math.fsum(self._touched.values())
         more = math.fsum(masses[key] * part for key, part in parts.items())
         if more >= wanted - _CLOSE:
@@ -86,6 +92,7 @@ class Missing:
             self.waiting = True
             guest_s = self._guest_s + after_s * share
             parts = {key: part * share for key, part in parts.items()}
+        self._before = self._then if guest_s == self._then_s else {}
         self._guest_s = guest_s
         return self._take(parts)
 
@@ -109,17 +116,28 @@ class Missing:
                 masses[key] = masses.get(key, 0.0) + run.left
         return masses
 
-    def _parts(self, after_s: float) -> dict[_Key, float]:
-        """The part of the missing pages that the guest touches within so much of its time."""
+    def _parts(self, masses: dict[_Key, float], after_s: float) -> dict[_Key, float]:
+        """The part of these missing pages that the guest touches within so much of its time."""
         parts: dict[_Key, float] = {}
-        for key in self._masses():
-            area, stream = self._areas[key[0]], self._life.streams[key[0]]
-            if area.law is not None and stream is not None:
-                made = stream.draws(self._guest_s) - self._from[key[0]]
-                then = stream.draws(self._guest_s + after_s) - self._from[key[0]]
-                before = _missing(area, area.law, key[1], made)
-                parts[key] = 1.0 - _missing(area, area.law, key[1], then) / before if before > 0.0 else 0.0
+        then: dict[_Key, float] = {}
+        for key in masses:
+            before = self._before.get(key)
+            if before is None:
+                before = self._before[key] = self._missing(key, self._guest_s)
+            then[key] = self._missing(key, self._guest_s + after_s)
+            parts[key] = 1.0 - then[key] / before if before > 0.0 else 0.0
+        self._then, self._then_s = then, self._guest_s + after_s
         return parts
+
+    def _missing(self, key: _Key, guest_s: float) -> float:
+        """Pages of a whole area that were written in a window and have not been touched by a time since."""
+        area, stream = self._areas[key[0]], self._life.streams[key[0]]
+        if area.law is None or stream is None:
+            return 0.0
+        made = stream.draws(guest_s) - self.arrived[key[0]]
+        if key[1] == EVER:
+            return area.pages - area.law.at(made)
+        return max(area.law.at(key[1] + made) - area.law.at(made), 0.0)
 
     def _wait_s(self) -> float | None:
         """Seconds until one more page, all in all, is expected to have been touched since the last was served."""
@@ -129,11 +147,11 @@ class Missing:
             return None
 
         def short(after_s: float) -> float:
-            parts = self._parts(after_s)
+            parts = self._parts(masses, after_s)
             return wanted - math.fsum(masses[key] * part for key, part in parts.items())
 
         low_s, low = 0.0, wanted
-        high_s = self._guess_s(masses, wanted)
+        high_s = self._last_wait_s or self._guess_s(masses, wanted)
         while (high := short(high_s)) > _CLOSE / 2:
             if high_s >= _NEVER_S:
                 return None
@@ -147,6 +165,7 @@ class Missing:
                 low_s, low = middle_s, middle
             else:
                 high_s, high = middle_s, middle
+        self._last_wait_s = high_s
         return high_s
 
     def _guess_s(self, masses: dict[_Key, float], wanted: float) -> float:
@@ -155,16 +174,9 @@ class Missing:
         for (index, window), mass in masses.items():
             area, stream = self._areas[index], self._life.streams[index]
             if area.law is not None and stream is not None:
-                made = stream.draws(self._guest_s) - self._from[index]
+                made = stream.draws(self._guest_s) - self.arrived[index]
                 slope = area.law.slope(made) - (area.law.slope(window + made) if window != EVER else 0.0)
-                before = _missing(area, area.law, window, made)
+                before = self._missing((index, window), self._guest_s)
                 if before > 0.0:
                     per_s += mass * slope / before * stream.per_s * stream.speed
         return min(max(wanted / per_s, _SOON_S), _NEVER_S) if per_s > 0.0 else _SOON_S
-
-
-def _missing(area: Area, law: Law, window: float, made: float) -> float:
-    """Pages of the whole area that were written in a window and have not been touched in so many draws since."""
-    if window == EVER:
-        return area.pages - law.at(made)
-    return max(law.at(window + made) - law.at(made), 0.0)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from .contract import PAGE_BYTES, PAGE_HEADER_BYTES, ZERO_PAGE_BYTES, Sent
 
+FULL_BYTES = PAGE_HEADER_BYTES + PAGE_BYTES
+"""Of a page in full, not compressed."""
 DELTA_HEADER_BYTES = PAGE_HEADER_BYTES + 3
 """Of a page sent as its difference: the header of every page, one byte that says how, two with the length."""
 
@@ -26,7 +28,7 @@ class Shares:
     """
 
     normal: float = 1.0
-    normal_bytes: float = PAGE_HEADER_BYTES + PAGE_BYTES
+    normal_bytes: float = FULL_BYTES
     zero: float = 0.0
     delta: float = 0.0
     delta_bytes: float = 0.0
@@ -47,11 +49,22 @@ ZERO = Shares(normal=0.0, zero=1.0)
 class Owed:
     """Pages taken off the bitmap, by expectation, that no `Sent` has told of."""
 
-    __slots__ = ("_delta", "_delta_bytes", "_miss", "_normal", "_normal_bytes", "_overflow", "_unchanged", "_zero")
+    __slots__ = (
+        "_delta",
+        "_delta_bytes",
+        "_miss",
+        "_normal",
+        "_normal_bytes",
+        "_others",
+        "_overflow",
+        "_unchanged",
+        "_zero",
+    )
 
     def __init__(self) -> None:
         self._normal = self._normal_bytes = self._zero = self._delta = self._delta_bytes = 0.0
         self._unchanged = self._miss = self._overflow = 0.0
+        self._others = False
 
     @property
     def pages(self) -> float:
@@ -67,8 +80,9 @@ class Owed:
         """So many more were taken."""
         if shares is FULL:
             self._normal += pages
-            self._normal_bytes += pages * FULL.normal_bytes
+            self._normal_bytes += pages * FULL_BYTES
             return
+        self._others = True
         self._normal += pages * shares.normal
         self._normal_bytes += pages * shares.normal * shares.normal_bytes
         self._zero += pages * shares.zero
@@ -78,12 +92,24 @@ class Owed:
         self._miss += pages * shares.miss
         self._overflow += pages * shares.overflow
 
+    def _tell_full(self, pages: int, most_bytes: float) -> Sent:
+        """`tell`, where all pages that ever were owed go in full, as they are: what happens nearly always."""
+        size = FULL_BYTES * pages
+        if size > most_bytes and pages > 1:
+            pages -= 1
+            size -= FULL_BYTES
+        self._normal -= pages
+        self._normal_bytes -= size
+        return Sent(normal=pages, bytes=size)
+
     def tell(self, pages: int, most_bytes: float) -> Sent:
         """Tell of so many whole pages, or of fewer, if else they were more than these bytes (but of one in any case).
 
         Each kind is rounded to the nearest, pages in full are what remains: over many calls every kind comes to its
         expectation, to within a page.
         """
+        if not self._others:
+            return self._tell_full(pages, most_bytes)
         zero = _within(self._zero, pages)
         delta = _within(self._delta, pages - zero)
         unchanged = _within(self._unchanged, pages - zero - delta)
@@ -124,4 +150,4 @@ def _average(owed_bytes: float, owed: float, pages: int) -> int:
     """Bytes of so many of the pages that are owed: their average."""
     if not pages:
         return 0
-    return int(owed_bytes / owed * pages + 0.5) if owed > 0.25 else round(pages * FULL.normal_bytes)
+    return int(owed_bytes / owed * pages + 0.5) if owed > 0.25 else pages * FULL_BYTES

@@ -60,7 +60,7 @@ class PagedMemory:
         self._cache: DeltaCache | None = None
         self._wrapped = False
         self._arrived = False
-        self._touch: tuple[float, int] | None = None
+        self._touch: tuple[int, int] | None = None
         self._waits_for: int | None = None
 
     # ---- the guest's life
@@ -204,7 +204,7 @@ class PagedMemory:
         self._look_ahead()
         if self._touch is None:
             return None
-        return max(round((self._touch[0] - self._life.guest_s(now_ns)) * SECOND_NS), 0)
+        return max(self._touch[0] - self._life.guest_ns(now_ns), 0)
 
     def serve(self, now_ns: int) -> Sent:
         """See `Memory`. Nothing, if the guest does not wait, or its page has been sent meanwhile.
@@ -216,6 +216,7 @@ class PagedMemory:
         batch = Batch(0, 1)
         if page is not None and self._bitmap[page]:
             self._offer(np.array([page]), batch)
+            self._zero[page] = False  # the guest is about to write to it
             self._place = (page + 1) % self._total
         return batch.sent()
 
@@ -240,7 +241,7 @@ class PagedMemory:
                     if logs:
                         self._log[pages] = True
                     if area.zero:
-                        self._zero[pages] = False
+                        self._zero[pages] &= self._bitmap[pages] & self._arrived
                     if cache is not None:
                         cache.changed[pages] = True
 
@@ -248,14 +249,14 @@ class PagedMemory:
         """Find the guest's next touch of a missing page, unless the one that is known still holds."""
         if self._touch is not None and self._bitmap[self._touch[1]]:
             return
-        touches: list[tuple[float, int]] = []
+        touches: list[tuple[int, int]] = []
         for area, stream, writers in zip(self._areas, self._life.streams, self._writers, strict=True):
             if stream is None or not self._bitmap[area.first : area.first + area.pages].any():
                 continue
             for writer in writers:
                 touch = writer.next_touch(self._bitmap)
                 if touch is not None and (guest_s := stream.when(touch[0])) < math.inf:
-                    touches.append((guest_s, touch[1]))
+                    touches.append((math.ceil(guest_s * SECOND_NS), touch[1]))
         self._touch = min(touches, default=None)
 
     def _wait_where_missing(self, now_ns: int) -> None:
@@ -265,7 +266,7 @@ class PagedMemory:
         self._look_ahead()
         if self._touch is None:
             return
-        over_ns = self._life.guest_ns(now_ns) - round(self._touch[0] * SECOND_NS)
+        over_ns = self._life.guest_ns(now_ns) - self._touch[0]
         if over_ns >= 0:
             self._life.halt(now_ns - over_ns)
             self._waits_for, self._touch = self._touch[1], None

@@ -56,17 +56,18 @@ def check(arguments: Mapping[str, object], known: tuple[Argument, ...], version:
     Raises:
         Refusal: as QEMU words it.
     """
-    mine = [each for each in known if version in each.versions]
-    for each in mine:
-        name = path + each.name
+    understood = 0
+    for each in known:
+        if version not in each.versions:
+            continue
         if each.name in arguments:
-            check_value(name, arguments[each.name], each)
+            check_value(path + each.name, arguments[each.name], each)
+            understood += 1
         elif each.required:
-            raise errors.missing(name)
-    names = {each.name for each in mine}
-    for name in arguments:
-        if name not in names:
-            raise errors.unexpected(path + name)
+            raise errors.missing(path + each.name)
+    if understood < len(arguments):
+        names = {each.name for each in known if version in each.versions}
+        raise errors.unexpected(path + next(name for name in arguments if name not in names))
 
 
 def check_value(name: str, value: object, known: Argument) -> None:

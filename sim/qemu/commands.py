@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from . import errors, inspection_commands, machine_commands, migration_commands, schema
@@ -18,10 +20,11 @@ if TYPE_CHECKING:
 Table = Mapping[str, Command]
 
 
+@cache
 def table(version: Version) -> Table:
     """The commands of a QEMU, by name."""
     everything = (*_OWN, *migration_commands.COMMANDS, *machine_commands.COMMANDS, *inspection_commands.COMMANDS)
-    return {command.name: command for command in everything if version in command.versions}
+    return MappingProxyType({command.name: command for command in everything if version in command.versions})
 
 
 def carry_out(known: Table, qemu: Qemu, client: Client, name: str, arguments: Arguments, *, oob: bool) -> object:

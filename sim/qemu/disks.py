@@ -11,18 +11,12 @@ class Disks:
     """Block nodes: active while this process may write to them, inactive while the other end may."""
 
     def __init__(self, machine: Machine, images: Images, pid: int, version: Version) -> None:
-        """Open what the command line names; a process that waits for a guest opens it inactive.
-
-        Raises:
-            Refusal: another process has the lock of a file.
-        """
+        """Open what the command line names, inactive: `activate` takes the locks."""
         self._nodes = list(machine.nodes)
         self._images = images
         self._pid = pid
         self._version = version
         self.active = False
-        if machine.incoming is None:
-            self.activate()
 
     @property
     def nodes(self) -> tuple[NodeSpec, ...]:

@@ -54,7 +54,7 @@ def answer(host: Host, status: str, error: str | None, since: Since, live: QmpMe
         given = {name: value for name, value in given.items() if name in ("ram", "xbzrle-cache")}
     in_postcopy = status in _POSTCOPY and not old
     if in_postcopy or status == "completed":
-        found["downtime"] = _downtime_ms(since, old=old)
+        found["downtime"] = _downtime_ms(since)
         given = {name: value for name, value in given.items() if name != "expected-downtime"}
     elif "expected-downtime" not in given:
         found["expected-downtime"] = _limit(host)
@@ -66,11 +66,8 @@ def answer(host: Host, status: str, error: str | None, since: Since, live: QmpMe
     return {**given, **found}
 
 
-def _downtime_ms(since: Since, *, old: bool) -> int:
-    if since.downtime_ns is None:
-        return 0
-    # 7.2 and later count whole milliseconds from the stop to the end, each rounded down.
-    return since.downtime_ns // MILLISECOND_NS
+def _downtime_ms(since: Since) -> int:
+    return 0 if since.downtime_ns is None else since.downtime_ns // MILLISECOND_NS
 
 
 def _limit(host: Host) -> int:

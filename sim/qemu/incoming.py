@@ -47,6 +47,10 @@ class Incoming:
         self._failed = False
         self._guest_ran = True
         """The guest was running before it was stopped for the switchover: it is meant to run again."""
+        self._loading = False
+        """The device state has arrived, and is being loaded."""
+        self._all_pages = False
+        """Post-copy: every page has arrived."""
         self._whole = False
         """All of a pre-copy stream has been read: its end means nothing any more."""
 
@@ -92,11 +96,11 @@ class Incoming:
         """
         if self.status != "postcopy-paused":
             raise Refusal("Migrate recover can only be run when postcopy is paused.")
-        if self._recovering:
-            raise Refusal("Migrate recovery is triggered already")
         if self._host.version is Version.V7_2:
             self._host.emit("MIGRATION", {"status": "setup"})
         uris.check_incoming(uri, self._host.version)
+        self._recovering = False
+        self._stop_listening()  # where an earlier one had it listen
         self._addresses.clear()
         self._open(uri)
         self._recovering = True
@@ -207,6 +211,8 @@ class Incoming:
             self._all_pages_arrived()
         elif kind == "resume":
             self._send({"kind": "resumed"})
+            # Whatever was said of it while there was no connection is lost.
+            self._send({"kind": "runs" if self._host.run_state == "running" else "halts"})
             self._become("postcopy-active")
 
     def _send(self, message: Message) -> None:
@@ -267,14 +273,16 @@ class Incoming:
             return
         if postcopy:
             self._become("postcopy-device" if host.version is Version.V11_1 else "postcopy-active")
+        self._loading = True
         host.lock(True)  # the main loop itself loads
         host.time.after(round(host.costs.load_s * SECOND_NS), self._loaded)
 
     def _loaded(self) -> None:
         host = self._host
-        host.lock(False)
+        self._loading = False
         if self._failed or self._greeting is None:
             return
+        host.lock(False)
         misfit = stream_words.misfit_of_devices(self._greeting, host.machine, host.version)
         if misfit is not None:
             self._fail(misfit.stderr)
@@ -290,6 +298,8 @@ class Incoming:
         if self.status != "postcopy-paused":  # it may have lost the stream while it loaded
             self._become("postcopy-active")
         self._start()
+        if self._all_pages:
+            self._complete_postcopy()
 
     def _start(self) -> None:
         """The guest has arrived: it runs, or stands paused where it must not start by itself."""
@@ -311,13 +321,18 @@ class Incoming:
         host.run_state = "paused"
 
     def _all_pages_arrived(self) -> None:
+        self._all_pages = True
+        if not self._loading:
+            self._complete_postcopy()
+
+    def _complete_postcopy(self) -> None:
         if self.status != "postcopy-active":
             return
         self._become("completed")
         self._send({"kind": "loaded", "ok": True})
 
     def _broke(self, words: str) -> None:
-        if self.status in ("completed", "failed") or self._whole:
+        if self.status in ("completed", "failed") or self._whole or self._all_pages:
             return
         if self.status == "postcopy-recover" or (self._postcopy and self.status == "postcopy-active"):
             self._lose_stream()

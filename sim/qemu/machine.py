@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .contract import Version
@@ -190,7 +191,7 @@ def split_options(text: str) -> tuple[str, Properties]:
     return first, properties
 
 
-def read(arguments: list[str], version: Version) -> Machine:
+def read(arguments: Sequence[str], version: Version) -> Machine:
     """Read a command line.
 
     Args:
@@ -248,7 +249,7 @@ def _numbers(release: str) -> tuple[int, ...]:
     return tuple(int(part) for part in release.split("."))
 
 
-def _options(arguments: list[str]) -> list[tuple[str, str]]:
+def _options(arguments: Sequence[str]) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for index, word in enumerate(arguments):
         if word.startswith("-") and len(word) > 1:

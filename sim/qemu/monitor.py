@@ -13,9 +13,9 @@ from .errors import Refusal
 from .own_time import Time
 from .values import as_list, as_object
 
-ARRIVAL_NS = 40_000
-"""From the client's write to the monitor's thread having read it; with what follows, the 0.1 ms of a
-``query-status`` on an idle QEMU."""
+ARRIVAL_NS = 70_000
+"""From the client's write to the main loop's having it; with what follows, the 0.1 ms of a ``query-status`` on an
+idle QEMU."""
 ANSWER_NS = 30_000
 """From an answer or event to the client's having it."""
 NEGOTIATION = "qmp_capabilities"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from whimbrel.sim.clock import Timer
@@ -26,19 +25,6 @@ class Time(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _OwnTimer(Timer):
-    """A timer of a process, and the one of the world behind it."""
-
-    behind: Timer | None = None
-
-    def cancel(self) -> None:
-        """See `Timer`."""
-        self.call = None
-        if self.behind is not None:
-            self.behind.cancel()
-
-
 class OwnTime:
     """The world's clock, as a process sees it.
 
@@ -51,7 +37,7 @@ class OwnTime:
         self._clock = clock
         self._frozen = False
         self._ended = False
-        self._late: list[_OwnTimer] = []
+        self._late: list[Timer] = []
 
     @property
     def now_ns(self) -> int:
@@ -65,8 +51,15 @@ class OwnTime:
 
     def at(self, when_ns: int, call: Callable[[], None]) -> Timer:
         """See `Time`."""
-        timer = _OwnTimer(when_ns, call)
-        timer.behind = self._clock.at(when_ns, lambda: self._due(timer))
+
+        def due() -> None:
+            if not self._frozen and not self._ended:
+                call()
+            elif self._frozen:
+                timer.call = call  # it is still to come, and may be cancelled meanwhile
+                self._late.append(timer)
+
+        timer = self._clock.at(when_ns, due)
         return timer
 
     def after(self, delay_ns: int, call: Callable[[], None]) -> Timer:
@@ -80,25 +73,17 @@ class OwnTime:
     def thaw(self) -> None:
         """Go on: what is late happens now."""
         self._frozen = False
-        late, self._late = self._late, []
-        if late:
-            self._clock.after(0, lambda: self._catch_up(late))
-
-    def _catch_up(self, late: list[_OwnTimer]) -> None:
-        for timer in late:
-            self._due(timer)
+        if self._late:
+            self._clock.after(0, self._catch_up)
 
     def end(self) -> None:
         """Nothing happens any more."""
         self._ended = True
         self._late.clear()
 
-    def _due(self, timer: _OwnTimer) -> None:
-        if self._ended:
-            return
-        if self._frozen:
-            self._late.append(timer)
-            return
-        call, timer.call = timer.call, None
-        if call is not None:
-            call()
+    def _catch_up(self) -> None:
+        while self._late and not self._frozen:
+            timer = self._late.pop(0)
+            call, timer.call = timer.call, None
+            if call is not None:
+                call()

@@ -86,7 +86,7 @@ class Qemu:
         self.seed = seed
         self.pid = pid
         self.memory = memory
-        self.machine = machine.read(list(arguments), version)
+        self.machine = machine.read(arguments, version)
         self.settings = Settings(dict.fromkeys(capabilities.names(version), False), parameters.defaults(version))
         self.run_state = "inmigrate" if self.machine.incoming is not None else "prelaunch"
         self.autostart = not self.machine.stopped
@@ -98,6 +98,7 @@ class Qemu:
         self._commands = commands.table(version)
         self._locked = False
         self._busy = False
+        self._free_ns = 0
         self._turn = 0
         self._stderr: list[str] = []
         self._exit_code: int | None = None
@@ -120,10 +121,15 @@ class Qemu:
             self.say(f"warning: Machine type '{self.machine.type}' is deprecated: {age}")
         incoming = self.machine.incoming
         if incoming is None:
-            if self.disks.lock_line is not None:
-                self.say(self.disks.lock_line)
+            try:
+                self.disks.activate()
+            except Refusal:
+                first, *others = (self.disks.lock_line or "").splitlines()
+                self.say(first)
+                self._stderr += others
                 self.exit(1)
-            elif self.autostart:
+                return
+            if self.autostart:
                 self.start_guest()
         elif incoming != "defer":
             try:
@@ -333,17 +339,26 @@ class Qemu:
             port.pending.append(message)
             self._pump()
 
+    def _see_to(self, message: QmpMessage) -> None:
+        """See to the next command, which is this one, once the main loop has done with the one before."""
+        takes_ns = max(0, self._free_ns - self.clock.now_ns)
+        if message.get("execute") == "cont":
+            takes_ns += round(self.costs.resume_s * SECOND_NS)
+        if takes_ns:
+            self._busy = True
+            self.time.after(takes_ns, self._next_command)
+        else:
+            self._next_command()
+
     def _pump(self) -> None:
         """Let the main loop see to the next command, if it is free."""
         if self._locked or self._busy:
             return
-        waiting = [port for port in self._ports if port.pending]
-        if waiting:
-            takes_ns = COMMAND_NS
-            if any(port.pending[0].get("execute") == "cont" for port in waiting):
-                takes_ns += round(self.costs.resume_s * SECOND_NS)
-            self._busy = True
-            self.time.after(takes_ns, self._next_command)
+        for step in range(len(self._ports)):
+            port = self._ports[(self._turn + step) % len(self._ports)]
+            if port.pending:
+                self._see_to(port.pending[0])
+                return
 
     def _next_command(self) -> None:
         self._busy = False
@@ -354,6 +369,7 @@ class Qemu:
             if port.pending and port.client is not None:
                 # One monitor after the other, as QEMU's dispatcher goes round.
                 self._turn = (self._turn + step + 1) % len(self._ports)
+                self._free_ns = self.clock.now_ns + COMMAND_NS
                 self._carry_out(port.client, port.pending.popleft(), oob=False)
                 break
         self._pump()

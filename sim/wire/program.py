@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from whimbrel.sim.clock import MILLISECOND_NS, Clock
-from whimbrel.sim.guests.plan import findings
+from whimbrel.sim.guests import plan as guests
 from whimbrel.sim.memory.build import memory_of
 from whimbrel.sim.memory.contract import Memory
 from whimbrel.sim.qemu import machine
@@ -40,15 +40,17 @@ _PARTING_S: Final = 2.0
 class Program:
     """One simulated QEMU, on the running loop."""
 
-    def __init__(self, arguments: Sequence[str], configuration: Configuration, cpu_threads: Sequence[int]) -> None:
+    def __init__(
+        self, arguments: Sequence[str], configuration: Configuration, memory: Memory, cpu_threads: Sequence[int]
+    ) -> None:
         """Set it up; nothing is served before `run`.
 
         Args:
             arguments: QEMU's, without the program's name.
             configuration: what is simulated.
+            memory: the guest's.
             cpu_threads: ids of this process's threads that stand for the guest's CPUs.
         """
-        words = list(arguments)
         plan = configuration
         self._pace = Pace(Clock(), plan.speed)
         self._network = SocketNetwork(self._pace, plan.link, plan.seed)
@@ -56,8 +58,8 @@ class Program:
             self._pace.clock,
             plan.version,
             self._network,
-            [NAME, *words],
-            memory_for(plan, machine.read(words, plan.version)),
+            [NAME, *arguments],
+            memory,
             plan.costs,
             plan.seed,
             os.getpid(),
@@ -158,7 +160,7 @@ def memory_for(configuration: Configuration, described: machine.Machine) -> Memo
     ram_bytes = configuration.guest.ram_bytes or sum(used for _, used, _ in described.ram_blocks)
     vcpus = max(configuration.guest.vcpus, described.cpus)
     plan = replace(configuration.guest, ram_bytes=ram_bytes, vcpus=vcpus)
-    wrong = findings(plan)
+    wrong = guests.findings(plan)
     if wrong:
         raise BadConfiguration(wrong)
     return memory_of(plan, seed=configuration.seed, kvm=configuration.kvm)
@@ -169,21 +171,50 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
 
     It exits as QEMU does: 0 after ``quit``, 1 after a failure, by the signal that would have killed it.
     """
-    try:
-        code = _run(arguments, read_configuration(arguments, environment))
-    except BadConfiguration as error:
-        for finding in error.findings:
-            print(f"{NAME}: {finding}", file=sys.stderr)
-        code = 1
-    except OSError as error:
-        words = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        print(f"{NAME}: -qmp: Failed to bind socket to {words}", file=sys.stderr)
-        code = 1
+    code = run(arguments, environment)
     sys.stderr.flush()
     if code < 0:
         signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code)
+
+
+def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Serve until it ends; what it can't start with is said on the standard error.
+
+    Args:
+        arguments: QEMU's, without the program's name.
+        environment: may hold ``WHIMBREL_SIM``.
+
+    Returns:
+        The exit code; negative for a signal.
+    """
+    try:
+        if reason := _unlike(arguments):
+            raise BadConfiguration([reason])
+        plan = read_configuration(arguments, environment)
+        described = machine.read(list(arguments), plan.version)
+        return _serve(arguments, plan, described, memory_for(plan, described))
+    except BadConfiguration as error:
+        findings = error.findings
+    except OSError as error:
+        words = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        findings = (f"-qmp: Failed to bind socket to {words}",)
+    for finding in findings:
+        print(f"{NAME}: {finding}", file=sys.stderr)
+    return 1
+
+
+def _serve(arguments: Sequence[str], configuration: Configuration, described: machine.Machine, memory: Memory) -> int:
+    with asyncio.Runner() as runner:
+        threads = _start_cpus(described.cpus)
+
+        async def serve() -> int:
+            program = Program(arguments, configuration, memory, threads)
+            program.listen(described.monitors)
+            return await program.run()
+
+        return runner.run(serve())
 
 
 def _unlike(arguments: Sequence[str]) -> str:
@@ -194,22 +225,6 @@ def _unlike(arguments: Sequence[str]) -> str:
         if option.lstrip("-") == "qmp" and not value.startswith(("unix:", "tcp:", "chardev:")):
             return f"-qmp {value}: a simulated QEMU has no such monitor, only unix: and tcp:"
     return ""
-
-
-def _run(arguments: Sequence[str], configuration: Configuration) -> int:
-    if reason := _unlike(arguments):
-        print(f"{NAME}: {reason}", file=sys.stderr)
-        return 1
-    described = machine.read(list(arguments), configuration.version)
-    with asyncio.Runner() as runner:
-        threads = _start_cpus(described.cpus)
-
-        async def serve() -> int:
-            program = Program(arguments, configuration, threads)
-            program.listen(described.monitors)
-            return await program.run()
-
-        return runner.run(serve())
 
 
 def _start_cpus(count: int) -> list[int]:

@@ -323,10 +323,11 @@ class Player:
         return None
 
     def _is_near(self, name: str, number: object) -> bool:
-        """Whether an answer may be of another moment: by a change, or where this side is ahead of the recording."""
+        """Whether an answer may be of another moment: by a change, then or now, or where this side is ahead."""
         side = self.sides[name]
+        changed = len(story(self._recorded[name])) > side.told[number]
         ahead = len(story(side.events)) > side.told[number]
-        return ahead or self.clock.now_ns - side.changed_ns < NEAR_NS
+        return changed or ahead or self.clock.now_ns - side.changed_ns < NEAR_NS
 
     def _fields_difference(self, recorded: dict[str, Any], result: dict[str, Any], *, near: bool) -> str | None:
         if recorded.get("status") != result.get("status"):

@@ -82,7 +82,7 @@ def test_a_faster_link_never_leaves_more(last_writes: list[float], slow: float, 
     assert least_left_pages(last_writes, 10.0, slow + more) <= least_left_pages(last_writes, 10.0, slow)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_a_sender_in_rounds_leaves_no_less_than_the_floor(data: st.DataObject) -> None:
     """Pages are sent round by round, one a second, on a trace of random writes; the guest stops at any second."""

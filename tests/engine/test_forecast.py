@@ -194,14 +194,14 @@ def test_a_guest_that_is_too_hot_is_called_off_and_it_is_said_why() -> None:
     said = forecast(setting(HOT, limit_s=30.0), Fixed())
     assert (said.converged, said.outcome, said.outage, said.total_s) == (False, Outcome.TIME_LIMIT, None, 30.0)
     assert said.downtime_s > 1.0
-    assert said.reason.startswith("the last iteration ended with 2.")
-    assert said.reason.endswith("ms of sending; the downtime limit is 100 ms")
+    assert said.reason.startswith("the last iteration ended with 268 MB dirty, 21")
+    assert said.reason.endswith(" ms of sending; the downtime limit is 100 ms")
 
 
 def test_a_limit_within_the_first_iteration() -> None:
     said = forecast(setting(limit_s=2.0), Fixed())
     assert said.outcome is Outcome.TIME_LIMIT
-    assert said.reason.endswith("bytes of the first iteration are still to be sent")
+    assert said.reason == "825 MB of the first iteration are still to be sent"
     assert said.transferred_bytes == pytest.approx(2.0 * LINK, rel=0.01)
 
 
@@ -219,7 +219,7 @@ def test_a_policy_may_give_up_whenever_it_is_asked(reason: Reason) -> None:
     said = forecast(setting(HOT, objectives=goal), decide)
     assert (said.outcome, said.reason) == (Outcome.GAVE_UP, "enough")
     if reason is Reason.SETUP:
-        assert (said.iterations, said.transferred_bytes) == (0, 0.0)
+        assert (said.iterations, said.transferred_bytes, said.total_s) == (0, 0.0, 0.0)
     if reason is Reason.DEADLINE:
         assert said.total_s == pytest.approx(15.0)
 

@@ -6,7 +6,7 @@ import random
 import statistics
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whimbrel.engine.curve import PAGE_BYTES, ConstantRate, PoissonClasses
@@ -80,6 +80,7 @@ def test_an_idle_guest_dirties_nothing() -> None:
     assert log.speed == 1.0
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.floats(0.01, 3.0), st.floats(0.0, 1.2)), max_size=12))
 def test_the_bitmap_holds_what_was_left_and_what_is_new(steps: list[tuple[float, float]]) -> None:
     """Whatever the sender does, bytes add up, and nothing is in the bitmap twice."""

@@ -41,6 +41,7 @@ GOOD: dict[str, Any] = {"writers": (), "total_bytes": 64 * MIB, "bandwidth_bytes
         ({"pipe_bytes": -1}, "pipe_bytes"),
         ({"latency_s": math.nan}, "latency_s"),
         ({"zero_bytes": 65 * MIB}, "zero_bytes"),
+        ({"clear_chunk_bytes": 4096}, "clear_chunk_bytes"),
         ({"writers": (Writers(curve=ConstantRate(1.0), range_bytes=65 * MIB),)}, "writers"),
         ({"limit_s": 0.0, "most_iterations": 0, "zero_bytes": -1}, "limit_s, most_iterations, zero_bytes"),
     ],

@@ -157,7 +157,7 @@ _SETTINGS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     _SETTINGS,
     st.sampled_from([0.0, 0.3, 0.98, 1.0, 1.01, 5.0]),

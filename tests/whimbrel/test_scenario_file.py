@@ -7,164 +7,17 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from tests.support.every_key import EVERYTHING, SCENARIO
 from whimbrel.engine.errors import BadInput
-from whimbrel.engine.policy import Objectives
-from whimbrel.scenario_file import BadScenario, Plan, check, dumps, loads, read
-from whimbrel.sim.qemu.contract import Costs, Version
-from whimbrel.sim.scenario import GuestPlan, LinkPlan, Pattern, QemuPlan, Scenario, Writer
+from whimbrel.scenario_file import BadScenario, check, loads, read
+from whimbrel.scenario_writing import Plan
+from whimbrel.sim.guests.trace import Trace, write_trace
+from whimbrel.sim.scenario import GuestPlan, LinkPlan, Scenario, Writer
 
 MIB = 1 << 20
 PAGE = 4096
-
-EVERYTHING = """\
-seed = 7
-policy = "fixed:downtime_limit=50ms"
-migrations = 2
-limit = "30m"
-faults = true
-
-[guest]
-ram = "2GiB"
-zero = "512MiB"
-vcpus = 2
-pages = true
-
-[[guest.writer]]
-name = "hot"
-size = "64MiB"
-rate = "40MiB/s"
-pattern = "zipf"
-skew = 1.1
-period = "2s"
-duty = "25%"
-shift = "500ms"
-delta = "512B"
-ratio = 0.5
-vcpu = 1
-cpu_share = "30%"
-
-[[guest.writer]]
-name = "disk"
-size = 1048576
-writes = 100
-pattern = "hotspot"
-share = "90%"
-part = "10%"
-zero = true
-dma = true
-
-[link]
-bandwidth = "2Gbit/s"
-latency = "1ms"
-pipe = "2MiB"
-noise = "5%"
-noise_every = "50ms"
-noise_memory = 0.9
-rivals = 1
-steps = [{ at = "10s", bandwidth = "500Mbit/s" }, { at = "20s", bandwidth = "1Gbit/s" }]
-outages = [
-  { at = "5s", for = "2s" },
-]
-
-[qemu]
-source = "7.2"
-destination = "11.1"
-accelerator = "kvm"
-
-[qemu.costs]
-cpu = "2GB/s"
-zero_page = "0.5us"
-sync = "1ms"
-sync_per_page = "5ns"
-sync_per_dirty_page = "3ns"
-stop = "1ms"
-device_state = "1MB"
-load = "5ms"
-resume = "2ms"
-setup = "10ms"
-start_stall = "20ms"
-
-[objectives]
-downtime = "100ms"
-deadline = "2m"
-bandwidth = "800Mbit/s"
-throttle = "50%"
-may_abort = true
-"""
-
-SCENARIO = Scenario(
-    guest=GuestPlan(
-        ram_bytes=2048 * MIB,
-        zero_bytes=512 * MIB,
-        vcpus=2,
-        pages=True,
-        writers=(
-            Writer(
-                name="hot",
-                size_bytes=64 * MIB,
-                rate_bytes_per_s=40.0 * MIB,
-                pattern=Pattern.ZIPF,
-                skew=1.1,
-                period_s=2.0,
-                duty=0.25,
-                shift_s=0.5,
-                delta_bytes=512,
-                compressed_ratio=0.5,
-                vcpu=1,
-                cpu_share=0.3,
-            ),
-            Writer(
-                name="disk",
-                size_bytes=MIB,
-                rate_bytes_per_s=100.0 * PAGE,
-                pattern=Pattern.HOTSPOT,
-                share=0.9,
-                part=0.1,
-                zero=True,
-                vcpu=None,
-            ),
-        ),
-    ),
-    link=LinkPlan(
-        bandwidth_bytes_per_s=250e6,
-        latency_s=0.001,
-        pipe_bytes=2 * MIB,
-        noise=0.05,
-        noise_every_s=0.05,
-        noise_memory=0.9,
-        rivals=1,
-        steps=((10.0, 62.5e6), (20.0, 125e6)),
-        outages=((5.0, 2.0),),
-    ),
-    qemu=QemuPlan(
-        source=Version.V7_2,
-        destination=Version.V11_1,
-        kvm=True,
-        costs=Costs(
-            cpu_bytes_per_s=2e9,
-            zero_page_s=0.5e-6,
-            sync_s=0.001,
-            sync_s_per_page=5e-9,
-            sync_s_per_dirty_page=3e-9,
-            stop_s=0.001,
-            device_state_bytes=1_000_000,
-            load_s=0.005,
-            resume_s=0.002,
-            setup_s=0.01,
-            start_stall_s=0.02,
-        ),
-    ),
-    objectives=Objectives(
-        downtime_s=0.1, deadline_s=120.0, bandwidth_bytes_per_s=100_000_000, greatest_throttle=0.5, may_abort=True
-    ),
-    policy="fixed:downtime_limit=50ms",
-    migrations=2,
-    limit_s=1800.0,
-    faults=True,
-)
+TRACE = Trace(1024, 2.0, ((0.5, ((0, 10), (100, 1))),))
 
 
 def findings(text: str) -> list[str]:
@@ -211,7 +64,7 @@ def test_a_curve_and_a_trace_beside_the_file(tmp_path: Path) -> None:
     """Both are looked for in the scenario's folder; RAM and zero pages are the curve's unless they are given."""
     curve = {"window_s": [1, 2], "dirty_bytes": [4096, 8192], "total_bytes": 65536, "zero_bytes": 8192}
     (tmp_path / "c.json").write_text(json.dumps(curve))
-    (tmp_path / "w.trace").write_text("")
+    write_trace(tmp_path / "w.trace", TRACE)
     file = tmp_path / "s.toml"
     file.write_text('[guest.curve]\nfile = "c.json"\n')
     guest = read(file).scenario.guest
@@ -220,6 +73,18 @@ def test_a_curve_and_a_trace_beside_the_file(tmp_path: Path) -> None:
     assert (read(file).scenario.guest.ram_bytes, read(file).scenario.guest.zero_bytes) == (131072, 0)
     file.write_text('[guest]\nram = "16MiB"\ntrace = "w.trace"\n')
     assert read(file).scenario.guest.trace == str(tmp_path / "w.trace")
+
+
+def test_a_recording_that_is_damaged_or_too_large_is_told_in_its_place(tmp_path: Path) -> None:
+    write_trace(tmp_path / "large", TRACE)
+    (tmp_path / "damaged").write_text("{}\n")
+    for name, words in (("large", "a recording of 4MiB is not allowed; allowed: at most 2MiB"), ("damaged", "line 1")):
+        (tmp_path / "s.toml").write_text(f'[guest]\nram = "2MiB"\ntrace = "{name}"\n')
+        with pytest.raises(BadScenario) as caught:
+            read(tmp_path / "s.toml")
+        (found,) = map(str, caught.value.findings)
+        assert found.startswith(f"{tmp_path / 's.toml'}:3: guest.trace: ")
+        assert words in found
 
 
 # ---- all findings at once
@@ -354,141 +219,3 @@ def test_a_scenario_that_was_made_otherwise_is_checked_by_the_same_rules() -> No
     with pytest.raises(BadScenario, match=r"options: link\.bandwidth: allowed: more than 0") as caught:
         check(replace(SCENARIO, link=LinkPlan(bandwidth_bytes_per_s=0.0), limit_s=0.0))
     assert len(caught.value.findings) == 2
-
-
-# ---- written and read back
-
-TIMES = st.one_of(st.sampled_from([0.001, 0.3, 1.0, 90.0, 7200.0]), st.floats(1e-9, 1e4))
-RATES = st.one_of(st.sampled_from([1.0, 1e6, 2.0**20, 125e6, 1.5e9]), st.floats(1e-3, 1e12))
-PARTS = st.one_of(st.sampled_from([0.01, 0.25, 0.5, 0.99]), st.floats(1e-6, 0.999))
-NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
-
-
-@st.composite
-def writers(draw: st.DrawFn, name: str, vcpus: int) -> Writer:
-    pattern = draw(st.sampled_from(Pattern))
-    hot = pattern is Pattern.HOTSPOT
-    phased = draw(st.booleans())
-    vcpu = draw(st.none() | st.integers(0, vcpus - 1))
-    return Writer(
-        name=name,
-        size_bytes=PAGE * draw(st.integers(1, 10_000)),
-        rate_bytes_per_s=draw(RATES | st.just(0.0)),
-        pattern=pattern,
-        skew=draw(st.floats(0, 4)) if pattern is Pattern.ZIPF else 0.99,
-        share=draw(PARTS) if hot else 0.95,
-        part=draw(PARTS) if hot else 0.2,
-        period_s=draw(TIMES) if phased else 0.0,
-        duty=draw(PARTS | st.just(1.0)) if phased else 1.0,
-        shift_s=draw(TIMES | st.just(0.0)) if phased else 0.0,
-        zero=draw(st.booleans()),
-        delta_bytes=draw(st.integers(1, PAGE)),
-        compressed_ratio=draw(PARTS | st.just(1.0)),
-        vcpu=vcpu,
-        cpu_share=0.0 if vcpu is None else draw(st.floats(0, 0.25)),
-    )
-
-
-@st.composite
-def guests(draw: st.DrawFn) -> GuestPlan:
-    vcpus = draw(st.integers(1, 8))
-    names = draw(st.lists(NAMES, max_size=4, unique=True))
-    written = tuple(draw(writers(name, vcpus)) for name in names)
-    zero_bytes = PAGE * draw(st.integers(0, 1000))
-    spare_bytes = PAGE * draw(st.integers(1, 1 << 20))
-    curve: tuple[tuple[float, float], ...] = ()
-    if not written and draw(st.booleans()):
-        windows = sorted(draw(st.lists(st.floats(1e-6, 1e4), min_size=2, max_size=6, unique=True)))
-        sizes = sorted(draw(st.lists(st.floats(0, spare_bytes), min_size=len(windows), max_size=len(windows))))
-        curve = tuple(zip(windows, sizes, strict=True))
-    return GuestPlan(
-        ram_bytes=sum(each.size_bytes for each in written) + zero_bytes + spare_bytes,
-        zero_bytes=zero_bytes,
-        writers=written,
-        curve=curve,
-        vcpus=vcpus,
-        pages=not curve and draw(st.booleans()),
-    )
-
-
-@st.composite
-def links(draw: st.DrawFn) -> LinkPlan:
-    noise = draw(PARTS | st.just(0.0))
-    step_times = sorted(draw(st.lists(st.floats(0, 1e4), max_size=3, unique=True)))
-    outages: list[tuple[float, float]] = []
-    free_s = 0.0
-    for gap_s, span_s in draw(st.lists(st.tuples(TIMES, TIMES), max_size=3)):
-        outages.append((free_s + gap_s, span_s))
-        free_s = (free_s + gap_s + span_s) * 1.001
-    return LinkPlan(
-        bandwidth_bytes_per_s=draw(RATES),
-        latency_s=draw(TIMES | st.just(0.0)),
-        pipe_bytes=draw(st.integers(0, 1 << 30)),
-        noise=noise,
-        noise_every_s=draw(TIMES) if noise else 0.1,
-        noise_memory=draw(PARTS) if noise else 0.0,
-        steps=tuple((at_s, draw(RATES)) for at_s in step_times),
-        outages=tuple(outages),
-        rivals=draw(st.integers(0, 100)),
-    )
-
-
-COSTS = st.builds(
-    Costs,
-    **{
-        each.name: (
-            st.integers(0, 1 << 40)
-            if each.name.endswith("_bytes")
-            else RATES
-            if each.name.endswith("_bytes_per_s")
-            else TIMES | st.just(0.0)
-        )
-        for each in fields(Costs)
-    },
-)
-OBJECTIVES = st.builds(
-    Objectives,
-    downtime_s=st.floats(0.001, 2000),
-    deadline_s=st.none() | TIMES,
-    bandwidth_bytes_per_s=st.none() | st.integers(1, 10**12),
-    greatest_throttle=st.floats(0, 0.99),
-    may_abort=st.booleans(),
-)
-PLANS = st.builds(
-    Plan,
-    seed=st.integers(0, 1 << 64),
-    scenario=st.builds(
-        Scenario,
-        guest=guests(),
-        link=links(),
-        qemu=st.builds(
-            QemuPlan,
-            source=st.sampled_from(Version),
-            destination=st.sampled_from(Version),
-            kvm=st.booleans(),
-            costs=COSTS,
-        ),
-        objectives=OBJECTIVES,
-        policy=st.sampled_from(["fixed", "least_downtime", "fixed:downtime_limit=50ms", "least_downtime:worth=0.5"]),
-        migrations=st.integers(1, 1000),
-        limit_s=st.floats(1e-3, 1e5),
-        faults=st.booleans(),
-    ),
-)
-
-
-@settings(max_examples=60, deadline=None)
-@given(PLANS)
-def test_any_scenario_written_out_is_read_back_equal(plan: Plan) -> None:
-    assert loads(dumps(plan)) == plan
-
-
-def test_what_is_written_is_for_people() -> None:
-    """Units as they would be typed, and nothing that is as it is anyway."""
-    lines = dumps(Plan(scenario=SCENARIO, seed=7)).splitlines()
-    for line in EVERYTHING.splitlines():
-        if line.split(" ")[0] in ("ram", "zero", "rate", "duty", "shift", "bandwidth", "latency", "sync", "downtime"):
-            assert line in lines
-    assert dumps(Plan(scenario=Scenario(guest=GuestPlan(ram_bytes=16 * MIB)))).split() == [
-        *("seed", "=", "1", "policy", "=", '"least_downtime"', "[guest]", "ram", "=", '"16MiB"')
-    ]

@@ -170,7 +170,16 @@ def test_every_finding_says_what_is_allowed() -> None:
 
 @pytest.mark.parametrize(
     ("size_bytes", "text"),
-    [(0, "0B"), (4095, "4095B"), (4096, "4KiB"), (1536 * MIB, "1536MiB"), (1 << 31, "2GiB"), (1 << 40, "1TiB")],
+    [
+        (0, "0B"),
+        (4095, "4095B"),
+        (4096, "4KiB"),
+        (1536 * MIB, "1536MiB"),
+        (1 << 31, "2GiB"),
+        (1 << 40, "1TiB"),
+        (40_000, "40kB"),
+        (2_500_000, "2500kB"),
+    ],
 )
 def test_a_size_is_told_exactly(size_bytes: int, text: str) -> None:
     assert exact_size(size_bytes) == text

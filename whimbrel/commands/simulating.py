@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from whimbrel.engine.errors import BadInput
-from whimbrel.engine.policy import Objectives
 from whimbrel.given import new_file
 from whimbrel.live import console as new_console
 from whimbrel.live import ending, print_json
-from whimbrel.policies import resolve
-from whimbrel.scenario_file import Plan, check, read
-from whimbrel.sim.scenario import GuestPlan, LinkPlan, Scenario
-from whimbrel.units import parse_duration, parse_rate, parse_size
 
 from .codes import OK
-from .simulation_text import simulation_text
 from .words import Classes, Deadline, Json, NewLog
 
-FROM_FILE, FROM_OPTIONS = "stepwise", "fast"
-"""The models by default."""
-DEFAULT_RAM = "524224KiB"
 MOST_RUNS = 10_000
 
 ScenarioFile = Annotated[
@@ -88,11 +78,25 @@ def simulate(
     """
     from whimbrel.plots import check_picture, save
     from whimbrel.simulating import simulate as run
+    from whimbrel.simulation_options import FROM_FILE, FROM_OPTIONS, Given, plan_of
     from whimbrel.simulation_records import as_dict
 
+    from .simulation_text import simulation_text
+
     chosen = model or (FROM_OPTIONS if scenario is None else FROM_FILE)
-    plan = _plan(scenario, curve, classes, ram, bandwidth)
-    plan = _with_options(plan, scenario, bandwidth, downtime, deadline, policy, seed)
+    plan = plan_of(
+        Given(
+            scenario=scenario,
+            curve=curve,
+            classes=tuple(classes or ()),
+            ram=ram,
+            bandwidth=bandwidth,
+            downtime=downtime,
+            deadline=deadline,
+            policy=policy,
+            seed=seed,
+        )
+    )
     if plot is not None:
         check_picture(plot)
     if log is not None and chosen != FROM_FILE:
@@ -113,68 +117,6 @@ def simulate(
         for name, path in (("plot", plot), ("log", log)):
             if path is not None:
                 console.print(f"{name}: {path}", soft_wrap=True)
-
-
-def _plan(
-    scenario: Path | None, curve: Path | None, classes: list[str] | None, ram: str | None, bandwidth: str | None
-) -> Plan:
-    """What is to be simulated, before the options that mean the same for all.
-
-    Raises:
-        BadInput: nothing is given, or more than one thing; or it can't be read.
-    """
-    given = {"SCENARIO": scenario, "curve": curve, "class": classes}
-    named = [name for name, value in given.items() if value]
-    if len(named) != 1:
-        raise BadInput("SCENARIO", ", ".join(named), "one of: a scenario file, --curve FILE, --class CLASS")
-    if ram is not None and not classes:
-        raise BadInput("ram", ram, f"nothing together with {named[0]}, which says it")
-    if scenario is not None:
-        return read(scenario)
-    if bandwidth is None:
-        raise BadInput("bandwidth", "", "a rate such as 1Gbit/s: without a scenario file nothing else says it")
-    link = LinkPlan(bandwidth_bytes_per_s=parse_rate(bandwidth, field="bandwidth"))
-    return Plan(scenario=Scenario(guest=_guest(curve, classes or [], ram or DEFAULT_RAM), link=link))
-
-
-def _guest(curve: Path | None, classes: list[str], ram: str) -> GuestPlan:
-    from whimbrel.curve_file import measured_guest, read_curve
-    from whimbrel.guest.spec import WorkloadSpec
-    from whimbrel.guest_plan import guest_plan
-
-    if curve is None:
-        return guest_plan(WorkloadSpec.parse(classes), parse_size(ram, field="ram"))
-    return measured_guest(read_curve(curve))
-
-
-def _with_options(
-    plan: Plan,
-    file: Path | None,
-    bandwidth: str | None,
-    downtime: str | None,
-    deadline: str | None,
-    policy: str | None,
-    seed: int | None,
-) -> Plan:
-    """The plan with what the options say; they go before the file.
-
-    Raises:
-        BadInput: one can't be read, or can't be simulated.
-    """
-    scenario = plan.scenario
-    goal: Objectives = scenario.objectives
-    if downtime is not None:
-        goal = replace(goal, downtime_s=parse_duration(downtime, field="downtime"))
-    if deadline is not None:
-        goal = replace(goal, deadline_s=parse_duration(deadline, field="deadline"))
-    if bandwidth is not None and file is not None:
-        goal = replace(goal, bandwidth_bytes_per_s=round(parse_rate(bandwidth, field="bandwidth")))
-    if policy is not None:
-        resolve(policy)
-        scenario = replace(scenario, policy=policy)
-    scenario = replace(scenario, objectives=goal)
-    check(scenario)
-    return Plan(scenario=scenario, seed=plan.seed if seed is None else seed)
 
 
 def _write(path: Path, log: bytes) -> None:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from whimbrel.render import DOWNTIME_ITEMS
-from whimbrel.scenario_file import Plan, dumps
+from whimbrel.scenario_writing import Plan, dumps
 from whimbrel.simulating import MODELS
 from whimbrel.simulation_records import Decided, Row, Run, Simulation, summary
 from whimbrel.sketch import sketch

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.sim.memory.plans import MIB, MIXED, begun, memory_at, plan, send_all, writer
 from whimbrel.sim.clock import MILLISECOND_NS, SECOND_NS
@@ -201,6 +203,57 @@ def test_compression_makes_pages_in_full_smaller_each_as_its_writer_says(level: 
     assert memory.send(now_ns, 1 << 40).bytes == found * FULL
 
 
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("wait"), st.integers(0, 400)),
+        st.tuples(st.just("sync"), st.just(0)),
+        st.tuples(st.just("send"), st.integers(0, 3 * MIB)),
+        st.tuples(st.just("throttle"), st.integers(0, 99)),
+        st.tuples(st.just("limit"), st.integers(0, 20)),
+        st.tuples(st.just("halt"), st.just(0)),
+        st.tuples(st.just("cache"), st.integers(0, 16)),
+    ),
+    max_size=40,
+)
+
+
+@pytest.mark.parametrize("which", LEVELS)
+@given(steps=STEPS)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_done_in_whatever_order_the_books_balance(
+    which: str, kvm: bool, steps: list[tuple[str, int]]
+) -> None:
+    memory = memory_at(which, MIXED, kvm=kvm)
+    now_ns = begun(memory)
+    owed = memory.total_pages
+    for what, amount in steps:
+        now_ns += MILLISECOND_NS
+        match what:
+            case "wait":
+                memory.run(now_ns)
+                now_ns += amount * MILLISECOND_NS
+            case "sync":
+                found = memory.sync(now_ns)
+                assert found >= 0
+                owed += found
+            case "send":
+                sent = memory.send(now_ns, amount)
+                assert sent.bytes <= amount or sent.pages == 1
+                assert sent.misses + sent.overflows <= sent.normal
+                owed -= sent.pages
+            case "throttle":
+                memory.throttle(now_ns, amount / 100)
+            case "limit":
+                memory.limit(now_ns, float(amount * MIB) or None)
+            case "halt":
+                memory.halt(now_ns)
+            case _:
+                memory.cache(amount * MIB or None)
+        assert memory.remaining_pages == owed
+        assert 0 <= owed <= memory.total_pages
+        assert 0 <= memory.done_work <= 1
+
+
 # ---- XBZRLE
 
 
@@ -325,7 +378,8 @@ def test_faults_and_push_together_bring_every_page_over_once(mixed: Memory) -> N
         if wait_ns is not None and wait_ns < 2 * MILLISECOND_NS:
             now_ns += wait_ns
             sent = mixed.serve(now_ns)
-            faults += sent.pages
+            assert sent.pages == 1
+            faults += 1
             mixed.run(now_ns)
         else:
             now_ns += 2 * MILLISECOND_NS

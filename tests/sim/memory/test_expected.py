@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from whimbrel.sim.memory.expected import ExpectedMemory
 from whimbrel.sim.memory.paged import PagedMemory
 from whimbrel.sim.scenario import GuestPlan, Pattern
 
-W = {"size_mib": 32, "rate_mib_per_s": 12.0}
+W: dict[str, Any] = {"size_mib": 32, "rate_mib_per_s": 12.0}
 GUESTS: dict[str, GuestPlan] = {
     "uniform": plan(writer(**W)),
     "zipf": plan(writer(**W, pattern=Pattern.ZIPF)),
@@ -38,7 +39,7 @@ def schedule(memory: Memory, rounds: int = 8) -> tuple[list[int], dict[str, int]
     """
     now_ns = begun(memory, 1.3)
     found: list[int] = []
-    sums = dict.fromkeys(KINDS, 0)
+    sums: dict[str, int] = dict.fromkeys(KINDS, 0)
 
     def add(sent: Sent) -> None:
         for kind in KINDS:

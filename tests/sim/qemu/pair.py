@@ -105,6 +105,7 @@ class Pair:
         rate_bytes_per_s: float = 1e6,
         bandwidth_bytes_per_s: float = 200e6,
         capabilities: Sequence[str] = (),
+        costs: Costs | None = None,
     ) -> None:
         """Start both, connect to both, and switch capabilities on at both, ``events`` always."""
         self.clock = Clock(order=stream(1, "order"))
@@ -115,7 +116,16 @@ class Pair:
         for number, (line, memory) in enumerate(((source, self.memory), (destination, None))):
             which = destination_version if number and destination_version is not None else version
             qemu = Qemu(
-                self.clock, which, self.network, line.split(), memory, Costs(), number, 100 + number, 1e9, images=images
+                self.clock,
+                which,
+                self.network,
+                line.split(),
+                memory,
+                costs or Costs(),
+                number,
+                100 + number,
+                1e9,
+                images=images,
             )
             seat = Seat(qemu, self.clock).sit()
             states = [{"capability": name, "state": True} for name in ("events", *capabilities)]

@@ -54,8 +54,10 @@ def test_what_does_not_fit_is_refused_in_qemu_s_words(arguments: dict[str, objec
 
 def test_what_fits_passes_and_a_negative_number_fits_64_bits() -> None:
     """QEMU takes it for the large one with the same bits."""
-    given = {"uri": "x", "resume": True, "channels": 255, "limit": -1, "time": -1, "mode": "b", "name": None,
-             "rows": [], "ratio": 0.5, "what": object()}  # fmt: skip
+    given: dict[str, object] = {
+        "uri": "x", "resume": True, "channels": 255, "limit": -1, "time": -1, "mode": "b", "name": None, "rows": [],
+        "ratio": 0.5, "what": object(),
+    }  # fmt: skip
     check(given, KNOWN, Version.V7_2)
 
 

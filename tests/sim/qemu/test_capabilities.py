@@ -11,9 +11,9 @@ from whimbrel.sim.qemu.errors import Refusal
 V7, V10, V11 = Version.V7_2, Version.V10_0, Version.V11_1
 
 
-def _refused(*on: str, version: Version = V10, **around: bool) -> str:
+def _refused(*on: str, **around: bool) -> str:
     with pytest.raises(Refusal) as refused:
-        combine(dict.fromkeys(names(version), False), dict.fromkeys(on, True), Surroundings(version, **around))
+        combine(dict.fromkeys(names(V10), False), dict.fromkeys(on, True), Surroundings(V10, **around))
     return refused.value.description
 
 

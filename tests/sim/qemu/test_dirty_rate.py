@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.sim.qemu.pair import PLAIN, Pair
@@ -26,7 +28,7 @@ V7, V10, V11 = Version.V7_2, Version.V10_0, Version.V11_1
         ),
     ],
 )
-def test_what_is_refused(version: Version, arguments: dict[str, object], words: str) -> None:
+def test_what_is_refused(version: Version, arguments: dict[str, Any], words: str) -> None:
     """In each version's words."""
     assert Pair(version).source.ask("calc-dirty-rate", **arguments) == words
 

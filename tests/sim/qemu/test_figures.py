@@ -8,6 +8,7 @@ from tests.sim.qemu.pair import Pair
 from whimbrel.sim.qemu import figures
 from whimbrel.sim.qemu.contract import QmpMessage, Version
 from whimbrel.sim.qemu.figures import Since
+from whimbrel.sim.qemu.values import as_object
 
 V7, V10, V11 = Version.V7_2, Version.V10_0, Version.V11_1
 LIVE: QmpMessage = {"ram": {"remaining": 7}, "expected-downtime": 12, "cpu-throttle-percentage": 20}
@@ -52,6 +53,6 @@ def test_before_there_is_a_thread() -> None:
     """Cancelled while it was connecting: everything is 0, but RAM's size, and on 11 the first pass."""
     old, new = _answer(V7, "cancelling"), _answer(V11, "cancelling")
     assert (old["expected-downtime"], new["expected-downtime"], new["remaining"]) == (0, 300, 0)
-    ram = old["ram"]
-    assert isinstance(ram, dict)
+    ram = as_object(old["ram"])
+    assert ram is not None
     assert {name: value for name, value in ram.items() if value} == {"total": (64 << 20) + 532_480, "page-size": 4096}

@@ -6,7 +6,7 @@ import pytest
 
 from tests.sim.qemu.pair import WAITING, Pair
 from whimbrel.sim.link.contract import Channel
-from whimbrel.sim.qemu.contract import Version
+from whimbrel.sim.qemu.contract import Costs, Version
 
 V7, V10, V11 = Version.V7_2, Version.V10_0, Version.V11_1
 ALL = list(Version)
@@ -207,3 +207,20 @@ def test_another_number_of_channels(version: Version, alive: bool) -> None:
         number = pair.destination.say("query-status")
         pair.go(60)
         assert all(message.get("id") != number for message in pair.destination.heard)
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_pages_may_all_be_there_before_the_devices_are_loaded(version: Version) -> None:
+    """Post-copy is over when both are."""
+    pair = Pair(version, capabilities=["postcopy-ram"], rate_bytes_per_s=50e6, costs=Costs(load_s=2.0))
+    pair.source.ask("migrate-set-parameters", max_bandwidth=20 << 20, downtime_limit=1)
+    pair.migrate()
+    pair.source.wait_for("active")
+    pair.go(0.2)
+    pair.source.ask("migrate-start-postcopy")
+    pair.source.wait_for("postcopy-active")
+    pair.source.ask("migrate-set-parameters", max_postcopy_bandwidth=0)
+    pair.source.wait_for("completed")
+    pair.go(0.5)
+    assert pair.destination.events[-3:] == ["postcopy-active", "RESUME", "completed"]
+    assert pair.destination.qemu.guest_runs

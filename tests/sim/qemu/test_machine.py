@@ -42,7 +42,7 @@ def test_ram_blocks_are_those_of_the_real_one() -> None:
 
 def test_a_network_card_without_a_rom_file_has_no_block() -> None:
     """``romfile=`` is how it is switched off."""
-    machine = read("-nodefaults -device virtio-net-pci,romfile=".split(), V7)
+    machine = read(["-nodefaults", "-device", "virtio-net-pci,romfile="], V7)
     assert not any("virtio-net" in name for name, _, _ in machine.ram_blocks)
 
 

@@ -10,7 +10,7 @@ from tests.sim.qemu.pair import PLAIN, WAITING, Pair
 from whimbrel.sim.clock import SECOND_NS, Clock
 from whimbrel.sim.link.contract import Channel
 from whimbrel.sim.link.local import LocalNetwork
-from whimbrel.sim.qemu.contract import Version
+from whimbrel.sim.qemu.contract import Costs, Version
 from whimbrel.sim.scenario import LinkPlan
 
 V7, V10, V11 = Version.V7_2, Version.V10_0, Version.V11_1
@@ -19,14 +19,19 @@ SLOW = 1 << 20
 
 
 class Unanswered(LocalNetwork):
-    """A network in which nobody answers for two minutes."""
+    """A network in which nobody answers for two minutes, if then."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, answers: LocalNetwork | None = None) -> None:
         super().__init__(clock, LinkPlan(), 1)
+        self._answers = answers
 
     def connect(self, uri: str, connected: Callable[[Channel], None], failed: Callable[[str], None]) -> None:
         """See `LocalNetwork`."""
-        self.clock.after(120 * SECOND_NS, lambda: failed("Connection timed out"))
+        if self._answers is None:
+            self.clock.after(120 * SECOND_NS, lambda: failed("Connection timed out"))
+        else:
+            answers = self._answers
+            self.clock.after(120 * SECOND_NS, lambda: answers.connect(uri, connected, failed))
 
 
 def _slow(version: Version, *capabilities: str) -> Pair:
@@ -238,8 +243,9 @@ def test_post_copy_is_paused_and_goes_on_over_another_connection(version: Versio
     pair.go(0.1)
     assert pair.source.events[-1] == "postcopy-paused"
     assert pair.destination.ask("migrate-recover", oob=True, uri="tcp:127.0.0.1:0") == {}
-    again = pair.destination.ask("migrate-recover", oob=True, uri="tcp:127.0.0.1:0")
-    assert again == "Migrate recovery is triggered already"
+    given_up = pair.uri
+    assert pair.destination.ask("migrate-recover", oob=True, uri="tcp:127.0.0.1:0") == {}
+    assert pair.uri != given_up, "it listens elsewhere now"
     pair.source.ask("migrate-set-parameters", max_postcopy_bandwidth=0)
     assert pair.source.ask("migrate", uri=pair.uri, resume=True) == {}
     pair.source.wait_for("completed")
@@ -299,3 +305,112 @@ def test_parameters_reach_a_thread_that_runs() -> None:
     assert pair.source.events[-1] == "active"
     pair.source.ask("migrate-set-parameters", max_bandwidth=0)
     pair.source.wait_for("completed", within_s=5)
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_a_connection_that_is_made_after_the_cancel_is_given_up(version: Version) -> None:
+    """The destination sees somebody come and go."""
+    pair = Pair(version)
+    pair.destination.ask("migrate-incoming", uri="tcp:127.0.0.1:0")
+    uri = pair.uri
+    pair.source.qemu.network = Unanswered(pair.clock, pair.network)
+    pair.source.ask("migrate", uri=uri)
+    pair.source.ask("migrate_cancel")
+    pair.go(121)
+    assert pair.source.events == ["setup", "cancelling", "cancelled"]
+    assert pair.destination.qemu.exit_code == 1
+    assert pair.source.ask("query-yank") == pair.source.ask("query-yank")[:2]
+
+
+def test_a_post_copy_that_loses_its_second_connection_is_paused_again() -> None:
+    """Right after it was made, before the destination has answered."""
+    pair = _in_postcopy(V10)
+    pair.destination.ask("migrate-pause", oob=True)
+    pair.source.wait_for("postcopy-paused")
+    pair.destination.ask("migrate-recover", oob=True, uri="tcp:127.0.0.1:0")
+    uri = pair.uri
+    pair.destination.qemu.freeze()
+    pair.source.ask("migrate", uri=uri, resume=True)
+    pair.source.wait_for("postcopy-recover")
+    pair.network.reset_all()
+    pair.go(0.2)
+    assert pair.source.events[-1] == "postcopy-paused"
+    pair.destination.qemu.thaw()
+    pair.go(0.2)
+    assert pair.destination.events[-1] == "postcopy-paused"
+    assert pair.destination.ask("migrate-recover", oob=True, uri="tcp:127.0.0.1:0") == {}
+    pair.source.ask("migrate-set-parameters", max_postcopy_bandwidth=0)
+    pair.source.ask("migrate", uri=pair.uri, resume=True)
+    pair.source.wait_for("completed")
+
+
+def test_a_pause_in_the_middle_of_a_recovery() -> None:
+    """10.0 and later take it there, too."""
+    pair = _in_postcopy(V10)
+    pair.source.ask("migrate-pause", oob=True)
+    pair.source.wait_for("postcopy-paused")
+    pair.destination.ask("migrate-recover", oob=True, uri="tcp:127.0.0.1:0")
+    uri = pair.uri
+    pair.destination.qemu.freeze()
+    pair.source.ask("migrate", uri=uri, resume=True)
+    pair.source.wait_for("postcopy-recover")
+    assert pair.source.ask("migrate-pause", oob=True) == {}
+    pair.go(0.2)
+    assert pair.source.events[-1] == "postcopy-paused"
+
+
+def test_the_guest_may_be_stopped_and_started_at_the_destination_in_post_copy() -> None:
+    """Pages keep arriving, and none is asked for while it stands still."""
+    pair = _in_postcopy(V10)
+    pair.destination.ask("stop")
+    pair.go(0.5)
+    asked = pair.source.ask("query-migrate")["ram"]["postcopy-requests"]
+    pair.go(2)
+    assert pair.source.ask("query-migrate")["ram"]["postcopy-requests"] == asked
+    pair.destination.ask("cont")
+    pair.go(2)
+    assert pair.source.ask("query-migrate")["ram"]["postcopy-requests"] > asked
+
+
+def test_a_link_that_is_lost_behind_the_last_page_leaves_only_the_source_in_doubt() -> None:
+    """The destination has everything, and says so; nobody hears it."""
+    pair = Pair(V10, capabilities=["postcopy-ram"], rate_bytes_per_s=50e6, costs=Costs(load_s=3.0))
+    pair.source.ask("migrate-set-parameters", max_bandwidth=20 * SLOW, downtime_limit=1)
+    pair.migrate()
+    pair.source.wait_for("active")
+    pair.go(0.2)
+    pair.source.ask("migrate-start-postcopy")
+    pair.source.wait_for("postcopy-active")
+    pair.go(2)
+    pair.network.reset_all()
+    pair.source.wait_for("postcopy-paused")
+    pair.destination.wait_for("completed")
+    assert pair.destination.qemu.guest_runs
+
+
+def test_a_yank_at_the_destination() -> None:
+    """It fails, and the source with it."""
+    pair = _slow(V10)
+    pair.destination.ask("yank", oob=True, instances=[{"type": "migration"}])
+    pair.source.wait_for("failed")
+    pair.go(0.1)
+    assert pair.destination.qemu.exit_code == 1
+
+
+def test_switchover_ack() -> None:
+    """The destination has nothing against it, and says so."""
+    pair = Pair(V11, capabilities=["return-path", "switchover-ack"])
+    pair.migrate()
+    pair.source.wait_for("completed")
+
+
+def test_a_frozen_source_sends_nothing() -> None:
+    """And goes on where it was."""
+    pair = _slow(V7)
+    before = pair.memory.remaining_pages
+    pair.source.qemu.freeze()
+    pair.go(5)
+    assert pair.memory.remaining_pages == before
+    pair.source.qemu.thaw()
+    pair.go(1)
+    assert pair.memory.remaining_pages < before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from whimbrel.sim.clock import Clock
 from whimbrel.sim.qemu.own_time import OwnTime
 from whimbrel.sim.seeds import stream
@@ -14,7 +16,7 @@ def test_what_falls_due_while_it_is_frozen_happens_at_thaw_in_its_order() -> Non
         own = OwnTime(clock)
         done: list[int] = []
         for number in range(1, 6):
-            own.after(number * 10, lambda number=number: done.append(number))
+            own.after(number * 10, partial(done.append, number))
         own.freeze()
         clock.advance_to(100)
         assert done == []

@@ -41,7 +41,7 @@ def test_equal_machines_fit() -> None:
 
 def test_the_machine_type_is_seen_before_the_return_path_is_open() -> None:
     """So the source hears nothing of it."""
-    other = read("-machine pc -m 64 -nodefaults".split(), V7)
+    other = read(["-machine", "pc", "-m", "64", "-nodefaults"], V7)
     misfit = stream_words.misfit_at_the_start(_greeting(_machine()), other, V7, postcopy=False)
     assert misfit is not None
     assert misfit.early

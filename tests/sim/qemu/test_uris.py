@@ -48,7 +48,9 @@ def test_channels_stand_for_a_uri() -> None:
     }
     for uri, address in expected.items():
         assert uris.from_channels([{"channel-type": "main", "addr": address}]) == uri
-    for bad in (5, [], [{"channel-type": "cpr", "addr": inet}], [{"channel-type": "main"}], [{}, {}]):
+    nothing: dict[str, object] = {}
+    unfit: list[object] = [5, [nothing, nothing], [{"channel-type": "cpr", "addr": inet}], [{"channel-type": "main"}]]
+    for bad in unfit:
         with pytest.raises(Refusal):
             uris.from_channels(bad)
     with pytest.raises(Refusal, match="does not accept value 'rdma'"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whimbrel.sim.wire.json_stream import DEEPEST, Fault, JsonStream
@@ -101,6 +101,7 @@ VALUES = st.recursive(
 MESSAGES = st.lists(st.dictionaries(st.text("ab", max_size=2), VALUES, max_size=3), min_size=1, max_size=3)
 
 
+@settings(max_examples=50)
 @given(MESSAGES, st.booleans(), st.data())
 def test_whatever_way_it_is_cut_the_same_is_read(
     messages: list[dict[str, object]], ascii_only: bool, data: st.DataObject

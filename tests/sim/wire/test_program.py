@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Generator
@@ -20,6 +21,7 @@ from whimbrel import Migration, Options
 from whimbrel.engine.policy import Objectives
 from whimbrel.qmp_driver.destination import Existing
 from whimbrel.qmp_driver.processes import read_argv
+from whimbrel.sim.wire.program import run
 
 MIB = 1 << 20
 
@@ -62,29 +64,43 @@ async def test_how_it_ends(simulated: Herd, how: str) -> None:
         assert not it.monitors[0].exists()
 
 
-async def test_what_it_cannot_start_with(simulated: Herd) -> None:
-    """Code 1, and QEMU's words or ours."""
-    wrong = [
-        simulated.start("-machine", "nonsense"),
-        simulated.start("-qmp", "unix:/nowhere/q,server=on,wait=off"),
-        simulated.start(plan='{"speed": 0, "gest": {}}'),
-        simulated.start(plan="/nowhere/plan.json"),
-        simulated.start(plan='{"guest": {"zero_bytes": 99999998976}}'),
-        simulated.start("-daemonize"),
-        simulated.start("-qmp", "stdio"),
-    ]
-    assert [await each.ended() for each in wrong] == [1] * 7
-    machine, socket, plan, file, guest, daemon, stdio = (each.stderr for each in wrong)
-    assert machine.startswith("qemu-system-x86_64: unsupported machine type")
-    assert socket == "qemu-system-x86_64: -qmp: Failed to bind socket to /nowhere/q: No such file or directory\n"
-    assert plan.splitlines() == [
-        "qemu-system-x86_64: WHIMBREL_SIM.gest: nothing is known by this name",
-        "qemu-system-x86_64: WHIMBREL_SIM.speed: 0 is not above 0 and up to 1000",
-    ]
-    assert file == "qemu-system-x86_64: WHIMBREL_SIM: /nowhere/plan.json: No such file or directory\n"
-    assert daemon == "qemu-system-x86_64: -daemonize: a simulated QEMU stays in the foreground\n"
-    assert stdio.startswith("qemu-system-x86_64: -qmp stdio: a simulated QEMU has no such monitor"), stdio
-    assert guest.startswith("qemu-system-x86_64: guest.zero_bytes: "), guest
+@pytest.mark.parametrize(
+    ("arguments", "plan", "words"),
+    [
+        (
+            ("-qmp", "unix:/nowhere/q,server=on,wait=off"),
+            "",
+            ["-qmp: Failed to bind socket to /nowhere/q: No such file or directory"],
+        ),
+        (
+            (),
+            '{"speed": 0, "gest": {}}',
+            ["WHIMBREL_SIM.gest: nothing is known by this name", "WHIMBREL_SIM.speed: 0 is not above 0 and up to 1000"],
+        ),
+        ((), "/nowhere/plan.json", ["WHIMBREL_SIM: /nowhere/plan.json: No such file or directory"]),
+        (("-daemonize",), "", ["-daemonize: a simulated QEMU stays in the foreground"]),
+        (("-qmp", "stdio"), "", ["-qmp stdio: a simulated QEMU has no such monitor, only unix: and tcp:"]),
+    ],
+)
+def test_what_it_cannot_start_with(
+    arguments: tuple[str, ...], plan: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Code 1, and everything that is wrong, in QEMU's words or ours."""
+    assert run(arguments, {"WHIMBREL_SIM": plan}) == 1
+    assert capsys.readouterr().err.splitlines() == [f"qemu-system-x86_64: {each}" for each in words]
+
+
+def test_a_guest_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is larger than the machine."""
+    assert run(("-m", "64"), {"WHIMBREL_SIM": '{"guest": {"zero_bytes": 99999998976}}'}) == 1
+    assert "qemu-system-x86_64: guest.zero_bytes: " in capsys.readouterr().err
+
+
+async def test_a_machine_that_it_does_not_have(simulated: Herd) -> None:
+    """The process ends, with the words of the QEMU that is simulated."""
+    it = simulated.start("-machine", "nonsense")
+    assert await it.ended() == 1
+    assert it.stderr.startswith("qemu-system-x86_64: unsupported machine type")
 
 
 async def test_qmp_shell(simulated: Herd) -> None:
@@ -124,6 +140,31 @@ async def test_the_driver_starts_a_destination_from_its_command_line(simulated: 
         os.kill(pid, signal.SIGKILL)
     while lives(pid):
         await asyncio.sleep(0.001)  # its end is under way
+
+
+@pytest.mark.parametrize(
+    ("version", "course"),
+    [
+        ("10.0", r"setup p1 active STOP pre-switchover device p\+ completed"),
+        ("11.1", r"setup active STOP pre-switchover device completed"),
+    ],
+)
+async def test_later_qemus(simulated: Herd, short_folder: Path, version: str, course: str) -> None:
+    """The driver moves a guest between them, and their events come in their own order."""
+    plan = json.dumps({"version": version})
+    machine = f"pc-i440fx-{version}"
+    source = simulated.start("-machine", machine, plan=plan)
+    destination = simulated.start("-machine", machine, "-S", "-incoming", "defer", plan=plan)
+    await source.up()
+    await destination.up()
+    wanted = options(short_folder, keep_source=True)
+    async with Watch(source.monitors[1]) as here:
+        report = await Migration(source.monitors[0], Existing(destination.monitors[0]), wanted).run()
+        await here.until_event("completed")
+    assert report.moved
+    assert re.fullmatch(course, here.course), here.course
+    numbers = here.greeting["QMP"]["version"]["qemu"]
+    assert f"{numbers['major']}.{numbers['minor']}" == version
 
 
 @pytest.mark.parametrize("speed", [10, 100])

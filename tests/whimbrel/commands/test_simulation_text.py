@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from whimbrel.commands.simulation_text import simulation_text
-from whimbrel.scenario_file import Plan
+from whimbrel.scenario_writing import Plan
 from whimbrel.sim.scenario import GuestPlan, Scenario, Writer
 from whimbrel.simulation_records import Decided, Row, Run, Simulation
 
