@@ -92,7 +92,7 @@ class Task(Promise[T]):
 
     def step(self, awaited: Promise[Any] | None = None) -> None:
         """Go on with what came."""
-        if self.done:
+        if self.done or self.cut:
             return
         try:
             if awaited is None:

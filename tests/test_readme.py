@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.support.guests import World, read_log
-from tests.support.sender_model import MIB, Scene, run
+from tests.support.scenes import MIB, Scene, run
 from whimbrel.engine.policy import Policy
 
 ROOT = Path(__file__).resolve().parent.parent

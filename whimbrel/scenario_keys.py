@@ -62,13 +62,16 @@ def _quantity(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
     """Text with a unit; a bare number is in the unit that the parser takes for none."""
 
     def read(value: Any) -> Any:
-        if isinstance(value, str):
-            return parse(value)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-            try:
-                parse("-")  # its own words on what is allowed
-            except BadInput as error:
-                raise BadInput(error.field, value, error.allowed) from None
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        try:
+            if isinstance(value, str):
+                return parse(value)
+            if not number or not 0 <= value < math.inf:
+                parse("-")  # which refuses it, in its own words
+        except BadInput as error:
+            negative = value.lstrip().startswith("-") if isinstance(value, str) else number and value < 0
+            allowed = error.allowed + (", not a negative one" if negative else "")
+            raise BadInput(error.field, value, allowed) from None
         return value
 
     return read

@@ -11,7 +11,7 @@ from . import stream_words, uris
 from .contract import QmpMessage, Version
 from .errors import Refusal
 from .host import Host
-from .line import Line, Message
+from .line import CONNECTED, Line, Message
 from .stream_words import Greeting
 
 PROBE_BYTES = 64
@@ -109,9 +109,11 @@ class Incoming:
         """The load fails, for a reason that the model knows nothing of.
 
         Args:
-            line: what standard error says of it. Nothing happens where no guest is on its way.
+            line: what standard error says of it. Nothing happens where no guest is on its way, or its devices are
+                loaded already and only pages are to come.
         """
-        if self._greeting is not None and self.status not in ("completed", "failed"):
+        loaded = self._postcopy and not self._loading
+        if self._greeting is not None and self.status not in ("completed", "failed") and not loaded:
             self._fail((line, "load of migration failed: Invalid argument"))
 
     def pause(self) -> bool:
@@ -179,16 +181,26 @@ class Incoming:
 
     def _accepted(self, channel: Channel) -> None:
         """The kernel has accepted; the process sees it once it runs."""
-        if self._host.frozen:
-            channel.hold(True)
-        self._host.time.after(0, lambda: self._take(channel))
 
-    def _take(self, channel: Channel) -> None:
-        channel.hold(False)
+        def hear(message: Message) -> None:
+            if message.get("kind") == CONNECTED:
+                self._take(line)
+            elif line is self._line:
+                self._arrived(message)
+
+        def lose(words: str) -> None:
+            if line is self._line:
+                self._broke(words)
+
+        line = Line(channel, self._host.time, hear, lose)
+        line.hold(self._host.frozen)
+
+    def _take(self, line: Line) -> None:
+        line.hold(False)
         again = self._recovering
         if self._line is not None and self._line.open and not again:
             return  # one of several channels: what it carries is only bytes
-        self._line = Line(channel, self._host.time, self._arrived, self._broke)
+        self._line = line
         if again:
             self._recovering = False
             self._become("postcopy-recover")

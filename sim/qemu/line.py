@@ -11,6 +11,9 @@ from .own_time import Time
 
 Message = dict[str, object]
 
+CONNECTED = "connected"
+"""The kind of the message that a process gets first on each connection: its kernel has made it, now it is seen."""
+
 
 class Line:
     """A channel whose messages and end come in the process's own time, in order."""
@@ -23,7 +26,7 @@ class Line:
         Args:
             channel: its end here.
             time: the process's own.
-            arrived: takes each message.
+            arrived: takes each message, the first one of the kind `CONNECTED`.
             broke: told, in the kernel's words, that the other end went; not after `close` or `reset`.
         """
         self._channel = channel
@@ -32,6 +35,7 @@ class Line:
         self._broke = broke
         self._inbox: deque[Message | str] = deque()
         self.open = True
+        self._take({"kind": CONNECTED})
         channel.on_message(self._take)
         channel.on_broken(self._take)
 

@@ -10,7 +10,7 @@ from . import errors, stream_words, uris
 from .contract import Version
 from .errors import Refusal
 from .host import Host, MakeThread
-from .line import Line, Message
+from .line import CONNECTED, Line, Message
 from .sending import BROKEN_PIPE, CHANNEL_ERROR, RESUME_NS, Sending
 
 WAKE_NS = 200_000
@@ -134,7 +134,7 @@ class Outgoing(Sending):
             return False
         self._told_to_pause = True
         self._shut_line()
-        if self.thread is not None and not self._sent:
+        if self.thread is not None and self.status == "postcopy-active" and not self._sent:
             self.thread.broken("Postcopy migration is paused by the user")
         else:
             self._lose_stream()
@@ -203,23 +203,33 @@ class Outgoing(Sending):
     # ---- the connection
 
     def _connected(self, channel: Channel) -> None:
-        self._host.time.after(0, lambda: self._take(channel))
+        def hear(message: Message) -> None:
+            if message.get("kind") == CONNECTED:
+                self._take(line)
+            elif line is self._line:
+                self._arrived(message)
+
+        def lose(words: str) -> None:
+            if line is self._line:
+                self._broke(words)
+
+        line = Line(channel, self._host.time, hear, lose)
 
     def _unconnected(self, words: str) -> None:
         self._host.time.after(0, lambda: self._give_up(words))
 
-    def _take(self, channel: Channel) -> None:
+    def _take(self, line: Line) -> None:
         if self.status == "cancelling":
-            channel.reset()
+            line.reset()
             self._end_of_connect(None)
         elif self.status == "setup" or (self._resuming and self.status in POSTCOPY):
-            self._line = Line(channel, self._host.time, self._arrived, self._broke)
+            self._line = line
             if self._host.capability("postcopy-preempt") and not self._uri.startswith("fd:"):
                 self._host.network.connect(self._uri, self._second_connected, lambda words: self._begin())
             else:
                 self._begin()
         else:
-            channel.reset()
+            line.reset()
             self._yankable = False
 
     def _second_connected(self, channel: Channel) -> None:

@@ -18,6 +18,10 @@ WAKE_NS = 60_000
 SLICE_NS = SLICE_MS * MILLISECOND_NS
 LAST_STEP_NS = SECOND_NS
 """How far a step of the last stage goes: nothing is looked at in between."""
+OFTEN_NS = 60 * MILLISECOND_NS
+PIECE_NS = 5 * MILLISECOND_NS
+"""Where figures are asked for more often than the one, slices are written in pieces of the other, so that a change of
+``max-bandwidth`` holds at once, or nearly: QEMU looks at it before every page."""
 POSTCOPY_STEP_NS = 5 * MILLISECOND_NS
 """How far a step of the background goes where a page that the guest waits for has to queue behind it."""
 PAUSE_NS = MILLISECOND_NS + WAKE_NS

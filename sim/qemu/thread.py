@@ -7,6 +7,8 @@ number is from.
 
 Where nothing can come of the look in the middle of a window, two slices are written as one step: that is what makes a
 long migration cheap, and what lets ``migrate-start-postcopy`` wait up to 102 ms where QEMU makes it wait up to 51.
+QEMU looks at ``max-bandwidth`` before every page: for somebody who asks more often than every `OFTEN_NS`, and so may
+mean to change it at the right moment, slices are written in pieces, and a change holds from the next piece on.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from .t_faults import Faults
 from .t_figures import Figures
 from .t_rules import (
     LAST_STEP_NS,
+    OFTEN_NS,
     PAUSE_NS,
+    PIECE_NS,
     POSTCOPY_STEP_NS,
     PROCEED_NS,
     SETUP_BYTES,
@@ -93,6 +97,8 @@ class Thread:
         self._evaluated_bytes = memory.total_pages * PAGE_BYTES
         self._boundary_ns = 0
         self._rest: int | None = None
+        self._asked_ns = -OFTEN_NS
+        self._asked_often = self._in_pieces = False
         self._active_ms = 0
         self._pipe_bytes = 0
         self._timer: Timer | None = None
@@ -121,8 +127,11 @@ class Thread:
         """See `contract.MigrationThread`."""
         if self._phase is Phase.OVER:
             return self._figures.over()
+        now_ns = self._clock.now_ns
+        self._asked_often = now_ns - self._asked_ns < OFTEN_NS
+        self._asked_ns = now_ns
         step, left = self._writer.step, self._memory.remaining_pages
-        return self._figures.running(self._clock.now_ns, step, left, self._evaluated_bytes, self._postcopy)
+        return self._figures.running(now_ns, step, left, self._evaluated_bytes, self._postcopy)
 
     def proceed(self) -> None:
         """See `contract.MigrationThread`; nothing happens unless it waits for it."""
@@ -282,6 +291,11 @@ class Thread:
         slices = 1
         guard: int | None = None
         self._boundary_ns = 0
+        self._in_pieces = not self._postcopy and self._asked_often and now_ns - self._asked_ns < OFTEN_NS
+        if self._in_pieces:
+            self._boundary_ns = until_ns
+            self._piece(go_on=False)
+            return
         if self._postcopy:
             self._pipe_bytes = self._writer.stream.level_bytes(now_ns)
             if self._behind:
@@ -300,11 +314,24 @@ class Thread:
             self._boundary_ns = until_ns if writer.step.end_ns > now_ns + SLICE_NS else now_ns + SLICE_NS
             self._rest = writer.slice_pages - taken % writer.slice_pages if guarded else None
 
+    def _piece(self, *, go_on: bool) -> None:
+        """A part of a slice; the last one ends where QEMU looks at the clock."""
+        now_ns, until_ns = self._clock.now_ns, self._boundary_ns
+        is_last = until_ns - now_ns < 2 * PIECE_NS
+        if is_last:
+            self._boundary_ns = 0
+        else:
+            until_ns = now_ns + PIECE_NS
+        self._writer.write(until_ns, int(is_last), None, self._after, go_on)
+
     def _after(self) -> None:
         """A slice is in the stream, or the sleep behind it is over."""
         now_ns = self._clock.now_ns
         writer = self._writer
         if now_ns < self._boundary_ns and not writer.slept and not writer.exhausted and self._memory.remaining_pages:
+            if self._in_pieces:
+                self._piece(go_on=True)
+                return
             # It stopped only to be seen, short of the threshold or where zero pages begin: its slice goes on.
             until_ns, self._boundary_ns = self._boundary_ns, 0
             if self._rest is not None:

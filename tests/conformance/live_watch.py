@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -70,6 +71,7 @@ class Watch:
     events: list[Event] = field(default_factory=list[Event])
     looks: list[Look] = field(default_factory=list[Look])
     ended: bool = False
+    greeting: dict[str, Any] = field(default_factory=dict[str, Any])
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _answers: dict[int, asyncio.Future[dict[str, Any]]] = field(
         default_factory=dict[int, "asyncio.Future[dict[str, Any]]"]
@@ -77,11 +79,12 @@ class Watch:
     _number: int = 0
 
     async def __aenter__(self) -> Self:
-        async with asyncio.timeout(PATIENCE_S):
-            # A schema is longer than what asyncio takes for a line.
-            self._reader, self._writer = await asyncio.open_unix_connection(str(self.path), limit=1 << 22)
-            self.greeting = json.loads(await self._reader.readline())
+        # No asyncio stream: one that fails to write, or meets a reset, throws away what it has not handed on yet.
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.setblocking(False)
+        self._socket.connect(str(self.path))
         self._listening = asyncio.create_task(self._listen())
+        await self.until(lambda: bool(self.greeting), "a greeting")
         await self.ask("qmp_capabilities", {"enable": ["oob"]})
         self._looking = asyncio.create_task(self._look())
         return self
@@ -90,11 +93,7 @@ class Watch:
         for task in (self._looking, self._listening):
             task.cancel()
         await asyncio.wait((self._looking, self._listening))
-        self._writer.close()
-        try:
-            await self._writer.wait_closed()
-        except ConnectionError:
-            pass  # its process was killed
+        self._socket.close()
 
     async def ask(self, command: str, arguments: dict[str, Any] | None = None, *, oob: bool = False) -> Any:
         """Carry out a command.
@@ -111,7 +110,10 @@ class Watch:
             message["arguments"] = arguments
         if self.ended:
             raise ConnectionResetError("it has ended")
-        self._writer.write(json.dumps(message).encode())
+        try:
+            self._socket.send(json.dumps(message).encode(), socket.MSG_NOSIGNAL)
+        except ConnectionError:
+            pass  # that it has gone is for the reader to find out, behind all that it said
         async with asyncio.timeout(PATIENCE_S):
             said = await answer
         if "error" in said:
@@ -175,9 +177,12 @@ class Watch:
         return (event.stamp_s for event in self.events if event.word == word)
 
     async def _listen(self) -> None:
+        loop, text = asyncio.get_running_loop(), b""
         try:
-            while text := await self._reader.readline():
-                self._hear(json.loads(text))
+            while data := await loop.sock_recv(self._socket, 1 << 16):
+                *lines, text = (text + data).split(b"\n")
+                for line in lines:
+                    self._hear(json.loads(line))
         except ConnectionError:
             pass  # as an end of file
         self.ended = True
@@ -188,7 +193,10 @@ class Watch:
         self._news.set()
 
     def _hear(self, message: dict[str, Any]) -> None:
-        if "event" in message:
+        if "QMP" in message:
+            self.greeting = message
+            self._news.set()
+        elif "event" in message:
             stamp = message["timestamp"]
             stamp_s = stamp["seconds"] + stamp["microseconds"] / 1e6
             self.events.append(Event(message["event"], message.get("data", {}), stamp_s))

@@ -39,6 +39,8 @@ HIGH = Scenario(
 @pytest.mark.parametrize("scenario", [SHORT, HIGH], ids=["short first iteration", "plateau above the limit"])
 def test_the_default_ends_where_qemus_own_way_does(scenario: Scenario) -> None:
     bare, ours = (simulate(scenario, 1, policy) for policy in (Fixed(), LeastDowntime()))
+    assert bare.report is not None
+    assert ours.report is not None
     assert bare.report.outcome == ours.report.outcome == "completed"
     assert bare.truth.outage_s is not None
     assert ours.truth.outage_s is not None

@@ -23,6 +23,9 @@ class _Ends:
         self.network.listen("unix:x", lambda channel: self._join(1, channel))
         self.network.connect("unix:x", lambda channel: self._join(0, channel), lambda words: None)
         self.settle()
+        assert self.heard == [[{"kind": "connected"}], [{"kind": "connected"}]]
+        for heard in self.heard:
+            heard.clear()
 
     def _join(self, end: int, channel: Channel) -> None:
         heard = self.heard[end]

@@ -436,3 +436,15 @@ def transferred(thread: Thread) -> int:
     ram = thread.figures()["ram"]
     assert isinstance(ram, dict)
     return int(str(ram["transferred"]))  # pyright: ignore[reportUnknownArgumentType]
+
+
+def test_a_slower_max_bandwidth_holds_at_once_for_whoever_looks_often() -> None:
+    """QEMU asks for it before every page: at full speed at first, then next to nothing a window."""
+    bench = Bench(FakeMemory(0, still=1 << 18), Version.V7_2, rate=5e7)
+    bench.thread.start()
+    series(bench, 0.47, every_s=0.02)
+    before = transferred(bench.thread)
+    bench.set(max_bandwidth=10 << 10)
+    series(bench, 0.08, every_s=0.02)
+    per_s = before / 0.47
+    assert transferred(bench.thread) - before < per_s * 0.01
