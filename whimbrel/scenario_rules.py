@@ -109,7 +109,10 @@ def _guest(guest: GuestPlan) -> Iterator[Problem]:
     ways = {"writer": bool(guest.writers), "curve": bool(guest.curve), "trace": guest.trace is not None}
     named = [name for name, used in ways.items() if used]
     yield from _check(
-        len(named) <= 1, (*at, named[-1] if named else ""), "one of writer, curve and trace", " and ".join(named)
+        len(named) <= 1,
+        (*at, named[-1] if named else ""),
+        "one of writer, curve and trace",
+        f"{' and '.join(named)} together",
     )
     yield from _check(
         guest.zero_bytes < guest.ram_bytes or not (guest.curve or guest.trace),

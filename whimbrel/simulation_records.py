@@ -126,21 +126,22 @@ def summary(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def as_dict(simulation: Simulation) -> dict[str, Any]:
-    """One object with the same keys for every model, small enough to be read; the first run's course, all figures.
+    """One object with the same keys for every model: what was asked comes first, then the first run, then all figures.
 
     Bytes and rates are whole, `remaining` and `sending` are thinned; the log is a file of its own.
     """
     first = _whole(asdict(replace(simulation.first, log=b"", remaining=(), sending=())))
     del first["log"]
+    asked = {"model": simulation.model, "seed": first["seed"], "scenario": asdict(simulation.scenario)}
     return {
-        "model": simulation.model,
+        **asked,
+        "drawn": first["drawn"],
         **first,
         "remaining": _thinned(simulation.first.remaining),
         "sending": _thinned(simulation.first.sending),
         "notes": simulation.notes,
         "runs": [_whole(figures(run)) for run in simulation.runs],
         "summary": _whole(summary(simulation.runs)),
-        "scenario": asdict(simulation.scenario),
     }
 
 

@@ -55,15 +55,14 @@ def _zipf(pages: int, skew: float) -> Groups:
 def _zipf_weight(start: int, end: int, skew: float) -> float:
     """Sum of ``rank ** -skew`` over the ranks from start + 1 to end.
 
-    Long sums by Euler and Maclaurin's formula, so that a range of millions of pages costs no more than a small one: a
-    group so long begins beyond rank 10000, where the formula is off by less than 1e-12 of the sum.
+    Long sums by the trapezoidal rule, so that a range of millions of pages costs no more than a small one: a group so
+    long begins beyond rank 10000, where the rule is off by less than 1e-8 of the sum.
     """
     if end - start <= 2048:
         return math.fsum(rank**-skew for rank in range(start + 1, end + 1))
     low, high = float(start + 1), float(end)
     area = math.log(high / low) if skew == 1 else (math.pow(high, 1 - skew) - math.pow(low, 1 - skew)) / (1 - skew)
-    ends = (math.pow(low, -skew) + math.pow(high, -skew)) / 2
-    return area + ends + skew / 12 * (math.pow(low, -skew - 1) - math.pow(high, -skew - 1))
+    return area + (math.pow(low, -skew) + math.pow(high, -skew)) / 2
 
 
 def stride_for(pages: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from .contract import Version
 
@@ -226,15 +227,16 @@ def versioned(name: str, version: Version) -> tuple[str, bool]:
     return name, name in machine_types(version)
 
 
-def machine_types(version: Version) -> list[str]:
+@cache
+def machine_types(version: Version) -> tuple[str, ...]:
     """The PC machine types of a QEMU, newest first."""
     newest = _numbers(_CURRENT[version])
-    return [
+    return tuple(
         f"pc-{kind}-{major}.{minor}"
         for kind in ("q35", "i440fx")
         for major, minor in sorted(_RELEASES, reverse=True)
         if _OLDEST[version] <= (major, minor) <= newest
-    ]
+    )
 
 
 def deprecated(machine_type: str, version: Version) -> bool:

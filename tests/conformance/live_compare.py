@@ -12,8 +12,8 @@ MANY_LOOKS = 25
 """A status that was seen so often lasts: then it is no chance if it is never seen on the other one."""
 
 
-LEAST_WINDOW_S = 0.08
-"""A window of 100 ms, less what a look may come late."""
+LEAST_WINDOW_MS = 99
+"""A window of 100 ms, and both ends of it rounded."""
 LONGEST_SYNC_S = 0.2
 """On a busy host."""
 COMPARED = ("verdict", "error", "phases", "commands", "source", "destination", "run_states", "errors", "constants")
@@ -70,7 +70,8 @@ def freshness(looks: list[Look]) -> dict[str, bool]:
     pairs = list(pairwise(looks))
     rate = [look.ram["dirty-pages-rate"] for look in looks]
     first = next((number for number, each in enumerate(rate) if each > 0), len(rate))
-    changes = [b.at_s for a, b in pairs if b.ram["mbps"] != a.ram["mbps"]]
+    # A change lies somewhere between two looks: the one that did not show it yet, and the one that did.
+    changes = [(a.time_ms, b.time_ms) for a, b in pairs if b.ram["mbps"] != a.ram["mbps"]]
     # QEMU counts the sync first and the pages after it: a look may fall between the two.
     passed = {
         id(look)
@@ -91,7 +92,9 @@ def freshness(looks: list[Look]) -> dict[str, bool]:
         "what remains rises at a pass only": all(
             id(b) in passed for a, b in pairs if b.ram["remaining"] > a.ram["remaining"]
         ),
-        "the bandwidth changes once in 100 ms at most": all(b - a > LEAST_WINDOW_S for a, b in pairwise(changes)),
+        "the bandwidth changes once in 100 ms at most": all(
+            shown_ms - not_yet_ms >= LEAST_WINDOW_MS for (not_yet_ms, _), (_, shown_ms) in pairwise(changes)
+        ),
         "the bandwidth does change": len(changes) > 5,
         "there was a dirty rate": first < len(rate),
         "what was sent never falls": all(b.ram["transferred"] >= a.ram["transferred"] for a, b in pairs),

@@ -25,6 +25,7 @@ from whimbrel.guest.spec import WorkloadSpec
 from whimbrel.qmp_driver.destination import Existing
 from whimbrel.qmp_driver.hooks import Hooks
 from whimbrel.qmp_driver.runner import Runner
+from whimbrel.sim.wire.loader import MODULE, by_loader
 
 MIB = 1 << 20
 RAM_BYTES = 24512 << 10
@@ -284,8 +285,9 @@ class _Booting:
         serial, qmp, spare = (folder / f"{letter}{name}" for letter in "sqr")
         arguments = guest_arguments(self.load.spec, serial_path=serial, qmp_paths=[qmp, spare], extra=extra, **settings)
         plan = json.dumps({"guest": self.load.guest, "link": LOOPBACK, **self.simulation}).replace(",", ",,")
-        argv = [sys.executable, "-m", "whimbrel.sim.wire", *arguments[1:]]
-        argv += ["-fw_cfg", f"name=opt/whimbrel.sim,string={plan}"]
+        words = [*arguments[1:], "-fw_cfg", f"name=opt/whimbrel.sim,string={plan}"]
+        # As it would call itself anyway, which takes as long as to start it.
+        argv = by_loader(words) or [sys.executable, "-m", MODULE, *words]
         with (folder / f"e{name}").open("wb") as errors:
             process = await asyncio.to_thread(
                 subprocess.Popen, argv, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True

@@ -58,6 +58,11 @@ class Look:
         return dict(self.migrate.get("ram", {}))
 
     @property
+    def time_ms(self) -> int:
+        """QEMU's own ``total-time``."""
+        return int(self.migrate["total-time"])
+
+    @property
     def fields(self) -> frozenset[str]:
         """The names of everything that it said, those inside ``ram`` as ``ram.NAME``."""
         return frozenset(self.migrate) | {f"ram.{name}" for name in self.ram}

@@ -6,53 +6,15 @@ from typing import Any
 
 import pytest
 
-from tests.sim.small_qemu import SILENT, SmallQemu, started, wire_to
+from tests.sim.side_bench import Bench
+from tests.sim.small_qemu import SILENT, started
 from whimbrel.engine.errors import CannotConnect
-from whimbrel.engine.machine import Event, Happened, Marked
+from whimbrel.engine.machine import Happened, Marked
 from whimbrel.engine.signals import Signal
 from whimbrel.engine.states import Side as SideName
 from whimbrel.engine.timeline import Mark
-from whimbrel.sim.clock import SECOND_NS, Clock
-from whimbrel.sim.driver_side import Handle, Side
-from whimbrel.sim.driver_tasks import Loop, Task, Work
-
-
-class Bench:
-    """A side, its QEMU, and all that was delivered and noted."""
-
-    def __init__(self, name: SideName = SideName.SOURCE, *, watched: bool = True, connected: bool = True) -> None:
-        self.clock = Clock()
-        self.loop = Loop(self.clock)
-        self.qemu = SmallQemu(self.clock)
-        self.qemu.runs("running")
-        self.delivered: list[Event] = []
-        self.notes: list[tuple[str, dict[str, object]]] = []
-        self.passes = 0
-        self.side = Side(name, self.loop, self.delivered.append, lambda *note: self.notes.append(note), self._passed)
-        self.side.wire = wire_to(self.qemu)
-        if watched:
-            self.side.handle = Handle(self.loop, self.qemu)
-        if connected:
-            self.do(self.side.connect()).result()
-
-    def _passed(self) -> None:
-        self.passes += 1
-
-    def do(self, work: Work[Any], wait_s: float = 30.0) -> Task[Any]:
-        """Carry something out."""
-        task = started(self.loop, work)
-        self.wait(wait_s)
-        return task
-
-    def wait(self, span_s: float = 5.0) -> None:
-        """Let time pass."""
-        self.clock.advance_to(self.clock.now_ns + round(span_s * SECOND_NS))
-
-    @property
-    def signals(self) -> list[Signal]:
-        """What was told, in order, once all has arrived that was said."""
-        self.wait(0.001)
-        return [each.signal for each in self.delivered if isinstance(each, Happened)]
+from whimbrel.sim.clock import SECOND_NS
+from whimbrel.sim.driver_side import Handle
 
 
 def test_events_are_told_in_the_engines_words_with_their_moments() -> None:

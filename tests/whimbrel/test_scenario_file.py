@@ -144,8 +144,8 @@ FOUND = [
     "s.toml:8: guest.vcpus: 'two' is not allowed; allowed: a whole number",
     "s.toml:9: guest.colour: there is no such key; allowed: curve, pages, ",
     "s.toml:11: guest.writer[1].size: is missing; it has no default",
-    "s.toml:13: guest.writer[1].rate: '-40MiB/s' is not allowed; allowed: a rate such as 50MiB/s, 1Gbit/s or 125000000, "
-    "not a negative one",
+    "s.toml:13: guest.writer[1].rate: '-40MiB/s' is not allowed; allowed: a rate such as 50MiB/s, 1Gbit/s or "
+    "125000000, not a negative one",
     "s.toml:14: guest.writer[1].paterns: there is no such key; did you mean pattern? ",
     "s.toml:15: guest.writer[1].duty: '50%' is not allowed; allowed: only with a period",
     "s.toml:16: guest.writer[1].vcpu: dma = true is given, too; allowed: one of ",

@@ -37,7 +37,7 @@ WRITER = '[[guest.writer]]\nname = "a"\nsize = "8MiB"\n'
         (SMALL + 'zero = "17MiB"\n', "s.toml:2: guest.ram: 16MiB of RAM is not allowed; allowed: at least 17MiB"),
         (
             f'{SMALL}[guest.curve]\nwindows = [1, 2]\ndirty = ["1MiB", "2MiB"]\n{WRITER}',
-            "s.toml:3: guest.curve: writer and curve is not allowed; allowed: one of writer, curve and trace",
+            "s.toml:3: guest.curve: writer and curve together is not allowed; allowed: one of writer, curve and trace",
         ),
         (SMALL + WRITER + "vcpu = 1\n", "s.toml:6: guest.writer[1].vcpu: 1 is not allowed; allowed: 0 to 0: the guest"),
         (

@@ -25,6 +25,7 @@ def test_one_object_with_everything_but_the_log() -> None:
     assert set(told) == {each.name for each in fields(Run)} - {"log"} | {
         *("model", "notes", "runs", "summary", "scenario")
     }
+    assert list(told)[:4] == ["model", "seed", "scenario", "drawn"]
     assert (told["seed"], told["total_s"], told["converged"]) == (1, 10.0, True)
     assert [each["seed"] for each in told["runs"]] == [1, 2]
     assert told["scenario"]["link"]["bandwidth_bytes_per_s"] == 125e6

@@ -164,10 +164,11 @@ def test_a_recording_is_replayed_page_by_page_in_a_loop(tmp_path: Path) -> None:
 
 def test_a_leap_over_many_rounds_of_a_sweep_ends_where_small_steps_do() -> None:
     leap, steps = Realised(plan_of(Pattern.SWEEP)), Realised(plan_of(Pattern.SWEEP))
-    assert len(leap.pages(100.0)) == leap.area.pages
+    assert len(leap.pages(100.3)) == leap.area.pages
     for i in range(1, 101):
         steps.pages(float(i))
-    assert leap.pages(100.1) == steps.pages(100.1)
+    steps.pages(100.3)
+    assert leap.pages(100.4) == steps.pages(100.4)
 
 
 @pytest.mark.parametrize("pattern", Pattern)
@@ -187,6 +188,25 @@ def test_the_next_touch_is_that_of_the_first_draw_to_come_that_hits(pattern: Pat
     assert not any(missing[one] for one in quiet)
     assert ahead.pages(at_s + 1e-6) == {page}
     assert quiet | {page} == plain.pages(at_s + 1e-6)
+
+
+def test_on_the_way_to_the_next_touch_it_stays_the_next() -> None:
+    """Also once some of what was looked at has been made, and until it is made itself; then comes another."""
+    realised = Realised(plan_of(Pattern.UNIFORM))
+    missing = np.zeros(realised.area.pages, dtype=np.bool_)
+    missing[100:110] = True
+    touch = realised.writers[0].next_touch(missing)
+    assert touch is not None
+    at_s = realised.stream.when(touch[0])
+    for part in (0.2, 0.7, 0.99):
+        realised.pages(at_s * part)
+        assert realised.writers[0].next_touch(missing) == touch
+    missing[touch[1]] = False
+    later = realised.writers[0].next_touch(missing)
+    assert later is not None
+    assert later[0] > touch[0]
+    realised.pages(realised.stream.when(later[0]) - 1e-6)
+    assert realised.writers[0].next_touch(missing) == later
 
 
 def test_of_pages_that_nobody_touches_there_is_no_next_touch() -> None:

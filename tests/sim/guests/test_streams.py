@@ -37,6 +37,16 @@ def test_a_stream_counts_what_it_did_at_each_speed() -> None:
     assert stream.draws(4.5) == pytest.approx(300)
 
 
+def test_a_change_of_speed_in_mid_phase_counts_from_there_on() -> None:
+    """On from 1.7 s to 2.2 s; slowed at 1.9 s."""
+    stream = Stream(100.0, PHASES)
+    before = stream.draws(1.9)
+    assert before == pytest.approx(20 + 20)
+    stream.go_at(1.9, 0.5)
+    assert stream.draws(1.9) == pytest.approx(before)
+    assert stream.draws(3.0) == pytest.approx(before + 15)
+
+
 def test_a_stream_says_when_it_will_have_made_so_many_draws() -> None:
     stream = Stream(100.0, PHASES)
     stream.go_at(1.0, 0.5)

@@ -191,6 +191,20 @@ def test_pages_are_zero_until_they_are_written(level: str, kvm: bool) -> None:
     assert sent.zero + sent.normal == 4096
 
 
+def test_once_nothing_is_left_the_search_begins_at_the_lowest_address(level: str, kvm: bool) -> None:
+    """First only the lower of two ranges is written and sent, then both: the lower one comes first again."""
+    low = writer("low", 2, 64.0, compressed_ratio=0.25)
+    high = writer("high", 2, 64.0, compressed_ratio=0.5, period_s=4.0, duty=0.5, shift_s=2.0)
+    memory = memory_at(level, plan(low, high), kvm=kvm)
+    memory.compress(True)
+    now_ns = begun(memory, 0.5)
+    send_all(memory, now_ns)
+    for second in (1, 3):
+        assert memory.sync(now_ns + second * SECOND_NS) == (512 if second == 1 else 1024)
+        assert memory.send(now_ns + second * SECOND_NS, 1 << 40, 512).bytes == 512 * (1024 + 8)
+        send_all(memory, now_ns + second * SECOND_NS)
+
+
 def test_compression_makes_pages_in_full_smaller_each_as_its_writer_says(level: str, kvm: bool) -> None:
     guest = plan(writer(size_mib=4, rate_mib_per_s=1.0, compressed_ratio=0.25), ram_mib=8, zero_mib=2)
     memory = memory_at(level, guest, kvm=kvm)
@@ -272,6 +286,19 @@ def test_from_the_second_time_on_changed_pages_go_as_differences(level: str, kvm
     for sent in kinds[1:]:
         assert (sent.misses, sent.normal, sent.delta) == (0, 0, 1024)
         assert sent.bytes == sent.delta_bytes == 1024 * (300 + 11)
+
+
+def test_the_first_iteration_knows_no_xbzrle_until_the_search_wraps(level: str, kvm: bool) -> None:
+    """Pages of the lower end are sent, written, and sent again after all others: only then are they looked up."""
+    memory = memory_at(level, plan(writer(size_mib=1, rate_mib_per_s=64.0, delta_bytes=100)), kvm=kvm)
+    memory.cache(64 * MIB)
+    now_ns = begun(memory)
+    memory.send(now_ns, 1 << 40, 256)
+    now_ns += SECOND_NS
+    assert memory.sync(now_ns) == 256
+    rest = memory.send(now_ns, 1 << 40, memory.remaining_pages - 256)
+    assert rest.misses == 0
+    assert memory.send(now_ns, 1 << 40).misses == 256
 
 
 def test_a_difference_that_is_more_than_the_page_goes_as_the_page(level: str, kvm: bool) -> None:
@@ -389,3 +416,20 @@ def test_faults_and_push_together_bring_every_page_over_once(mixed: Memory) -> N
     assert owed == 0
     assert faults > 100
     assert mixed.fault(now_ns) is None
+
+
+def test_pages_written_at_the_destination_are_not_zero_any_more(level: str, kvm: bool) -> None:
+    """All pages of a writer are touched there; a second migration finds none of them zero."""
+    memory = memory_at(level, plan(writer(size_mib=2, rate_mib_per_s=64.0, zero=True)), kvm=kvm)
+    memory.run(0)
+    memory.begin(0)
+    memory.arrive(0)
+    now_ns, zero = 0, 0
+    while (wait_ns := memory.fault(now_ns)) is not None:
+        now_ns += wait_ns
+        zero += memory.serve(now_ns).zero
+        memory.run(now_ns)
+    assert zero == pytest.approx(512, abs=2)
+    memory.end(now_ns)
+    memory.begin(now_ns + SECOND_NS)
+    assert memory.send(now_ns + SECOND_NS, 1 << 40).zero == 4096

@@ -69,5 +69,8 @@ def test_a_difference_as_large_as_the_page_overflows() -> None:
 def test_a_small_cache_holds_one_of_the_rivals_for_each_slot() -> None:
     run = Run(0, PAGES, 0, 1.0, 1e9, seen=1e9, at=0.0)
     assert 1 - shares(run, 1e9, DeltaCache(1024, 4.0)).miss == pytest.approx(1 / 4)
+    once = replace(run, window=1400.0, last=2000.0, after=500.0, at=1e9 - 1000)
+    large, small = shares(once, 1e9), shares(once, 1e9, DeltaCache(1024, 4.0))
+    assert small.unchanged / large.unchanged == pytest.approx(small.delta / large.delta) == pytest.approx(1 / 4)
     few = replace(run, window=40.0, seen=40.0)
     assert 1 - shares(few, 1e9, DeltaCache(1024, 4.0)).miss == pytest.approx(1 - clean(40), rel=0.05)

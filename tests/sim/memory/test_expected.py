@@ -141,6 +141,29 @@ def test_post_copy_takes_as_long_and_has_about_as_many_faults(name: str, close: 
     assert ours == pytest.approx(theirs, rel=close)
 
 
+def test_in_post_copy_as_many_pages_are_zero_as_at_the_page_level() -> None:
+    """Half of them were written before the guest arrived; on the other side it writes on while the push goes on."""
+    guest = plan(writer(size_mib=32, rate_mib_per_s=12.0, zero=True), zero_mib=32)
+    zeros: list[int] = []
+    for memory in (ExpectedMemory(guest, seed=4), PagedMemory(guest, seed=4)):
+        now_ns = begun(memory, 2.0)
+        memory.arrive(now_ns)
+        memory.run(now_ns)
+        zero = 0
+        while memory.remaining_pages:
+            wait_ns = memory.fault(now_ns)
+            if wait_ns is not None and wait_ns < MILLISECOND_NS:
+                now_ns += wait_ns
+                zero += memory.serve(now_ns).zero
+                memory.run(now_ns)
+            else:
+                now_ns += MILLISECOND_NS
+                zero += memory.send(now_ns, 20_000).zero
+        zeros.append(zero - 8192)
+    assert zeros[0] == pytest.approx(zeros[1], rel=0.03)
+    assert zeros[0] == pytest.approx(8192 * math.exp(-0.75), rel=0.05)
+
+
 def test_the_seed_decides_where_sweeps_begin_and_nothing_else() -> None:
     uniform, sweep = GUESTS["uniform"], GUESTS["zero"]
     assert schedule(ExpectedMemory(uniform, seed=1)) == schedule(ExpectedMemory(uniform, seed=2))

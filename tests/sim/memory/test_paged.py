@@ -116,19 +116,6 @@ def test_with_kvm_writes_before_a_chunk_is_cleared_are_not_logged_again() -> Non
     assert 1024 <= logged[1] < 2048
 
 
-def test_the_first_iteration_knows_no_xbzrle_until_the_search_wraps() -> None:
-    """A page of the lower end is sent, written, and sent again once all others have been: only then is it looked up."""
-    memory = PagedMemory(plan(writer(size_mib=1, rate_mib_per_s=64.0, delta_bytes=100)), seed=SEED)
-    memory.cache(64 * MIB)
-    now_ns = begun(memory)
-    memory.send(now_ns, 256 * FULL)
-    now_ns += SECOND_NS
-    assert memory.sync(now_ns) == 256
-    rest = memory.send(now_ns, 1 << 40, memory.remaining_pages - 256)
-    assert rest.misses == 0
-    assert memory.send(now_ns, 1 << 40).misses == 256
-
-
 def test_a_page_that_was_not_written_since_it_was_sent_is_skipped() -> None:
     """Written before it was sent in the same iteration: it is in the bitmap again, but has not changed."""
     memory = PagedMemory(plan(writer(size_mib=1, rate_mib_per_s=64.0, delta_bytes=100)), seed=SEED)
@@ -150,8 +137,22 @@ def test_a_cache_smaller_than_the_working_set_keeps_its_fresh_pages() -> None:
     send_all(memory, now_ns)
     for i in range(1, 5):
         memory.sync(now_ns + i * SECOND_NS)
-        sent = memory.send(now_ns + i * SECOND_NS, 1 << 40)
-        assert (sent.delta, sent.misses) == ((0, 512) if i == 1 else (256, 256))
+        lower = memory.send(now_ns + i * SECOND_NS, 1 << 40, 256)
+        upper = memory.send(now_ns + i * SECOND_NS, 1 << 40)
+        assert (lower.delta, upper.delta) == ((0, 0) if i == 1 else (256, 0))
+        assert (lower.misses, upper.misses) == ((256, 256) if i == 1 else (0, 256))
+
+
+def test_a_slot_for_two_pages_of_one_call_goes_to_the_first() -> None:
+    """All 512 pages of 256 slots in one call, as in several."""
+    memory = PagedMemory(plan(writer(size_mib=2, rate_mib_per_s=128.0, delta_bytes=100)), seed=SEED)
+    memory.cache(1 * MIB)
+    now_ns = begun(memory)
+    send_all(memory, now_ns)
+    memory.sync(now_ns + SECOND_NS)
+    assert memory.send(now_ns + SECOND_NS, 1 << 40).misses == 512
+    memory.sync(now_ns + 2 * SECOND_NS)
+    assert memory.send(now_ns + 2 * SECOND_NS, 1 << 40, 256).delta == 256
 
 
 def test_the_same_seed_gives_the_same_and_another_gives_another() -> None:

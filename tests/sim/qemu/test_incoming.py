@@ -224,3 +224,32 @@ def test_pages_may_all_be_there_before_the_devices_are_loaded(version: Version) 
     pair.go(0.5)
     assert pair.destination.events[-3:] == ["postcopy-active", "RESUME", "completed"]
     assert pair.destination.qemu.guest_runs
+
+
+def test_pages_that_are_still_to_come_can_t_be_made_to_fail() -> None:
+    """The devices are loaded, the guest runs: what breaks now is the stream, not the load."""
+    pair = Pair(V10, capabilities=["postcopy-ram"], rate_bytes_per_s=50e6)
+    pair.source.ask("migrate-set-parameters", max_bandwidth=20 << 20, downtime_limit=1)
+    pair.migrate()
+    pair.source.wait_for("active")
+    pair.go(0.2)
+    pair.source.ask("migrate-start-postcopy")
+    pair.destination.wait_for("RESUME")
+    pair.destination.qemu.fail_incoming("too late")
+    pair.source.wait_for("completed")
+    assert pair.destination.qemu.stderr == []
+
+
+def test_a_second_connection_finds_nobody() -> None:
+    """Once the stream has begun; the first one is not disturbed."""
+    pair = Pair()
+    pair.source.ask("migrate-set-parameters", max_bandwidth=1 << 20)
+    pair.destination.ask("migrate-incoming", uri="tcp:127.0.0.1:0")
+    uri = pair.uri
+    pair.source.ask("migrate", uri=uri)
+    pair.source.wait_for("active")
+    refused: list[str] = []
+    pair.network.connect(uri, lambda channel: channel.close(), refused.append)
+    pair.go(0.5)
+    assert refused == ["Connection refused"]
+    assert pair.source.events[-1] == "active"
