@@ -68,10 +68,11 @@ class Intent(enum.Enum):
     """Post-copy began: the source can never run again."""
 
 
-POSTCOPY_STATUSES = frozenset(
-    {"postcopy-device", "postcopy-active", "postcopy-paused", "postcopy-recover", "postcopy-recover-setup"}
+POSTCOPY_STATUSES = frozenset({"postcopy-active", "postcopy-paused", "postcopy-recover", "postcopy-recover-setup"})
+MOVING_STATUSES = frozenset(
+    {"setup", "wait-unplug", "active", "pre-switchover", "device", "postcopy-device", "cancelling", "failing"}
 )
-MOVING_STATUSES = frozenset({"setup", "wait-unplug", "active", "pre-switchover", "device", "cancelling", "failing"})
+"""From ``postcopy-device`` QEMU 11.1 may fail yet, and run the guest again."""
 OVER_STATUSES = frozenset({"", "none", "failed", "cancelled"})
 RUNNING_STATES = frozenset({"running"})
 STILL_STATES = frozenset({"paused", "prelaunch", "suspended", "io-error", "watchdog", "guest-panicked", "shutdown"})
@@ -107,7 +108,7 @@ def classify_destination(status: str | None, run_state: str | None) -> Destinati
     if status == "failed":
         # One that holds a guest was sent on since, and that failed: it is no failure of ours.
         return DestinationClass.ENDED if run_state in {None, "inmigrate"} else DestinationClass.UNCLEAR
-    if run_state == "inmigrate" and status in {"", "none", "setup", "active"}:
+    if run_state == "inmigrate" and status in {"", "none", "setup", "active", "postcopy-device"}:
         return DestinationClass.LOADING
     if status == "completed":
         if run_state in STILL_STATES:
@@ -189,9 +190,10 @@ VERDICTS: dict[Intent, Verdicts] = {
         _row(SC.MOVING, GOES_ON),
         IN_POSTCOPY,
         OUT,
-        _row(SC.ENDED, HOLD, ready=ACTIVATE, loading=GOES_ON, ended=LOST),
+        # In post-copy by the destination's word alone: its memory went with the source.
+        _row(SC.ENDED, HOLD, ready=ACTIVATE, loading=GOES_ON, postcopy=LOST, ended=LOST),
         # It may have failed, run on, and ended after that: what the destination has may be old.
-        _row(SC.GONE, HOLD, ended=LOST),
+        _row(SC.GONE, HOLD, postcopy=LOST, ended=LOST),
         # In limbo and out of sight: it may have failed and be running. A destination that ended without ever
         # running leaves the source as the only copy; everything else is held.
         _row(SC.UNREACHABLE, HOLD, ended=SOURCE),

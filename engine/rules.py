@@ -264,4 +264,4 @@ SETBACK = (
 )
 """The source runs again by itself, or is about to: the token is back with it, and post-copy never began."""
 
-GONE_IN_POSTCOPY = only_when(LOST_IN_POSTCOPY, Fact.POSTCOPY)
+GONE_IN_POSTCOPY = only_when(LOST_IN_POSTCOPY, Fact.POSTCOPY) + only_when(LOST_IN_POSTCOPY, Fact.DESTINATION_POSTCOPY)

@@ -188,7 +188,9 @@ class Driver:
             in_flight: whether commands that were written before it still get there.
         """
         self._over = True
-        self.loop.time.end()
+        self.loop.end()
+        for task in list(self._tasks):
+            task.cancel()
         for side in (self.source, self.destination):
             if side.wire is not None:
                 for line in list(side.wire.lines):
@@ -319,6 +321,8 @@ class Driver:
 
     def _forget(self, task: Task[Any]) -> None:
         self._tasks.pop(task, None)
+        if task.error is not None and not task.cut:
+            raise task.error  # a defect of ours: here it is to be found out
 
     # ---- time
 
@@ -333,8 +337,8 @@ class Driver:
                 return
             self._timer.cancel()
             self._timer = None
+        self._due_ns = due_ns
         if due_ns is not None:
-            self._due_ns = due_ns
             self._timer = self.loop.after(max(0, due_ns - self.elapsed_ns()), self._on_timer)
 
     def _on_timer(self) -> None:
@@ -410,7 +414,8 @@ class Driver:
             info = yield from self.source.look()
             if info.ram is not None and info.status != "completed":
                 self.deliver(Sampled(statistics_of(info, self.elapsed_ns())))
-            self._on_time()
+            if self._due_ns is not None and self.elapsed_ns() >= self._due_ns:
+                self._on_time()
 
     # ---- the log
 

@@ -246,9 +246,9 @@ class Line:
     # ---- inside
 
     def _leave(self) -> None:
-        """Close it behind what was sent."""
+        """Close it behind what was sent, and carried out."""
         self._there_ns = max(self._there_ns + 1, self._loop.now_ns + self._wire.delay_ns())
-        self._loop.world.at(self._there_ns, self._hang_up)
+        self._loop.world.at(self._there_ns + CARRIED_OUT_NS, self._hang_up)
 
     def _hang_up(self) -> None:
         self._gone = True

@@ -134,6 +134,13 @@ class Loop:
         self.time = OwnTime(world)
         self._ready: deque[Callable[[], None]] = deque()
         self._running = False
+        self._ended = False
+
+    def end(self) -> None:
+        """The process ends: nothing happens in it any more."""
+        self._ended = True
+        self._ready.clear()
+        self.time.end()
 
     @property
     def now_ns(self) -> int:
@@ -142,6 +149,8 @@ class Loop:
 
     def run(self, call: Callable[[], None]) -> None:
         """Have something happen from outside, and then everything that follows from it at once."""
+        if self._ended:
+            return
         self._ready.append(call)
         if self._running:
             return
@@ -204,11 +213,13 @@ class Loop:
             TimeoutError: it was.
         """
         task = self.start(work)
+        either = self.first(task, within_s)
         try:
-            if not (yield self.first(task, within_s)):
+            if not (yield either):
                 raise TimeoutError
             return task.result()
         finally:
+            either.done = True  # nobody waits for it any more
             task.cancel()
 
     def settled(self, *works: Work[Any]) -> Work[list[Task[Any]]]:
@@ -218,7 +229,8 @@ class Loop:
         try:
             yield from ends
         except GeneratorExit:
-            for task in tasks:
+            for task, end in zip(tasks, ends, strict=True):
+                end.done = True  # nobody waits for it any more
                 task.cancel()
             raise
         return tasks
@@ -243,6 +255,7 @@ class Loop:
                 task.then(partial(one_ended, task))
             yield every
         except GeneratorExit:
+            every.done = True  # nobody waits for it any more
             for task in tasks:
                 task.cancel()
             raise

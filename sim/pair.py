@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from whimbrel.engine.signals import Command
 from whimbrel.engine.states import Side as SideName
@@ -76,6 +77,7 @@ class Pair:
         watched: whether the processes are of the manager's host.
         log: of the migration, whoever wrote it.
         driver: the present manager; ``None`` while there is none.
+        ended: whether a manager has seen it to its end.
         began_ns: when the first manager began.
         migrate_ns: when ``migrate`` was ordered; ``None``: it was not.
         on_order: told of each command of a manager, before it is carried out.
@@ -83,17 +85,37 @@ class Pair:
     """
 
     def __init__(
-        self, clock: Clock, network: Network, scenario: Scenario, seed: int, settings: Settings, *, watched: bool = True
+        self,
+        clock: Clock,
+        network: Network,
+        scenario: Scenario,
+        seed: int,
+        settings: Settings,
+        *,
+        watched: bool = True,
+        judged: bool = True,
     ) -> None:
-        """Start the source, and its guest."""
+        """Start the source, and its guest.
+
+        Args:
+            clock: the world's.
+            network: the world's.
+            scenario: what is simulated.
+            seed: of what is left to chance in this migration.
+            settings: what its managers are told.
+            watched: see the class.
+            judged: whether somebody has an eye on what managers say, and may trouble it.
+        """
         self._clock = clock
         self._network = network
         self._scenario = scenario
         self._seed = seed
         self._settings = settings
         self.watched = watched
+        self._judged = judged
         self.log = Log()
         self.driver: Driver | None = None
+        self.ended = False
         self.began_ns = clock.now_ns
         self.migrate_ns: int | None = None
         self.on_order: Callable[[Command], None] = lambda _: None
@@ -129,18 +151,17 @@ class Pair:
         badge = f"whimbrel-migration-{number(self._seed, 'badge'):016x}"
         driver = make(Loop(self._clock), self, self._settings, self.log, badge=badge)
         driver.on_order = self._ordered
-        self.driver = driver
+        self.driver, self.ended = driver, False
+        driver.ended.then(self._has_ended)
         return driver
+
+    def _has_ended(self) -> None:
+        self.ended = True
 
     def _ordered(self, command: Command) -> None:
         if command is Command.MIGRATE and self.migrate_ns is None:
             self.migrate_ns = self._clock.now_ns
         self.on_order(command)
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether a manager has seen it to its end."""
-        return self.driver is not None and self.driver.report is not None
 
     def source_figures(self) -> Statistics | None:
         """The last that a manager saw of the source's figures."""
@@ -185,7 +206,8 @@ class Pair:
 
     def _wire(self, qemu: Qemu, side: SideName) -> Wire:
         wire = Wire(qemu, self._random, MONITOR_LATENCY_NS, REACTION_NS)
-        wire.trouble = lambda command: self._commanded(side, command)
+        if self._judged:
+            wire.trouble = partial(self._commanded, side)
         return wire
 
     def _commanded(self, side: SideName, command: str) -> Trouble | None:

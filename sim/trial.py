@@ -145,6 +145,7 @@ def run(trial: Trial, *, make_driver: type[Driver] = Driver, tell: Callable[[str
         trial.policy(),
         faults=trial.faults,
         watched=trial.watched,
+        judged=True,
         told={"waits": trial.waits, "keep_source": trial.keep_source},
         make_driver=make_driver,
         tell=tell,

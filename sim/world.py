@@ -129,6 +129,7 @@ class World:
         *,
         faults: Sequence[Fault] = (),
         watched: bool = True,
+        judged: bool = False,
         told: Mapping[str, Any] | None = None,
         make_driver: type[Driver] = Driver,
         tell: Callable[[str], None] = lambda _: None,
@@ -141,6 +142,7 @@ class World:
             policy: instead of the scenario's; an object with a state is copied for each migration.
             faults: what befalls each migration; none, and the scenario asks for some: they are drawn from the seed.
             watched: whether the processes are of the manager's host.
+            judged: whether what managers say is judged, also where nothing goes wrong.
             told: further things that managers are told (`whimbrel.sim.driver.Settings`).
             make_driver: what a manager is made with; another one only to show that a broken one is found out.
             tell: takes a sentence on everything that goes wrong, with its time before it.
@@ -162,7 +164,10 @@ class World:
             **(told or {}),
         )
         seeds = [seed if index == 0 else number(seed, f"migration {index}") for index in range(scenario.migrations)]
-        self.pairs = [Pair(self.clock, self.network, scenario, each, settings, watched=watched) for each in seeds]
+        judged = judged or bool(faults) or scenario.faults
+        self.pairs = [
+            Pair(self.clock, self.network, scenario, each, settings, watched=watched, judged=judged) for each in seeds
+        ]
         self.havocs = [self._havoc(pair, each, faults) for pair, each in zip(self.pairs, seeds, strict=True)]
         self._looks = [havoc.look for havoc in self.havocs if havoc is not None]
 
@@ -238,8 +243,8 @@ class World:
             clock.step()
             for look in looks:
                 look()
-            if going and going[0].has_ended:
-                going = [pair for pair in going if not pair.has_ended]
+            if going and going[0].ended:
+                going = [pair for pair in going if not pair.ended]
                 if not going:
                     limit.cancel()
                     return True

@@ -73,7 +73,9 @@ def _device(world: World, quirks: Quirks, moves: list[Move], *, broken: bool) ->
     The destination may complete all the same: it had everything before the source failed (7.2 and 10.0).
     """
     if world.postcopy:
-        if broken:
+        if quirks.survives_the_package:
+            _package_out(world, quirks, moves, broken=broken)
+        elif broken:
             _add(moves, "source: failed before the package was sent", world).source_fails(quirks)
         elif world.link == Link.WHOLE:
             after = _add(moves, "source: package sent, postcopy-active", world)
@@ -89,6 +91,18 @@ def _device(world: World, quirks: Quirks, moves: list[Move], *, broken: bool) ->
             after = _add(moves, "source: completed", world)
             after.s_run = Run.POSTMIGRATE
             after.source_becomes(Status.COMPLETED)
+
+
+def _package_out(world: World, quirks: Quirks, moves: list[Move], *, broken: bool) -> None:
+    """11.1's ``postcopy-device``: it ends with the destination's word; without it there is no post-copy."""
+    if broken:
+        after = _add(moves, "source: failed, not having heard that the package came", world)
+        after.package_void = True
+        after.source_fails(quirks)
+    elif world.link == Link.WHOLE and world.sent == Sent.PAGES:
+        _add(moves, "source: package sent", world).sent = Sent.PACKAGE
+    elif world.link == Link.WHOLE and world.d_status == Status.POSTCOPY_ACTIVE:
+        _add(moves, "source: postcopy-active", world).source_becomes(Status.POSTCOPY_ACTIVE)
 
 
 def _postcopy(world: World, quirks: Quirks, moves: list[Move], *, broken: bool) -> None:

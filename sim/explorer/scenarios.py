@@ -90,6 +90,12 @@ SCENARIOS: tuple[Scenario, ...] = (
         postcopy=True,
     ),
     Scenario(
+        "postcopy-11.1",
+        "the same as 11.1: a source that has not heard that the package came may fail, and run",
+        Quirks(runs_before_failed=True, survives_the_package=True),
+        postcopy=True,
+    ),
+    Scenario(
         "postcopy-lock",
         "post-copy with a lock",
         Quirks(uses_lock=True),

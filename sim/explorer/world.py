@@ -156,6 +156,8 @@ class Quirks:
         runs_before_failed: 11.1 resumes the guest between ``failing`` and ``failed``; the others after ``failed``.
         postcopy_without_device: 7.2 goes from ``pre-switchover`` straight to ``postcopy-active``, before the
             package is sent; the others say ``device`` first and ``postcopy-active`` with the package.
+        survives_the_package: 11.1 stands in ``postcopy-device`` until the destination says that it took the package; if
+            the stream breaks before that word comes, it fails and runs again, though the destination may have taken it.
         notices_while_paused: a source in ``pre-switchover`` fails when its stream breaks; otherwise only after
             ``migrate-continue``.
         image_locks: images are local files whose locks QEMU itself keeps: a second user is refused.
@@ -167,6 +169,7 @@ class Quirks:
 
     runs_before_failed: bool = False
     postcopy_without_device: bool = False
+    survives_the_package: bool = False
     notices_while_paused: bool = False
     image_locks: bool = False
     copies_disks: bool = False
@@ -204,6 +207,8 @@ class World:
     postcopy_asked: bool = False
     postcopy: bool = False
     """This switchover is one to post-copy."""
+    package_void: bool = False
+    """The source failed after it had sent the package, not having heard that it came."""
     disk: int = Disk.NONE
     lock: int = Holder.SOURCE
     # the guest
@@ -312,7 +317,7 @@ class World:
     @property
     def postcopy_began(self) -> bool:
         """Whether the destination has, or may yet get, the order to run without all memory."""
-        return self.sent == Sent.PACKAGE
+        return self.sent == Sent.PACKAGE and not self.package_void
 
     def only_copy_on_destination(self) -> bool:
         """Whether ending the destination now would end the guest."""

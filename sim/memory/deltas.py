@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 from whimbrel.sim.guests.laws import Law
 from whimbrel.sim.guests.plan import Area
 
 from .contract import PAGE_BYTES
 from .owed import DELTA_HEADER_BYTES, Shares
 from .runs import EVER, Run
+from .slots import Slots
 
 
-@dataclass(frozen=True, slots=True)
 class DeltaCache:
     """QEMU's cache of pages as they were sent (``page_cache.c``): a table with one page for each slot.
 
-    Attributes:
-        pages: its slots.
-        rivals: pages of the ranges that are written, for each slot.
+    Args:
+        slots: how many.
+        areas: all RAM.
     """
 
-    pages: int
-    rivals: float
+    def __init__(self, slots: int, areas: tuple[Area, ...]) -> None:
+        self._slots = Slots(slots, areas)
 
     def shares(self, area: Area, law: Law, run: Run, draws: float, normal_bytes: float) -> Shares:
         """What becomes of the next page of a run.
@@ -41,13 +38,10 @@ class DeltaCache:
         dirty = law.at(run.window) if run.window != EVER else float(area.pages)
         if not run.seen or not dirty:
             return Shares(normal_bytes=normal_bytes, miss=1.0)
-        if run.window == EVER:
-            hit = law.at(run.seen)
-            ever = dirty
-        else:
-            ever = law.at(run.window + run.seen)
-            hit = dirty + law.at(run.seen) - ever
-        kept = self._keeps(ever / area.pages)
+        hit = law.at(run.seen)
+        if run.window != EVER:
+            hit += dirty - law.at(run.window + run.seen)
+        kept = self._slots.found(run.area, run.window / area.per_s) if run.window != EVER else 1.0
         held = max(hit, 0.0) / dirty * kept
         unchanged = min(self._unchanged(law, run, draws) / dirty * kept, held)
         changed = held - unchanged
@@ -80,14 +74,3 @@ class DeltaCache:
             return law.at(after + since) - law.at(since)
         pages = law.at(last + since) + law.at(after + since) - law.at(since) - law.at(last + after + since)
         return max(pages, 0.0)
-
-    def _keeps(self, part: float) -> float:
-        """The probability that a page which was put into its slot is still there.
-
-        A slot has one of its rivals that were ever sent, and each is as likely as the other: the mean of
-        ``1 / (1 + others)`` with a binomial number of others.
-        """
-        if self.rivals <= 1 or part <= 0:
-            return 1.0
-        part = min(part, 1.0)
-        return (1 - math.pow(1 - part, self.rivals)) / (self.rivals * part)

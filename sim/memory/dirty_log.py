@@ -65,10 +65,12 @@ class DirtyLog:
                 continue
             if law is None:
                 run.sent = False
+                if self._cleared_at(run) is not None:
+                    run.reported = 0.0
             else:
                 self._dirtied(run, law, draws[run.area])
             merged.append(run)
-        self.logged_pages = self._in_log(draws)
+        self.logged_pages = self._in_log(draws) if self.chunk_pages is None else self._in_kvms_log(merged)
         self.synced = draws
         self._cleared.clear()
         return merged
@@ -80,6 +82,24 @@ class DirtyLog:
             if area.law is not None:
                 logged += self._at(i, area.law, draws[i] - self.synced[i])
         return int(logged + 0.5)
+
+    def _in_kvms_log(self, runs: list[Run]) -> int:
+        """Pages that KVM reports, anew as long as they are not cleared."""
+        logged = 0.0
+        for run in runs:
+            area = self._areas[run.area]
+            if run.reported == EVER:
+                logged += run.end - run.begin
+            elif isinstance(area.law, Sweep):
+                logged += run.left if run.reported > 0 else 0.0
+            elif area.law is not None:
+                logged += self._at(run.area, area.law, run.reported) / area.pages * (run.end - run.begin)
+        return int(logged + 0.5)
+
+    def logs_from(self, run: Run) -> float:
+        """The draws from which on pages of this run that are sent now are in the log again once they are written."""
+        cleared = self._cleared_at(run)
+        return self.synced[run.area] if cleared is None else cleared
 
     def _at(self, area: int, law: Law, draws: float) -> float:
         """The law's value, which is worked out once in a sync: runs ask for the same ones."""
@@ -105,35 +125,40 @@ class DirtyLog:
         """
         pages = self._areas[run.area].pages
         window = draws - self.synced[run.area]
+        logged, reported = self._logged(run, law, draws, window)
+        run.reported = reported
         if run.sent:
-            logged, run.window = self._logged(run, law, draws, window)
-            run.density, run.sent = logged / pages, False
+            run.density, run.window, run.sent = logged / pages, reported, False
         elif run.window != EVER:
             more = self._at(run.area, law, run.window + window) - self._at(run.area, law, run.window)
             run.density = min(run.density + more / pages, 1.0)
             run.window += window
 
     def _logged(self, run: Run, law: Law, draws: float, window: float) -> tuple[float, float]:
-        """What the log holds of a run that was sent.
+        """What the log holds of a run.
 
         Returns:
             The pages that it would hold of the whole area, were all of it like this run; and the window of draws that
             comes to as many.
         """
+        if self.chunk_pages is None:
+            return self._at(run.area, law, window), window
         cleared = self._cleared_at(run)
         if cleared is None:
-            return self._at(run.area, law, window), window
-        # KVM: pages that the last sync found dirty are logged again only from the clearing on, the others all the
+            # What KVM reported is still in its log; of what was sent without a clearing there was nothing.
+            held = window if run.sent else run.reported + window
+            return (self._at(run.area, law, held) if held != EVER else float(self._areas[run.area].pages)), held
+        # Pages that the last sync found in the log are in it again from the clearing on only, the others all the
         # time. That is |A and C| + |S| - |A and S| of the windows A (before the sync), S (since) and C (since the
         # clearing), which for A and C apart holds exactly where draws are independent.
         since = draws - cleared
         least = self._at(run.area, law, since)
-        if run.window == EVER or since >= window:
+        if run.reported == EVER or since >= window:
             return least, since
-        logged = least + self._at(run.area, law, run.window + window) - self._at(run.area, law, run.window + since)
+        both = self._at(run.area, law, run.reported + window) - self._at(run.area, law, run.reported + since)
         most = self._at(run.area, law, window)
-        part = (logged - least) / (most - least) if most > least else 0.0
-        return logged, since + part * (window - since)
+        part = both / (most - least) if most > least else 0.0
+        return least + both, since + min(part, 1.0) * (window - since)
 
     def _swept(self, run: Run, law: Sweep, draws: float) -> list[Run]:
         """Merge the log into the bitmap, for a run of a sweep: which pages were written is known.
@@ -142,11 +167,13 @@ class DirtyLog:
         """
         area = self._areas[run.area]
         since = self.synced[run.area]
-        if run.sent and run.window > 0:
-            cleared = self._cleared_at(run)
-            since = since if cleared is None else cleared
+        cleared = self._cleared_at(run)
+        if cleared is not None and run.reported > 0:
+            since = cleared
         written = int(draws) - int(since)
         if not run.sent and run.density > 0:
+            if cleared is not None:
+                run.reported = 0.0  # a guess: most of a sweep's pages are not written twice before they are sent
             return [run]  # in the bitmap already, all of it
         first = (self._sweeps[run.area] + int(since)) % law.pages
         inside = [(first, first + written), (first - law.pages, first - law.pages + written)]
@@ -159,5 +186,5 @@ class DirtyLog:
             middle = (piece.begin + piece.end) / 2 - area.first
             piece.sent = False
             piece.density = 1.0 if any(low <= middle < high for low, high in inside) else 0.0
-            piece.window = float(written) if piece.density else 0.0
+            piece.window = piece.reported = float(written) if piece.density else 0.0
         return pieces

@@ -174,9 +174,7 @@ class ExpectedMemory:
             return
         self._cache_bytes, self._cache = size_bytes, None
         if size_bytes is not None:
-            slots = max(size_bytes // PAGE_BYTES, 1)
-            written = sum(area.pages for area in self._areas if area.law is not None)
-            self._cache = DeltaCache(slots, written / slots)
+            self._cache = DeltaCache(max(size_bytes // PAGE_BYTES, 1), self._areas)
         for run in self._runs:
             run.seen = 0.0
 
@@ -330,7 +328,7 @@ class ExpectedMemory:
         first, last = self._between
         run.seen += run.window if run.window != EVER else 0.0
         run.last, run.at = run.window, (first + last) / 2
-        run.after = run.at - self._log.synced[run.area]
+        run.after = max(run.at - self._log.logs_from(run), 0.0)
 
     def _shares(self, run: Run, now_ns: int) -> Shares:
         """What becomes of the next page that is sent from where the sender stands."""

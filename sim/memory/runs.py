@@ -22,6 +22,7 @@ class Run:
         area: index of its area.
         density: expected pages in the bitmap for each of its pages, 0 to 1.
         window: draws of the area's writer during which those pages were written; `EVER`: all are in the bitmap.
+        reported: draws of the window of which the last sync found the pages in KVM's log; `EVER`: all were in it.
         sent: dealt with since the last sync; the density is 0 then, and `window` that of what was sent.
         seen: draws whose pages were sent under XBZRLE, so are in its cache, up to the present window.
         last: window of what was last sent under XBZRLE.
@@ -34,6 +35,7 @@ class Run:
     area: int
     density: float = 1.0
     window: float = EVER
+    reported: float = EVER
     sent: bool = False
     seen: float = 0.0
     last: float = 0.0
@@ -73,6 +75,7 @@ def merge(runs: list[Run], barrier: float, chunk: int | None) -> None:
             and before.area == run.area
             and before.density == run.density
             and before.window == run.window
+            and before.reported == run.reported
             and run.begin != barrier
             and (chunk is None or run.begin % chunk)
             and (crowded or _alike(before, run))

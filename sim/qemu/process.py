@@ -91,7 +91,6 @@ class Qemu:
         self.run_state = "inmigrate" if self.machine.incoming is not None else "prelaunch"
         self.autostart = not self.machine.stopped
         self.objects = dict(self.machine.objects)
-        self.hot_plugged: list[machine.DeviceSpec] = []
         self.cpu_threads = [*cpu_threads, *range(pid + 1 + len(cpu_threads), pid + 1 + self.machine.cpus)]
         self._epoch_ns = round(epoch_s * SECOND_NS)
         self._ports = [Port(path) for path in self.machine.monitors]

@@ -100,12 +100,11 @@ class Program:
             monitor.serve()
         self._pace.happen(lambda: None)
         await self._ended.wait()
-        if self._crashed:
-            return -signal.SIGABRT
-        code = self._qemu.exit_code or 0
+        code = -signal.SIGABRT if self._crashed else self._qemu.exit_code or 0
         for monitor in self._monitors:
             monitor.close(remove=code == 0)
-        await self._network.part(_PARTING_S)
+        if not self._crashed:
+            await self._network.part(_PARTING_S)
         self._pace.close()
         self._network.close()
         return code

@@ -179,8 +179,10 @@ def test_a_source_that_completed_comes_back_only_over_a_dead_destination_that_ne
 POSTCOPY = {
     "7.2": "src postcopy-active | src STOP | dst postcopy-active",
     "10.0": "src STOP | src device | src postcopy-active | dst postcopy-active",
-    "11.1": "src STOP | src device | src postcopy-device | dst postcopy-device | dst postcopy-active",
-    "10.0, paused before switchover": "src STOP | src pre-switchover | quiesce-done | src device | dst postcopy-active",
+    "11.1": "src STOP | src device | src postcopy-device | dst postcopy-device | dst postcopy-active"
+    " | src postcopy-active",
+    "10.0, paused before switchover": "src STOP | src pre-switchover | quiesce-done | src device | dst postcopy-active"
+    " | src postcopy-active",
 }
 
 
@@ -199,6 +201,22 @@ def test_in_postcopy_the_source_is_out_for_ever(version: str) -> None:
     assert played.then("claim-done").sent[-1] is C.RESUME_DESTINATION
     lost = played.then("dst ended")
     assert (lost.state.guest, C.RESUME_SOURCE in lost.sent, C.RESTORE_SOURCE in lost.sent) == (Guest.LOST, False, False)
+
+
+def test_a_source_in_postcopy_device_may_yet_run_and_so_the_destination_waits() -> None:
+    """11.1: dst postcopy-active, the link breaks before the source has heard of it: src failing, RESUME, failed."""
+    session = (
+        "dst active | src active | postcopy-chosen | start-postcopy-done | src STOP | src device | src postcopy-device"
+    )
+    played = play(f"{session} | dst postcopy-active")
+    assert (played.state.phase, played.state.owner) == (P.HANDOVER, Owner.LIMBO)
+    assert C.CLAIM not in played.sent
+    played.then("src RESUME | src failed")
+    assert (played.state.phase, played.state.owner, played.sent[-1]) == (
+        P.CANCELLING,
+        Owner.SOURCE,
+        C.DISCARD_DESTINATION,
+    )
 
 
 def test_a_request_for_postcopy_may_still_end_as_precopy() -> None:

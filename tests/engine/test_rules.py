@@ -48,7 +48,7 @@ def test_a_guard_alone_is_no_effect() -> None:
 
 def test_more_guards_are_added_and_none_is_lost() -> None:
     guarded = only_when(TAKE_GUEST, F.SOURCE_COMPLETED)
-    guards = (facts(F.CONT_SENT), facts(F.PAUSED_BEFORE), facts())
+    guards = (facts(F.CONT_SENT), facts(F.SETBACK), facts(F.PAUSED_BEFORE), facts())
     assert [rule.when for rule in guarded] == [guard | {F.SOURCE_COMPLETED} for guard in guards]
     assert [rule.do for rule in guarded] == [rule.do for rule in TAKE_GUEST]
 

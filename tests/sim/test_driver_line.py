@@ -198,7 +198,7 @@ def test_what_a_manager_had_written_when_it_died_gets_there_or_does_not(in_fligh
     bench = Bench()
     bench.wire._latency_ns = 1_000_000
     started(bench.loop, bench.line.call("cont"))
-    bench.loop.time.end()
+    bench.loop.end()
     bench.line.abandon(in_flight=in_flight)
     bench.clock.advance_to(bench.clock.now_ns + SECOND_NS)
     assert ("cont" in bench.qemu.heard) is in_flight

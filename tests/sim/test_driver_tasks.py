@@ -163,7 +163,7 @@ def test_nothing_happens_in_a_process_that_has_ended_and_all_of_it_later_in_one_
     for loop, name in ((stopped, "stopped"), (ended, "ended")):
         loop.after(SECOND_NS, lambda name=name: said.append(name))
     stopped.time.freeze()
-    ended.time.end()
+    ended.end()
     clock.advance_to(5 * SECOND_NS)
     assert said == []
     stopped.time.thaw()

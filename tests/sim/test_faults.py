@@ -75,7 +75,7 @@ def test_post_copy_is_chosen_only_where_it_can_be_done() -> None:
         (at(Kind.FREEZE_SOURCE, 0.2, span_s=2.0), "completed destination running"),
         (at(Kind.FREEZE_DESTINATION, 0.2, span_s=2.0), "completed destination running"),
         (at(Kind.CUT_SOURCE, 0.2), "completed destination running"),
-        (at(Kind.CUT_DESTINATION, 0.2), "failed source running"),
+        (at(Kind.CUT_DESTINATION, 0.2), "completed destination running"),
         (at(Kind.BLOCK_SOURCE, 0.2, span_s=2.0), "completed destination running"),
         (at(Kind.KILL_MANAGER, 0.2, span_s=3.0), "completed destination running"),
         (at(Kind.FREEZE_MANAGER, 0.2, span_s=3.0), "completed destination running"),

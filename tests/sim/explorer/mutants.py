@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from whimbrel.engine.resolve import DestinationClass, SourceClass, verdict
-from whimbrel.engine.rules import Rule, Table, ignored
+from whimbrel.engine.rules import Rule, Table, facts, ignored
 from whimbrel.engine.signals import Command, Signal
 from whimbrel.engine.states import Fact, Guest, Owner, Phase
 from whimbrel.engine.tables import TABLE
@@ -35,6 +35,7 @@ class Mutant:
         table: the broken table.
         verdict_of: the broken verdict.
         wishes: cancels.
+        also: what else it breaks there.
     """
 
     mistake: str
@@ -45,6 +46,7 @@ class Mutant:
     table: Callable[[], Table] = lambda: TABLE
     verdict_of: Verdict = verdict
     wishes: int = 0
+    also: frozenset[Breach] = frozenset()
 
     def space(self) -> Scenario:
         """Where it is looked for."""
@@ -99,6 +101,18 @@ SLOW = frozenset({Fault.EARLY})
 NO_FAULT: frozenset[Fault] = frozenset()
 
 MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "cont because the destination said postcopy-active, which 11.1's source may not have heard",
+        Breach.NOT_WHOLE,
+        "postcopy-11.1",
+        frozenset({Fault.CUT}),
+        1,
+        first(
+            Rule(P.POSTCOPY, C.CLAIM, owner=Owner.DESTINATION, learn=facts(Fact.POSTCOPY)),
+            (P.HANDOVER, S.DESTINATION_POSTCOPY),
+        ),
+        also=frozenset({Breach.TWO_RUNNING}),
+    ),
     Mutant(
         "cont because the destination said completed",
         Breach.TWO_RUNNING,

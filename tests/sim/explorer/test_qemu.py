@@ -187,6 +187,18 @@ def test_before_the_package_is_sent_a_failure_is_survived() -> None:
     assert world.s_runs
 
 
+def test_11_1_fails_and_runs_while_it_has_not_heard_that_the_package_came() -> None:
+    """The destination may have taken it, and stand there with a copy that is old."""
+    quirks = Quirks(runs_before_failed=True, survives_the_package=True)
+    world = in_postcopy(quirks)
+    assert (world.s_status, world.d_status) == (Status.DEVICE, Status.POSTCOPY_ACTIVE)
+    assert "source: postcopy-active" in names(world, quirks)
+    world.link = Link.CUT
+    world = take(world, "source: failed, not having", "source: resumes by itself", "source: failed", quirks=quirks)
+    assert world.s_runs
+    assert not world.postcopy_began
+
+
 def test_whether_a_break_is_noticed_in_pre_switchover_is_a_quirk() -> None:
     world = take(connecting(), *STOPPED)
     world.link = Link.CUT

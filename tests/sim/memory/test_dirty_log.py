@@ -54,7 +54,7 @@ def test_what_is_in_the_bitmap_in_any_case_stays_and_what_nobody_writes_is_clean
 def test_with_kvm_pages_found_before_are_logged_from_the_clearing_on_the_others_all_the_time() -> None:
     """Windows of independent draws: 800 before the sync, 300 until the chunk was cleared, 600 after it."""
     ours = log(PAGES)
-    run = Run(0, PAGES, 0, 0.0, 800.0, sent=True)
+    run = Run(0, PAGES, 0, 0.0, 800.0, reported=800.0, sent=True)
     assert ours.chunk_to_clear(run) == 0
     ours.clear(0, draws(a=400))
     assert ours.chunk_to_clear(run) is None

@@ -21,7 +21,9 @@ from whimbrel import Migration, Options
 from whimbrel.engine.policy import Objectives
 from whimbrel.qmp_driver.destination import Existing
 from whimbrel.qmp_driver.processes import read_argv
-from whimbrel.sim.wire.program import run
+from whimbrel.sim.qemu import machine
+from whimbrel.sim.wire.configuration import Configuration
+from whimbrel.sim.wire.program import Program, memory_for, run
 
 MIB = 1 << 20
 
@@ -101,6 +103,29 @@ async def test_a_machine_that_it_does_not_have(simulated: Herd) -> None:
     it = simulated.start("-machine", "nonsense")
     assert await it.ended() == 1
     assert it.stderr.startswith("qemu-system-x86_64: unsupported machine type")
+
+
+async def test_a_mistake_of_the_model_is_no_silence(short_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It dies as of a failed assertion, and says where."""
+    words = ("-m", "64", "-qmp", f"unix:{short_folder}/q,server=on,wait=off")
+    plan = Configuration()
+    described = machine.read(list(words), plan.version)
+    memory = memory_for(plan, described)
+    program = Program(words, plan, memory, [])
+    program.listen(described.monitors)
+    running = asyncio.create_task(program.run())
+
+    def mistaken(now_ns: int) -> None:
+        raise ZeroDivisionError("a mistake")
+
+    memory.halt = mistaken  # type: ignore[method-assign]
+    _, writer = await asyncio.open_unix_connection(f"{short_folder}/q")
+    writer.write(b'{"execute":"qmp_capabilities"}{"execute":"stop"}')
+    async with asyncio.timeout(10):
+        assert await running == -signal.SIGABRT
+    assert "ZeroDivisionError: a mistake" in capfd.readouterr().err
+    writer.close()
+    await writer.wait_closed()
 
 
 async def test_qmp_shell(simulated: Herd) -> None:
