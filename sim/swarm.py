@@ -198,7 +198,7 @@ def swarm(seeds: range, seconds: float, jobs: int, out: TextIO, *, as_json: bool
         out.write("\n")
     else:
         out.write(CLEAR_LINE if live else "")
-        _print_tally(tally, spent_s, out)
+        print_tally(tally, spent_s, out)
     return tally.code
 
 
@@ -219,7 +219,8 @@ def _run(seeds: range, jobs: int, until_s: float) -> Iterator[tuple[Found, str]]
                 waiting.append(pool.apply_async(_chunk, (chunk,)))
 
 
-def _print_tally(tally: Tally, spent_s: float, out: TextIO) -> None:
+def print_tally(tally: Tally, spent_s: float, out: TextIO) -> None:
+    """What a swarm has found, for people."""
     for end, count in sorted(tally.ends.items(), key=lambda each: (-each[1], each[0])):
         print(f"  {count:>8} {end}", file=out)
     struck = ", ".join(f"{kind} {count}" for kind, count in sorted(tally.struck.items()))

@@ -274,9 +274,5 @@ def _shortened(part: float) -> Waits:
 
 
 def _plain(value: Any) -> Any:
-    """The same without what is as by default, and in JSON's kinds."""
-    if isinstance(value, dict):
-        return {str(name): _plain(each) for name, each in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(each) for each in value]
-    return value
+    """The same in JSON's kinds."""
+    return json.loads(json.dumps(value, default=str))

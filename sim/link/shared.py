@@ -253,6 +253,11 @@ class LinkStream:
         if self.is_over:
             self._link.forget(self)
 
+    def waiting_bytes(self, now_ns: int) -> int:
+        """What its writer still has to put in; rounded up."""
+        self.catch_up(now_ns)
+        return -(-self._pipe.waiting // UNIT)
+
     # ---- for the ends of the connection
 
     @property

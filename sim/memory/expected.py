@@ -22,6 +22,7 @@ from .dirty_log import DirtyLog
 from .missing import Missing
 from .owed import FULL, ZERO, Owed, Shares
 from .runs import EVER, Run, merge, split
+from .sweep_faults import take_out
 
 _NONE_LEFT = 1e-6
 """Expected pages that are taken for rounding noise."""
@@ -190,7 +191,7 @@ class ExpectedMemory:
         if not self._runs:
             return
         self._split_here()
-        self._missing = Missing(self._areas, self._life, self._runs, self._life.guest_s(now_ns))
+        self._missing = Missing(self._areas, self._life, self._runs, self._sweeps, self._life.guest_s(now_ns))
 
     def fault(self, now_ns: int) -> int | None:
         """See `Memory`. The time is that at which one more page is expected to have been touched."""
@@ -208,7 +209,8 @@ class ExpectedMemory:
         area = self._missing.served() if self._missing is not None else None
         if area is None or not self._remaining:
             return Sent()
-        self._go_to(area)
+        if area not in self._sweeps:
+            self._go_to(area)
         sent = self._owed.tell(1, math.inf)
         self._count()
         return sent
@@ -234,7 +236,19 @@ class ExpectedMemory:
         for run, pages in self._missing.touch(now_ns):
             self._left -= pages
             self._owed.take(pages, self._shares(run, now_ns))
+        if self._missing.reached is not None:
+            self._take_out(self._missing.reached.page, now_ns)
         self._count()
+
+    def _take_out(self, page: int, now_ns: int) -> None:
+        """A sweep waits for this page; the push goes on behind it, as QEMU's does (`get_queued_page`, ram.c)."""
+        taken = take_out(self._runs, page)
+        if taken is not None:
+            index, run, pages = taken
+            self._left -= pages
+            self._owed.take(pages, self._shares(run, now_ns))
+            self._index = index if run.begin > page else (index + 1) % len(self._runs)
+            self._place = self._runs[self._index].begin
 
     def _cut(self, at: float) -> None:
         for i, run in enumerate(self._runs):

@@ -14,10 +14,12 @@ from whimbrel.sim.guests.life import Life
 from whimbrel.sim.guests.plan import Area
 
 from .runs import EVER, Run
+from .sweep_faults import Reached, next_reached
 
 _CLOSE = 0.01
 """Pages by which the moment of the next fault may be off."""
 _SOON_S = 1e-6
+_ROUNDING_S = 1e-10
 _NEVER_S = 3600.0
 """A fault that is farther off than this is none."""
 
@@ -32,11 +34,15 @@ class Missing:
         areas: all RAM.
         life: the guest.
         runs: the bitmap, as its owner goes on to change it.
+        begins: where in its area each sweep began, by index of the area.
         guest_s: the guest's time at its arrival.
     """
 
-    def __init__(self, areas: tuple[Area, ...], life: Life, runs: list[Run], guest_s: float) -> None:
+    def __init__(
+        self, areas: tuple[Area, ...], life: Life, runs: list[Run], begins: dict[int, int], guest_s: float
+    ) -> None:
         self._areas = areas
+        self._begins = begins
         self._life = life
         self._runs = runs
         self._guest_s = guest_s
@@ -50,6 +56,8 @@ class Missing:
         self._last_wait_s = 0.0
         self.waiting = False
         """Whether the guest stands at a missing page."""
+        self.reached: Reached | None = None
+        """Which, if it is a sweep that stands there: the bitmap's owner takes it out."""
 
     def served(self) -> int | None:
         """The page that the guest waits for is on its way.
@@ -60,6 +68,9 @@ class Missing:
         if not self.waiting:
             return None
         self.waiting = False
+        if self.reached is not None:
+            area, self.reached = self.reached.area, None
+            return area
         area = max(self._touched, key=lambda one: self._touched[one])
         self._touched[area] -= 1.0
         return area
@@ -68,8 +79,10 @@ class Missing:
         """Nanoseconds of running until the guest touches a missing page; 0: it stands there."""
         if self.waiting:
             return 0
-        wait_s = self._wait_s()
-        return None if wait_s is None else math.ceil(wait_s * SECOND_NS)
+        waits_s = [] if (wait_s := self._wait_s()) is None else [wait_s]
+        if (reached := self._next_reached()) is not None:
+            waits_s.append(reached.at_s - self._guest_s)
+        return math.ceil(min(waits_s) * SECOND_NS) if waits_s else None
 
     def touch(self, now_ns: int) -> list[tuple[Run, float]]:
         """Let the guest, which runs, go on up to now, or to the page that it has to wait for.
@@ -77,24 +90,34 @@ class Missing:
         Returns:
             Runs, and how many pages, expected, were touched there: those are not missing any more.
         """
-        guest_s = self._life.guest_s(now_ns)
-        after_s = guest_s - self._guest_s
-        if after_s <= 0:
+        now_s = until_s = self._life.guest_s(now_ns)
+        if now_s <= self._guest_s:
             return []
+        reached = self._next_reached()
+        if reached is not None and reached.at_s <= now_s + _ROUNDING_S:
+            until_s = min(reached.at_s, now_s)
+        else:
+            reached = None
         masses = self._masses()
-        parts = self._parts(masses, after_s)
+        parts = self._parts(masses, until_s - self._guest_s)
         wanted = 1.0 - math.fsum(self._touched.values())
         more = math.fsum(masses[key] * part for key, part in parts.items())
-        if more >= wanted - _CLOSE:
+        if more >= wanted - _CLOSE and more > 0:
             # The fault was on the way here: where, a straight line says. Who asks `next_ns` first gets here in time.
-            share = min(max(wanted / more, 0.0), 1.0) if more > 0 else 1.0
-            self._life.halt(now_ns - round(after_s * (1 - share) * SECOND_NS))
-            self.waiting = True
-            guest_s = self._guest_s + after_s * share
+            share = min(max(wanted / more, 0.0), 1.0)
+            until_s = self._guest_s + (until_s - self._guest_s) * share
             parts = {key: part * share for key, part in parts.items()}
-        self._before = self._then if guest_s == self._then_s else {}
-        self._guest_s = guest_s
+            self.waiting = True
+        elif reached is not None:
+            self.reached, self.waiting = reached, True
+        if self.waiting:
+            self._life.halt(now_ns - round((now_s - until_s) * SECOND_NS))
+        self._before = self._then if until_s == self._then_s else {}
+        self._guest_s = until_s
         return self._take(parts)
+
+    def _next_reached(self) -> Reached | None:
+        return next_reached(self._areas, self._life, self._runs, self._begins, self._guest_s) if self._begins else None
 
     def _take(self, parts: dict[_Key, float]) -> list[tuple[Run, float]]:
         touched: list[tuple[Run, float]] = []
@@ -108,10 +131,10 @@ class Missing:
         return touched
 
     def _masses(self) -> dict[_Key, float]:
-        """Missing pages that somebody may touch."""
+        """Missing pages that somebody may touch, except sweeps, of which it is known when they do."""
         masses: dict[_Key, float] = {}
         for run in self._runs:
-            if run.density > 0.0 and self._areas[run.area].law is not None:
+            if run.density > 0.0 and self._areas[run.area].law is not None and run.area not in self._begins:
                 key = (run.area, run.window)
                 masses[key] = masses.get(key, 0.0) + run.left
         return masses

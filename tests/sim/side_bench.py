@@ -31,12 +31,15 @@ class Bench:
         self.delivered: list[Event] = []
         self.notes: list[tuple[str, dict[str, object]]] = []
         self.passes = 0
-        self.side = Side(name, self.loop, self.delivered.append, lambda *note: self.notes.append(note), self._passed)
+        self.side = Side(name, self.loop, self.delivered.append, self._noted, self._passed)
         self.side.wire = wire_to(self.qemu)
         if watched:
             self.side.handle = Handle(self.loop, self.qemu)
         if connected:
             self.do(self.side.connect()).result()
+
+    def _noted(self, kind: str, fields: dict[str, object]) -> None:
+        self.notes.append((kind, fields))
 
     def _passed(self) -> None:
         self.passes += 1

@@ -15,7 +15,9 @@ T = TypeVar("T")
 Answer = Callable[[dict[str, Any]], Any]
 SILENT: Any = object()
 """No answer comes."""
-GREETING = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": "small"}, "capabilities": []}}
+GREETING: dict[str, Any] = {
+    "QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": "small"}, "capabilities": []}
+}
 
 
 class Refused(Exception):
@@ -121,12 +123,21 @@ def started(loop: Loop, work: Work[T]) -> Task[T]:
     return tasks[0]
 
 
-def wire_to(qemu: SmallQemu) -> Wire:
-    """The way to its monitor, without any delay."""
-    return Wire(qemu, Random(1), 0)
+def wire_to(qemu: SmallQemu, latency_ns: int = 0) -> Wire:
+    """The way to its monitor, without any delay unless one is asked for."""
+    return Wire(qemu, Random(1), latency_ns)
+
+
+def ignored(*_: object) -> None:
+    """Nobody listens."""
+
+
+def refusing(*_: object) -> None:
+    """QEMU says no."""
+    raise Refused("no")
 
 
 def line_to(loop: Loop, wire: Wire, **more: Any) -> Work[Line]:
     """A connection."""
-    values: dict[str, Any] = {"side": "source", "within_s": 1.0, "on_event": lambda _: None, "on_lost": lambda *_: None}
+    values: dict[str, Any] = {"side": "source", "within_s": 1.0, "on_event": ignored, "on_lost": ignored}
     return Line.connect(loop, wire, **(values | more))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.sim.side_bench import Bench
-from tests.sim.small_qemu import SILENT, Refused
+from tests.sim.small_qemu import SILENT, Refused, ignored
 from whimbrel.engine.driving import HAS_ALL
 from whimbrel.engine.errors import CannotConnect, QemuRefused, WhimbrelError
 from whimbrel.engine.machine import Event, Learnt, Sampled
@@ -105,7 +105,11 @@ def test_a_new_manager_is_told_of_the_dead_but_not_of_a_source_whose_last_words_
 def test_a_final_status_is_waited_for_unless_the_guest_runs_and_it_hangs() -> None:
     bench = Bench()
     statuses = iter(("cancelling", "device", "cancelled"))
-    bench.qemu.answers["query-migrate"] = lambda _: {"status": next(statuses)}
+
+    def answer(_: dict[str, Any]) -> dict[str, str]:
+        return {"status": next(statuses)}
+
+    bench.qemu.answers["query-migrate"] = answer
     bench.qemu.runs("finish-migrate")
     bench.do(ends.await_final_status(bench.loop, bench.side.require(), bench.delivered.append)).result()
     assert notes_of(bench) == []
@@ -172,7 +176,11 @@ def test_settings_that_can_not_be_put_back_are_a_note() -> None:
 def test_the_last_figures_are_asked_for_until_they_are_there() -> None:
     bench = Bench()
     totals = iter((0, 0, 2500))
-    bench.qemu.answers["query-migrate"] = lambda _: {"status": "completed", "total-time": next(totals), "downtime": 9}
+
+    def answer(_: dict[str, Any]) -> dict[str, object]:
+        return {"status": "completed", "total-time": next(totals), "downtime": 9}
+
+    bench.qemu.answers["query-migrate"] = answer
     bench.do(ends.take_final_figures(bench.loop, bench.side, lambda: 5, bench.delivered.append)).result()
     assert [type(each) for each in bench.delivered] == [Sampled, Learnt]
     bench.qemu.answers["query-migrate"] = {"status": "completed", "total-time": 0}
@@ -192,7 +200,11 @@ def test_a_side_that_does_not_take_its_settings_back_does_not_hold_the_rest_up()
 
 def test_a_source_is_told_to_quit_and_seen_ended() -> None:
     bench = Bench()
-    bench.qemu.answers["quit"] = lambda _: bench.qemu.ends(0)
+
+    def quits(_: dict[str, Any]) -> None:
+        bench.qemu.ends(0)
+
+    bench.qemu.answers["quit"] = quits
     bench.do(ends.quit_source(bench.side, within_s=1.0, look=False)).result()
     assert bench.do(ends.quit_source(bench.side, within_s=1.0, look=False)).error is None
 
@@ -218,7 +230,7 @@ def test_a_handover_that_hangs_is_broken_at_both_ends() -> None:
     source.qemu.runs("finish-migrate")
     destination.qemu.becomes("active")
     destination.qemu.runs("inmigrate")
-    work = ends.break_stream(source.loop, source.side, destination.side, lambda *_: None, within_s=1.0)
+    work = ends.break_stream(source.loop, source.side, destination.side, ignored, within_s=1.0)
     source.do(work).result()
     assert not destination.qemu.alive
     assert "yank" in source.qemu.heard
@@ -227,7 +239,7 @@ def test_a_handover_that_hangs_is_broken_at_both_ends() -> None:
 def test_a_destination_that_cannot_be_killed_is_cut_off() -> None:
     source, destination = both(watched=False)
     destination.qemu.answers["query-migrate"] = SILENT
-    work = ends.break_stream(source.loop, source.side, destination.side, lambda *_: None, within_s=1.0)
+    work = ends.break_stream(source.loop, source.side, destination.side, ignored, within_s=1.0)
     source.qemu.becomes("device")
     source.qemu.runs("finish-migrate")
     source.do(work).result()
@@ -244,7 +256,7 @@ def test_one_that_does_not_hang_is_not_broken(why: str) -> None:
     destination.qemu.runs("running" if why == "runs" else "inmigrate")
     if why == "source ended":
         source.qemu.ends(1)
-    work = ends.break_stream(source.loop, source.side, destination.side, lambda *_: None, within_s=1.0)
+    work = ends.break_stream(source.loop, source.side, destination.side, ignored, within_s=1.0)
     assert isinstance(source.do(work).error, WhimbrelError)
     assert destination.qemu.alive
 
@@ -259,10 +271,11 @@ def test_a_stream_that_can_not_be_cut_besides_is_a_note() -> None:
     source.qemu.answers["yank"] = refuse
     destination.qemu.runs("inmigrate")
     notes: list[str] = []
-    work = ends.break_stream(
-        source.loop, source.side, destination.side, lambda kind, _: notes.append(kind), within_s=1.0
-    )
-    source.do(work).result()
+
+    def note(kind: str, _: dict[str, object]) -> None:
+        notes.append(kind)
+
+    source.do(ends.break_stream(source.loop, source.side, destination.side, note, within_s=1.0)).result()
     assert notes == ["note"]
 
 
@@ -317,7 +330,11 @@ def test_both_sides_give_the_link_up_or_have_noticed_by_themselves() -> None:
         raise Refused("not in postcopy-active")
 
     source, destination = both()
-    source.qemu.answers["migrate-pause"] = lambda _: source.qemu.becomes("postcopy-paused")
+
+    def pauses(_: dict[str, Any]) -> None:
+        source.qemu.becomes("postcopy-paused")
+
+    source.qemu.answers["migrate-pause"] = pauses
     destination.qemu.answers["migrate-pause"] = refuse
     destination.qemu.becomes("postcopy-paused")
     source.do(ends.pause(source.loop, (source.side, destination.side), within_s=1.0)).result()

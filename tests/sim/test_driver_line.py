@@ -16,14 +16,20 @@ from whimbrel.sim.driver_tasks import Loop, Task
 class Bench:
     """A QEMU, the way to it, and a connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, latency_ns: int = 0) -> None:
         self.clock = Clock()
         self.loop = Loop(self.clock)
         self.qemu = SmallQemu(self.clock)
-        self.wire: Wire = wire_to(self.qemu)
+        self.wire: Wire = wire_to(self.qemu, latency_ns)
         self.events: list[str] = []
         self.lost: list[str] = []
         self.line = self.connected().result()
+
+    def _heard(self, event: dict[str, object]) -> None:
+        self.events.append(str(event["event"]))
+
+    def _lost(self, _: Line, why: str) -> None:
+        self.lost.append(why)
 
     def connected(self, within_s: float = 1.0) -> Task[Line]:
         """Connect, and let it come to something."""
@@ -31,8 +37,8 @@ class Bench:
             self.loop,
             self.wire,
             within_s=within_s,
-            on_event=lambda event: self.events.append(str(event["event"])),
-            on_lost=lambda _, why: self.lost.append(why),
+            on_event=self._heard,
+            on_lost=self._lost,
         )
         task = started(self.loop, work)
         self.clock.advance_to(self.clock.now_ns + 2 * SECOND_NS)
@@ -84,10 +90,12 @@ def test_events_and_answers_come_in_the_order_in_which_they_were_said() -> None:
     clock = Clock()
     loop = Loop(clock)
     qemu = SmallQemu(clock)
-    wire = wire_to(qemu)
-    wire._latency_ns = 1_000_000
     heard: list[str] = []
-    task = loop.start(line_to(loop, wire, on_event=lambda event: heard.append(str(event["event"]))))
+
+    def hear(event: dict[str, object]) -> None:
+        heard.append(str(event["event"]))
+
+    task = loop.start(line_to(loop, wire_to(qemu, 1_000_000), on_event=hear))
     clock.advance_to(SECOND_NS)
     assert task.done
     for number in range(50):
@@ -119,10 +127,10 @@ def test_a_connection_that_is_cut_loses_what_is_under_way_and_was_not_read_to_it
     assert bench.qemu.client is None
 
 
-@pytest.mark.parametrize(("cut", "got_there"), [("cut_before", False), ("cut_after", True)])
-def test_a_command_whose_connection_goes_was_carried_out_or_was_not(cut: str, got_there: bool) -> None:
+@pytest.mark.parametrize(("trouble", "got_there"), [(Trouble(cut_before=True), False), (Trouble(cut_after=True), True)])
+def test_a_command_whose_connection_goes_was_carried_out_or_was_not(trouble: Trouble, got_there: bool) -> None:
     bench = Bench()
-    bench.wire.trouble = lambda command: Trouble(**{cut: True}) if command == "cont" else None
+    bench.wire.trouble = lambda command: trouble if command == "cont" else None
     assert isinstance(bench.call("cont").error, OutcomeUnknown)
     assert ("cont" in bench.qemu.heard) is got_there
 
@@ -195,8 +203,7 @@ def test_one_that_ends_in_the_handshake_is_no_session() -> None:
 
 @pytest.mark.parametrize("in_flight", [True, False])
 def test_what_a_manager_had_written_when_it_died_gets_there_or_does_not(in_flight: bool) -> None:
-    bench = Bench()
-    bench.wire._latency_ns = 1_000_000
+    bench = Bench(1_000_000)
     started(bench.loop, bench.line.call("cont"))
     bench.loop.end()
     bench.line.abandon(in_flight=in_flight)

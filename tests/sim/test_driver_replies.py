@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from whimbrel.engine.errors import WhimbrelError
 from whimbrel.engine.sampling import statistics_of
 from whimbrel.sim import driver_replies as replies
 from whimbrel.sim.clock import SECOND_NS, Clock
+from whimbrel.sim.driver_line import Line
 from whimbrel.sim.driver_tasks import Loop, Work
 
 ACTIVE: dict[str, Any] = {
@@ -32,7 +34,7 @@ ACTIVE: dict[str, Any] = {
 }
 
 
-def ask(work: Any, answers: dict[str, Any]) -> tuple[Any, SmallQemu]:
+def ask(work: Callable[[Line], Work[Any]], answers: dict[str, Any]) -> tuple[Any, SmallQemu]:
     """Ask a QEMU that answers like this."""
     clock = Clock()
     loop = Loop(clock)

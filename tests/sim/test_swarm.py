@@ -77,7 +77,7 @@ def test_a_broken_invariant_has_an_exit_code_of_its_own_and_its_seed_is_named() 
     tally.take(broken, broken.digest)
     assert tally.code == swarm.BROKEN
     out = io.StringIO()
-    swarm._print_tally(tally, 1.0, out)
+    swarm.print_tally(tally, 1.0, out)
     assert f"BROKEN seed {broken.seed}" in out.getvalue()
     assert swarm.as_record(broken)["broken"][0]["breach"] == Breach.OWNER_KILLED.name
 
@@ -100,7 +100,7 @@ def test_a_seed_that_goes_differently_the_second_time_has_an_exit_code_of_its_ow
     tally.take(found, "another digest")
     assert (tally.code, tally.unsteady) == (swarm.UNSTEADY, [3])
     out = io.StringIO()
-    swarm._print_tally(tally, 1.0, out)
+    swarm.print_tally(tally, 1.0, out)
     assert "NOT STEADY seed 3" in out.getvalue()
 
 

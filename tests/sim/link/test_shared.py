@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,16 +16,16 @@ from whimbrel.sim.scenario import LinkPlan
 FAST = 1e9
 
 
-def link_of(clock: Clock, bandwidth: float = 1e6, *, pipe: int = 100_000, **more: object) -> SharedLink:
+def link_of(clock: Clock, bandwidth: float = 1e6, *, pipe: int = 100_000, **more: Any) -> SharedLink:
     """A link of 1 MB/s with a pipe of 100 KB and no latency, unless told otherwise."""
-    values: dict[str, object] = {"bandwidth_bytes_per_s": bandwidth, "pipe_bytes": pipe, "latency_s": 0.0} | more
-    return SharedLink(clock, LinkPlan(**values), 3)  # type: ignore[arg-type]
+    values: dict[str, Any] = {"bandwidth_bytes_per_s": bandwidth, "pipe_bytes": pipe, "latency_s": 0.0}
+    return SharedLink(clock, LinkPlan(**(values | more)), 3)
 
 
-def alone(bandwidth: float = 1e6, **more: object) -> tuple[Clock, LinkStream]:
+def alone(bandwidth: float = 1e6, **more: Any) -> tuple[Clock, LinkStream]:
     """One stream on a link of its own."""
     clock = Clock()
-    return clock, link_of(clock, bandwidth, **more).open()  # type: ignore[arg-type]
+    return clock, link_of(clock, bandwidth, **more).open()
 
 
 def test_a_writer_fills_the_pipe_at_its_speed_and_then_gets_on_at_that_of_the_link() -> None:
@@ -58,8 +61,12 @@ def test_two_streams_have_half_each_and_the_one_that_is_left_has_all() -> None:
     link = link_of(clock, pipe=10_000)
     first, second = link.open(), link.open()
     told: dict[str, int] = {}
-    first.message(0, 100_000, lambda: told.setdefault("first", clock.now_ns))
-    second.message(0, 300_000, lambda: told.setdefault("second", clock.now_ns))
+
+    def tell(name: str) -> None:
+        told[name] = clock.now_ns
+
+    first.message(0, 100_000, lambda: tell("first"))
+    second.message(0, 300_000, lambda: tell("second"))
     assert (first.rate_bytes_per_s(0), second.rate_bytes_per_s(0)) == (500_000, 500_000)
     clock.advance_to(SECOND_NS)
     assert told == {"first": pytest.approx(0.2e9, rel=1e-3), "second": pytest.approx(0.4e9, rel=1e-3)}
@@ -174,7 +181,7 @@ def test_bytes_are_conserved_and_messages_arrive_in_order(
 ) -> None:
     """Whatever three streams on one link do, and however the link behaves."""
     clock = Clock()
-    noise = {"noise": 0.4, "noise_every_s": 0.03} if noisy else {}
+    noise: dict[str, Any] = {"noise": 0.4, "noise_every_s": 0.03} if noisy else {}
     link = link_of(clock, rivals=rivals, latency_s=0.002, **noise)
     streams = [link.open() for _ in range(3)]
     put, sent, arrived = [0, 0, 0], [0, 0, 0], [list[int](), list[int](), list[int]()]
@@ -184,7 +191,7 @@ def test_bytes_are_conserved_and_messages_arrive_in_order(
             streams[who].push(now_ns, size, 5e6)
             put[who] += size
         elif act == "message":
-            streams[who].message(now_ns, size, lambda who=who, number=sent[who]: arrived[who].append(number))
+            streams[who].message(now_ns, size, partial(arrived[who].append, sent[who]))
             put[who] += size
             sent[who] += 1
         elif act == "clog":
@@ -235,7 +242,7 @@ def test_more_bandwidth_never_delays_an_arrival(sizes: list[int], bandwidth: int
 def test_the_room_that_is_promised_is_there(span_ns: int, fastest: int, before: int, noisy: bool) -> None:
     """Over noise and an outage, too: it goes in within the time, and a page more does not."""
     clock = Clock()
-    noise = {"noise": 0.3, "noise_every_s": 0.05, "outages": ((0.3, 0.4),)} if noisy else {}
+    noise: dict[str, Any] = {"noise": 0.3, "noise_every_s": 0.05, "outages": ((0.3, 0.4),)} if noisy else {}
     link = link_of(clock, **noise)
     link.begin(0)
     stream = link.open()

@@ -6,6 +6,7 @@ import pytest
 
 from tests.sim.memory.plans import plan, writer
 from whimbrel.sim.clock import SECOND_NS
+from whimbrel.sim.guests.laws import Sweep
 from whimbrel.sim.guests.life import Life
 from whimbrel.sim.guests.plan import areas_of
 from whimbrel.sim.memory.missing import Missing
@@ -19,7 +20,8 @@ def missing_of(run: Run, *writers: Writer) -> tuple[Missing, Life, list[Run]]:
     areas = areas_of(plan(*(writers or (writer(),))))
     life, runs = Life(areas), [run]
     life.run(0)
-    return Missing(areas, life, runs, 0.0), life, runs
+    sweeps = {i: 0 for i, area in enumerate(areas) if isinstance(area.law, Sweep)}
+    return Missing(areas, life, runs, sweeps, 0.0), life, runs
 
 
 def serve(missing: Missing, life: Life, seconds: float) -> int:
@@ -55,11 +57,18 @@ def test_pages_of_a_window_are_touched_as_independence_has_it() -> None:
 
 
 def test_a_sweep_comes_to_what_it_wrote_last_only_after_the_rest() -> None:
-    """It wrote 1000 pages before it arrived: the first of these come again after the other 3096."""
-    missing, _, _ = missing_of(Run(0, 4096, 0, 1000 / 4096, 1000.0), writer(pattern=Pattern.SWEEP))
+    """It began with page 0; the 1000 pages before that are missing: 3096 come first."""
+    missing, life, _ = missing_of(Run(3096, 4096, 0, 1.0, 1000.0), writer(pattern=Pattern.SWEEP))
     wait_ns = missing.next_ns()
     assert wait_ns is not None
-    assert wait_ns / SECOND_NS == pytest.approx(3097 / PER_S, rel=0.01)
+    assert wait_ns / SECOND_NS == pytest.approx(3097 / PER_S, abs=1e-8)
+    missing.touch(wait_ns)
+    assert missing.waiting
+    assert missing.reached is not None
+    assert (missing.reached.area, missing.reached.page) == (0, 3096)
+    assert not life.running
+    assert missing.served() == 0
+    assert missing.reached is None
 
 
 def test_a_writer_that_is_off_touches_nothing_until_it_is_on() -> None:
