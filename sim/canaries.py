@@ -6,7 +6,7 @@ are found to be, or in the driver. It is put in place in memory, for as long as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -104,7 +104,7 @@ class Canary:
         return replace(trial, faults=self.provoke(random), watched=True, waits=DEFAULT_WAITS)
 
     @contextmanager
-    def in_place(self) -> Iterator[type[Driver]]:
+    def in_place(self) -> Generator[type[Driver]]:
         """The broken build, in this process, until the end of the block; what managers are made with."""
         rules = {entry: TABLE[entry] for entry in self.table}
         verdicts = {place: VERDICTS[place[0]][place[1:]] for place in self.verdicts}

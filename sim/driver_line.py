@@ -275,7 +275,7 @@ class Line:
             self._loop.soon(self.cut)
             return promise
         if trouble is not None and trouble.refused:
-            error = {"error": {"class": "GenericError", "desc": trouble.refused}, "id": number}
+            error: QmpMessage = {"error": {"class": "GenericError", "desc": trouble.refused}, "id": number}
             self._loop.after(2 * self._wire.delay_ns(), lambda: self._take(error))
             return promise
         late_ns = trouble.late_ns if trouble is not None else 0

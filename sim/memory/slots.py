@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from whimbrel.sim.guests.laws import Law, Measured, Sweep
+from whimbrel.sim.guests.laws import Measured, Sweep
 from whimbrel.sim.guests.plan import Area
 from whimbrel.sim.guests.popularity import groups_of
 
@@ -51,43 +51,53 @@ class Slots:
         self._areas = areas
         self._span = sum(area.pages for area in areas if area.law is not None)
         self._rivals = self._span / slots
-        self._known: dict[tuple[int, float], float] = {}
+        self._known: dict[tuple[int, float], list[tuple[float, float, float]]] = {}
 
-    def found(self, index: int, seconds: float) -> float:
+    @property
+    def enough(self) -> bool:
+        """Whether every page that is written has a slot of its own."""
+        return self._rivals <= 1
+
+    def found(self, index: int, seconds: float, before: float = math.inf) -> float:
         """The part of an area's pages, as they are sent, that is found in the cache.
 
         Args:
             index: of the area, which somebody writes.
             seconds: of writing that an iteration sends.
+            before: seconds of writing whose pages were sent before, so may be in the cache.
         """
-        if self._rivals <= 1 or seconds <= 0:
+        if seconds <= 0:
             return 1.0
         key = (index, seconds)
         if key not in self._known:
             if len(self._known) > 256:
                 self._known.clear()
-            self._known[key] = self._found(index, seconds)
-        return self._known[key]
+            self._known[key] = self._owned(index, seconds)
+        sent = found = 0.0
+        for pages, probability, owned in self._known[key]:
+            sent += pages * probability
+            found += pages * probability * owned * (1 - math.pow(1 - min(probability, _ALWAYS), before / seconds))
+        return min(found / sent, 1.0) if sent > 0 else 1.0
 
-    def _found(self, index: int, seconds: float) -> float:
+    def _owned(self, index: int, seconds: float) -> list[tuple[float, float, float]]:
+        """Pages of an area alike: how many, how probably they are sent, and how probably they are found then."""
+        if self.enough:
+            area = self._areas[index]
+            return [(one.pages, one.sent, 1.0) for one in _owners(area, seconds)]
         own: list[_Owner] = []
         everyone: list[_Owner] = []
         for i, area in enumerate(self._areas):
-            if area.law is not None:
-                owners = _owners(area, area.law, seconds)
-                everyone.extend(owners)
-                own = owners if i == index else own
-        others = self._rivals - 1
+            owners = _owners(area, seconds)
+            everyone.extend(owners)
+            own = owners if i == index else own
         clean = math.fsum(owner.pages * (1 - owner.sent) for owner in everyone) / self._span
-        contested = 1 - math.pow(max(clean, 0.0), others)
+        contested = 1 - math.pow(max(clean, 0.0), self._rivals - 1)
         for owner in everyone:
             _settle(owner, contested)
         scale = self._scale(everyone)
-        sent = math.fsum(owner.pages * owner.sent for owner in own)
-        found = math.fsum(
-            owner.pages * min(scale * owner.weight, 1.0) * owner.found / owner.stays for owner in own if owner.sent > 0
-        )
-        return min(found / sent, 1.0) if sent > 0 else 1.0
+        return [
+            (one.pages, one.sent, min(scale * one.weight, 1.0) * one.found / one.stays) for one in own if one.sent > 0
+        ]
 
     def _scale(self, everyone: list[_Owner]) -> float:
         """The factor that makes weights probabilities of owning a slot, at most 1 each, so that no slot is empty."""
@@ -115,7 +125,11 @@ def _settle(owner: _Owner, contested: float) -> None:
     owner.found = sent / (1 - sent) + again / ((1 - sent) * lost)
 
 
-def _owners(area: Area, law: Law, seconds: float) -> list[_Owner]:
+def _owners(area: Area, seconds: float) -> list[_Owner]:
+    """The pages of an area by how probably an iteration of so many seconds of writing sends them; none: no writer."""
+    law = area.law
+    if law is None:
+        return []
     draws = area.per_s * area.phases.duty * seconds
     if isinstance(law, Measured):
         raw = [(pages, min(seconds / period_s, 1.0)) for pages, period_s in law.sweeps()]

@@ -191,8 +191,8 @@ def test_in_postcopy_the_source_is_out_for_ever(version: str) -> None:
     """As each version says it; with -S the destination runs only by our cont."""
     rule(
         "Post-copy: the source is out for ever at its `device` or `postcopy-active`, whichever comes first (not at"
-        " `migrate-start-postcopy`, which may still end as pre-copy), except that from its `postcopy-device` 11.1 may fail"
-        " yet, and run: so the destination gets `cont` only when *both* have said `postcopy-active`."
+        " `migrate-start-postcopy`, which may still end as pre-copy), except that from its `postcopy-device` 11.1 may"
+        " fail yet, and run: so the destination gets `cont` only when *both* have said `postcopy-active`."
     )
     session = f"dst active | src active | postcopy-chosen | start-postcopy-done | {POSTCOPY[version]}"
     played = play(session)

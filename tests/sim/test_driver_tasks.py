@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from whimbrel.sim.clock import SECOND_NS, Clock
@@ -34,7 +36,8 @@ def test_a_procedure_goes_on_when_what_it_waits_for_has_come() -> None:
     promise: Promise[int] = Promise()
 
     def work() -> Work[int]:
-        return (yield promise) + 1
+        number: int = yield promise
+        return number + 1
 
     task = loop.start(work())
     assert not task.done
@@ -161,7 +164,7 @@ def test_nothing_happens_in_a_process_that_has_ended_and_all_of_it_later_in_one_
     stopped, ended = Loop(clock), Loop(clock)
     said: list[str] = []
     for loop, name in ((stopped, "stopped"), (ended, "ended")):
-        loop.after(SECOND_NS, lambda name=name: said.append(name))
+        loop.after(SECOND_NS, partial(said.append, name))
     stopped.time.freeze()
     ended.end()
     clock.advance_to(5 * SECOND_NS)

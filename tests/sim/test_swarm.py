@@ -15,6 +15,7 @@ from whimbrel.engine.signals import Command, Signal
 from whimbrel.engine.states import Phase
 from whimbrel.sim import swarm, trial
 from whimbrel.sim.canaries import BY_NAME
+from whimbrel.sim.driver_procedures import Procedures
 from whimbrel.sim.explorer.world import Breach
 from whimbrel.sim.faults import Kind
 from whimbrel.sim.trial import Trial
@@ -107,7 +108,7 @@ def test_a_seed_that_goes_differently_the_second_time_has_an_exit_code_of_its_ow
 def test_a_canary_that_is_caught_is_well_and_one_that_is_not_has_an_exit_code_of_its_own() -> None:
     code, said = run("--canary", "needed")
     assert (code, "caught by seed" in said) == (swarm.CLEAN, True)
-    harmless = replace(BY_NAME["needed"], procedures=swarm.canaries.Procedures)
+    harmless = replace(BY_NAME["needed"], procedures=Procedures)
     out = io.StringIO()
     assert swarm.hunt([harmless], range(2), out, as_json=False) == swarm.UNCAUGHT
     assert "NOT CAUGHT" in out.getvalue()

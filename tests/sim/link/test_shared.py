@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whimbrel.sim.clock import SECOND_NS, Clock
-from whimbrel.sim.link.shared import NEVER_NS, LinkStream, SharedLink
+from whimbrel.sim.link.flow import NEVER_NS
+from whimbrel.sim.link.shared import LinkStream, SharedLink
 from whimbrel.sim.scenario import LinkPlan
 
 FAST = 1e9

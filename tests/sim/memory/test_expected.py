@@ -89,17 +89,19 @@ def test_with_xbzrle_it_agrees_with_the_page_level(name: str) -> None:
     assert abs(ours["unchanged"] - theirs["unchanged"]) < 0.1 * theirs["delta"]
 
 
-def test_a_small_cache_holds_about_as_much_less_as_the_page_level_says() -> None:
-    """Every page that falls into a slot is taken to be as likely there as the others. The sender comes by a page only
-    once in a round, in which the others have their turn, so that there are fewer hits: up to a third."""
-    guest = plan(writer(size_mib=16, rate_mib_per_s=16.0, delta_bytes=500))
+@pytest.mark.parametrize("pattern", [Pattern.UNIFORM, Pattern.HOTSPOT, Pattern.ZIPF])
+@pytest.mark.parametrize("cache_mib", [2, 4, 8, 16])
+def test_a_small_cache_holds_about_what_it_does_at_the_page_level(pattern: Pattern, cache_mib: int) -> None:
+    """32 MiB are written, of a hotspot mostly 6.4 of them: fewer slots than these, about as many, and more."""
+    guest = plan(writer(size_mib=32, rate_mib_per_s=16.0, pattern=pattern, delta_bytes=500))
     sums: list[dict[str, int]] = []
     for memory in (ExpectedMemory(guest, seed=4), PagedMemory(guest, seed=4)):
-        memory.cache(4 * MIB)
+        memory.cache(cache_mib * MIB)
         sums.append(schedule(memory, 20)[1])
-    hits = [one["delta"] + one["unchanged"] for one in sums]
-    assert hits[0] == pytest.approx(hits[1], rel=0.35)
-    assert sums[0]["bytes"] == pytest.approx(sums[1]["bytes"], rel=0.02)
+    ours, theirs = sums
+    looked = theirs["delta"] + theirs["unchanged"] + theirs["misses"]
+    assert abs(ours["delta"] + ours["unchanged"] - theirs["delta"] - theirs["unchanged"]) < 0.1 * looked
+    assert ours["bytes"] == pytest.approx(theirs["bytes"], rel=0.05)
 
 
 def post_copy(memory: Memory) -> tuple[float, int]:
@@ -131,7 +133,9 @@ def post_copy(memory: Memory) -> tuple[float, int]:
     return (now_ns - start_ns) / SECOND_NS, faults
 
 
-@pytest.mark.parametrize(("name", "close"), [("uniform", 0.1), ("poisson", 0.1), ("phases", 0.15), ("zipf", 0.35)])
+@pytest.mark.parametrize(
+    ("name", "close"), [("uniform", 0.1), ("poisson", 0.1), ("phases", 0.15), ("sweep", 0.1), ("zipf", 0.35)]
+)
 def test_post_copy_takes_as_long_and_has_about_as_many_faults(name: str, close: float) -> None:
     """The push follows the faults from page to page, which the curve level does from area to area only: with a few
     pages that are much more popular than the rest it has more faults than the page level."""
