@@ -58,19 +58,21 @@ class _Run:
 
     def __init__(self, setting: Setting, pilot: Pilot) -> None:
         costs = setting.costs
+        begins_s = 2 * setting.latency_s + costs.setup_s
+        """When sending begins: the connection has been made, and the log started."""
         self.setting, self.pilot = setting, pilot
         self.decisions: list[Decided] = []
         self.rows: list[Row] = []
-        self.sender = Sending.of(setting, costs.setup_s)
+        self.sender = Sending.of(setting, begins_s)
         self.dirt = Dirt.of(setting) if setting.clear_chunk_bytes is None else ChunkedDirt.of(setting)
-        self.throttle = Throttle(setting.throttling, setting.throttling.always, costs.setup_s)
+        self.throttle = Throttle(setting.throttling, setting.throttling.always, begins_s)
         self.view = View(setting.total_bytes, costs.setup_s)
         self.sync_s_per_byte = costs.sync_s_per_dirty_page / PAGE_BYTES
         self.sync_s = costs.sync_s + costs.sync_s_per_page * setting.total_bytes / PAGE_BYTES
-        self.logged_s = costs.setup_s + costs.start_stall_s
+        self.logged_s = begins_s + costs.start_stall_s
         """From when on the guest has been dirtying since the last sync."""
         self.zero_before = 0.0
-        self.worked_s = 0.0
+        self.worked_s = begins_s
         self.most_throttle = 0.0
         self.number = 1
         self.forced_s = math.inf
@@ -98,7 +100,8 @@ class _Run:
         sender = self.sender
         until_s = self._until_s()
         while True:
-            if sender.advance(until_s):
+            # A sync takes time, in which a moment may have come and gone.
+            if until_s > sender.now_s and sender.advance(until_s):
                 pending = sender.normal_bytes + sender.zero_bytes
                 if pending > 0 and pending >= sender.threshold_bytes:
                     continue
@@ -285,7 +288,7 @@ class _Run:
         return self._said(Outcome.COMPLETED, self.logged_s + outage.total_s, outage, "")
 
     def _called_off(self, outcome: Outcome, reason: str) -> Forecast:
-        now_s, sent = self.sender.now_s, self.sender.sent_bytes
+        now_s, sent = min(self.sender.now_s, self.setting.limit_s), self.sender.sent_bytes
         said = self._said(outcome, now_s, self._outage(), reason)
         return replace(said, outage=None, transferred_bytes=sent)
 

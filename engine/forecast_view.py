@@ -68,7 +68,7 @@ class View:
             first=before.first,
             last=now,
             opened=now,
-            iterations=(*before.iterations, ended),
+            iterations=before.iterations.add(ended),
             window=(*window, now),
             moved_ns=now.at_ns,
         )

@@ -307,7 +307,7 @@ class Machine:
             total_s=self._elapsed_ns() / 1e9,
             stages=stages,
             downtime=downtime if self.phase is Phase.COMPLETED else None,
-            iterations=self.ledger.iterations,
+            iterations=tuple(self.ledger.iterations),
             ram_transferred_bytes=last.transferred_bytes if last else 0,
             ram_total_bytes=last.total_bytes if last else 0,
             normal_pages=last.normal_pages if last else 0,

@@ -17,7 +17,7 @@ A policy in six lines::
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .statistics import Iteration, Statistics
@@ -91,8 +91,8 @@ class Observation:
     knobs: Knobs = field(default_factory=Knobs)
     objectives: Objectives = field(default_factory=Objectives)
     abilities: Abilities = field(default_factory=Abilities)
-    iterations: tuple[Iteration, ...] = ()
-    """Every iteration that has ended, oldest first."""
+    iterations: Sequence[Iteration] = ()
+    """Every iteration that has ended, oldest first. It may be kept: what ends later is not in it."""
     samples: tuple[Statistics, ...] = ()
     """The statistics of the last second or so, oldest first."""
     disk_remaining_bytes: int = 0

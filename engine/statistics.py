@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import overload
 
 MIN_STEP_NS = 1_000_000
 """Shortest span, 1 ms, over which a rate is computed: below it the division says nothing."""
@@ -77,6 +79,59 @@ class Iteration:
         return self.dirtied_bytes * 1e9 / span_ns if span_ns >= MIN_STEP_NS else 0.0
 
 
+class Iterations(Sequence[Iteration]):
+    """The iterations that have ended, in order. Immutable: `add` gives the next one, in constant time.
+
+    All that grew out of each other share one list that is only ever added to, and each sees as much of it as there was
+    when it was made; so one may be kept for as long as anybody likes, and thousands cost no more than the last. Equal
+    to a tuple of the same iterations; a slice is a tuple.
+    """
+
+    __slots__ = ("_all", "_length")
+
+    def __init__(self) -> None:
+        self._all: list[Iteration] = []
+        self._length = 0
+
+    def add(self, ended: Iteration) -> Iterations:
+        """These and one more."""
+        # Whoever adds to these once more, after somebody else did, must not see the other's.
+        shared = self._all if len(self._all) == self._length else self._all[: self._length]
+        shared.append(ended)
+        more = Iterations.__new__(Iterations)
+        more._all, more._length = shared, self._length + 1
+        return more
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> Iteration: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Iteration, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Iteration | tuple[Iteration, ...]:
+        if isinstance(index, slice):
+            return tuple([self._all[place] for place in range(*index.indices(self._length))])
+        place = index + self._length if index < 0 else index
+        if not 0 <= place < self._length:
+            raise IndexError(index)
+        return self._all[place]
+
+    def __iter__(self) -> Iterator[Iteration]:
+        return iter(self._all[: self._length])
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == tuple(other) if isinstance(other, Iterations | tuple) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """Folds statistics into iterations and rates. Immutable: `add` gives the next one."""
@@ -85,7 +140,7 @@ class Ledger:
     last: Statistics | None = None
     opened: Statistics | None = None
     """The first statistics of the iteration that is under way."""
-    iterations: tuple[Iteration, ...] = ()
+    iterations: Iterations = field(default_factory=Iterations)
     window: tuple[Statistics, ...] = field(default=())
     """The statistics of the last `WINDOW_NS`, for rates over a longer time than QEMU's."""
     moved_ns: int = 0
@@ -99,7 +154,7 @@ class Ledger:
             return replace(self, first=now, last=now, opened=now, window=(now,), moved_ns=now.at_ns)
         iterations, opened = self.iterations, self.opened
         if now.iteration > opened.iteration:
-            iterations = (*iterations, self._close(now))
+            iterations = iterations.add(self._close(now))
             opened = now
         grew = now.transferred_bytes > self.last.transferred_bytes
         window = (*(s for s in self.window if now.at_ns - s.at_ns <= WINDOW_NS), now)

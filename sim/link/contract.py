@@ -38,6 +38,10 @@ class Stream(Protocol):
         """
         ...
 
+    def waiting_bytes(self, now_ns: int) -> int:
+        """What was pushed and is not in yet: 0 once the writer could go on; rounded up."""
+        ...
+
     def message(self, now_ns: int, size_bytes: int, arrived: Callable[[], None]) -> None:
         """Put something in that is told when it has arrived: after everything before it, plus the link's latency.
 

@@ -228,6 +228,11 @@ class LinkStream:
             return now_ns + self._pipe.enters_within_ns(steady)
         return self._foresee(Pipe.enters_within_ns)
 
+    def waiting_bytes(self, now_ns: int) -> int:
+        """See `contract.Stream`."""
+        self.catch_up(now_ns)
+        return -(-self._pipe.waiting // UNIT)
+
     def message(self, now_ns: int, size_bytes: int, arrived: Callable[[], None]) -> None:
         """See `contract.Stream`."""
         self.catch_up(now_ns)
@@ -252,11 +257,6 @@ class LinkStream:
         self._closing = True
         if self.is_over:
             self._link.forget(self)
-
-    def waiting_bytes(self, now_ns: int) -> int:
-        """What its writer still has to put in; rounded up."""
-        self.catch_up(now_ns)
-        return -(-self._pipe.waiting // UNIT)
 
     # ---- for the ends of the connection
 

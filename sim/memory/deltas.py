@@ -41,9 +41,12 @@ class DeltaCache:
         hit = law.at(run.seen)
         if run.window != EVER:
             hit += dirty - law.at(run.window + run.seen)
-        kept = self._slots.found(run.area, run.window / area.per_s) if run.window != EVER else 1.0
-        held = max(hit, 0.0) / dirty * kept
-        unchanged = min(self._unchanged(law, run, draws) / dirty * kept, held)
+        held = max(hit, 0.0) / dirty
+        unchanged = self._unchanged(law, run, draws) / dirty
+        if run.window != EVER and held > 0 and not self._slots.enough:
+            found = self._slots.found(run.area, run.window / area.per_s, run.seen / area.per_s, run.times)
+            held, unchanged = found, unchanged * found / held
+        unchanged = min(unchanged, held)
         changed = held - unchanged
         if area.writer.delta_bytes >= PAGE_BYTES:
             return Shares(

@@ -177,7 +177,7 @@ class ExpectedMemory:
         if size_bytes is not None:
             self._cache = DeltaCache(max(size_bytes // PAGE_BYTES, 1), self._areas)
         for run in self._runs:
-            run.seen = 0.0
+            run.seen, run.times = 0.0, 0
 
     def compress(self, active: bool) -> None:
         """See `Memory`."""
@@ -341,6 +341,7 @@ class ExpectedMemory:
             return  # it was sent before XBZRLE was at work
         first, last = self._between
         run.seen += run.window if run.window != EVER else 0.0
+        run.times += 1
         run.last, run.at = run.window, (first + last) / 2
         run.after = max(run.at - self._log.logs_from(run), 0.0)
 

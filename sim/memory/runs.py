@@ -25,6 +25,7 @@ class Run:
         reported: draws of the window of which the last sync found the pages in KVM's log; `EVER`: all were in it.
         sent: dealt with since the last sync; the density is 0 then, and `window` that of what was sent.
         seen: draws whose pages were sent under XBZRLE, so are in its cache, up to the present window.
+        times: so many windows that were.
         last: window of what was last sent under XBZRLE.
         after: draws from the sync to that sending.
         at: draws of the writer at that sending.
@@ -38,6 +39,7 @@ class Run:
     reported: float = EVER
     sent: bool = False
     seen: float = 0.0
+    times: int = 0
     last: float = 0.0
     after: float = 0.0
     at: float = 0.0
@@ -90,6 +92,6 @@ def _alike(a: Run, b: Run) -> bool:
     """Whether XBZRLE makes no difference between them."""
     if a.seen == b.seen and a.at == b.at:
         return True
-    return all(
+    return abs(a.times - b.times) <= 1 and all(
         abs(x - y) <= _ALIKE * max(abs(x), abs(y)) for x, y in ((a.seen, b.seen), (a.last, b.last), (a.after, b.after))
     )

@@ -20,6 +20,11 @@ _HALVINGS = 40
 _ALIKE = 0.05
 """Popularity classes whose probabilities of being dirty differ by less are counted as one."""
 _ALWAYS = 1 - 1e-9
+_PROTECTED = 2
+"""Iterations after which the first owner of a slot may be driven out."""
+_STAYS_EARLY = 0.4
+"""Of what the long run is still away, so much is left with each iteration after those: fitted to the page
+level; only the first few iterations depend on it."""
 
 
 @dataclass(slots=True)
@@ -39,6 +44,9 @@ class _Owner:
         return self.sent * self.stays
 
 
+_Known = tuple[list[tuple[_Owner, float]], list[_Owner]]
+
+
 class Slots:
     """The slots of the cache, in the long run.
 
@@ -50,21 +58,23 @@ class Slots:
     def __init__(self, slots: int, areas: tuple[Area, ...]) -> None:
         self._areas = areas
         self._span = sum(area.pages for area in areas if area.law is not None)
-        self._rivals = self._span / slots
-        self._known: dict[tuple[int, float], list[tuple[float, float, float]]] = {}
+        self._slots = slots
+        self._known: dict[tuple[int, float], _Known] = {}
 
     @property
     def enough(self) -> bool:
         """Whether every page that is written has a slot of its own."""
-        return self._rivals <= 1
+        return self._span <= self._slots
 
-    def found(self, index: int, seconds: float, before: float = math.inf) -> float:
+    def found(self, index: int, seconds: float, before: float = math.inf, times: int = 1 << 10) -> float:
         """The part of an area's pages, as they are sent, that is found in the cache.
 
         Args:
             index: of the area, which somebody writes.
             seconds: of writing that an iteration sends.
             before: seconds of writing whose pages were sent before, so may be in the cache.
+            times: so many iterations were sent before. At first a slot belongs to whoever came first; those who are
+                sent more often get the better of others only once the protection of these has ended.
         """
         if seconds <= 0:
             return 1.0
@@ -73,41 +83,47 @@ class Slots:
             if len(self._known) > 256:
                 self._known.clear()
             self._known[key] = self._owned(index, seconds)
+        own, everyone = self._known[key]
+        rounds = before / seconds
+        first = min(self._slots / max(math.fsum(one.pages * _ever(one, rounds) for one in everyone), 1.0), 1.0)
+        early = _STAYS_EARLY ** max(times - _PROTECTED, 0)
         sent = found = 0.0
-        for pages, probability, owned in self._known[key]:
-            sent += pages * probability
-            found += pages * probability * owned * (1 - math.pow(1 - min(probability, _ALWAYS), before / seconds))
+        for one, owned in own:
+            sent += one.pages * one.sent
+            found += one.pages * one.sent * _ever(one, rounds) * (owned + (first - owned) * early)
         return min(found / sent, 1.0) if sent > 0 else 1.0
 
-    def _owned(self, index: int, seconds: float) -> list[tuple[float, float, float]]:
-        """Pages of an area alike: how many, how probably they are sent, and how probably they are found then."""
-        if self.enough:
-            area = self._areas[index]
-            return [(one.pages, one.sent, 1.0) for one in _owners(area, seconds)]
+    def _owned(self, index: int, seconds: float) -> _Known:
+        """Pages of an area and of all, by popularity; of the former, how probably they are found in the long run."""
         own: list[_Owner] = []
         everyone: list[_Owner] = []
         for i, area in enumerate(self._areas):
             owners = _owners(area, seconds)
             everyone.extend(owners)
             own = owners if i == index else own
+        if self.enough:
+            return [(one, 1.0) for one in own], everyone
         clean = math.fsum(owner.pages * (1 - owner.sent) for owner in everyone) / self._span
-        contested = 1 - math.pow(max(clean, 0.0), self._rivals - 1)
+        contested = 1 - math.pow(max(clean, 0.0), self._span / self._slots - 1)
         for owner in everyone:
             _settle(owner, contested)
         scale = self._scale(everyone)
-        return [
-            (one.pages, one.sent, min(scale * one.weight, 1.0) * one.found / one.stays) for one in own if one.sent > 0
-        ]
+        owned = (min(scale * one.weight, 1.0) * one.found / one.stays / max(one.sent, 1e-12) for one in own)
+        return [(one, min(share, 1.0)) for one, share in zip(own, owned, strict=True)], everyone
 
     def _scale(self, everyone: list[_Owner]) -> float:
         """The factor that makes weights probabilities of owning a slot, at most 1 each, so that no slot is empty."""
-        slots = self._span / self._rivals
         low, high = 0.0, 1 / min(owner.weight for owner in everyone if owner.weight > 0)
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
             owned = math.fsum(owner.pages * min(middle * owner.weight, 1.0) for owner in everyone)
-            low, high = (middle, high) if owned < slots else (low, middle)
+            low, high = (middle, high) if owned < self._slots else (low, middle)
         return high
+
+
+def _ever(owner: _Owner, rounds: float) -> float:
+    """The probability that such a page was sent at all in so many iterations."""
+    return 1 - math.pow(1 - min(owner.sent, _ALWAYS), rounds)
 
 
 def _settle(owner: _Owner, contested: float) -> None:

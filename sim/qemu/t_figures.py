@@ -6,7 +6,7 @@ from whimbrel.sim.memory.contract import PAGE_BYTES, Sent
 
 from .contract import QmpMessage, Settings
 from .t_counters import Counters, number
-from .t_rules import FAR_NS, NO_ESTIMATE, Rules
+from .t_rules import NO_ESTIMATE, Rules
 from .t_throttle import Throttle
 
 RING_BYTES = 4096 * PAGE_BYTES
@@ -15,44 +15,37 @@ _MIB = 1 << 20
 
 
 class Step:
-    """Pages that are on their way into the stream between two times, so that figures grow with them.
+    """Pages that are on their way into the stream, so that figures grow with them.
 
     Attributes:
         sent: they.
         bytes: what ``transferred`` grows by with them.
-        start_ns: when the first of them is put in, or what is still open was last looked at.
-        end_ns: when the last of them is in.
+        wire_bytes: what they are in the stream, whether counted or not.
+        end_ns: when the last of them is in, as far as can be known.
     """
 
-    __slots__ = ("_open", "bytes", "end_ns", "sent", "start_ns")
+    __slots__ = ("bytes", "end_ns", "sent", "wire_bytes")
 
     def __init__(self) -> None:
         """Nothing is on its way."""
         self.sent: Sent | None = None
-        self.bytes = self.start_ns = self.end_ns = 0
-        self._open = 1.0
+        self.bytes = self.wire_bytes = self.end_ns = 0
 
-    def begin(self, sent: Sent | None, size_bytes: int, start_ns: int, end_ns: int) -> None:
+    def begin(self, sent: Sent | None, size_bytes: int, wire_bytes: int, end_ns: int) -> None:
         """Something is put in from now on."""
         self.sent = sent
         self.bytes = size_bytes
-        self.start_ns = start_ns
-        self.end_ns = end_ns
-        self._open = 1.0
-
-    def retime(self, now_ns: int, end_ns: int) -> None:
-        """The last of it will be in at another time: what is in stays in."""
-        self._open = self.open_part(now_ns)
-        self.start_ns = now_ns
+        self.wire_bytes = wire_bytes
         self.end_ns = end_ns
 
-    def open_part(self, now_ns: int) -> float:
-        """Which part of it is still to be put in, 0 to 1."""
-        if now_ns >= self.end_ns or not self.bytes:
-            return 0.0
-        if self.end_ns >= FAR_NS:
-            return self._open
-        return self._open * (self.end_ns - now_ns) / (self.end_ns - self.start_ns)
+    def open_part(self, waiting_bytes: int) -> float:
+        """Which part of it is still to be put in, 0 to 1.
+
+        Args:
+            waiting_bytes: what the stream says that it has not taken yet. Not a matter of time: in an outage nothing
+                goes in, whether its end can be foreseen or not.
+        """
+        return min(1.0, waiting_bytes / self.wire_bytes) if self.wire_bytes else 0.0
 
 
 class Figures:
@@ -71,18 +64,18 @@ class Figures:
         self._memory_bytes = total_pages * PAGE_BYTES
 
     def running(
-        self, now_ns: int, step: Step, remaining_pages: int, evaluated_bytes: int, postcopy: bool
+        self, step: Step, waiting_bytes: int, remaining_pages: int, evaluated_bytes: int, postcopy: bool
     ) -> QmpMessage:
         """While it lasts.
 
         Args:
-            now_ns: when they are asked for.
             step: what is on its way into the stream.
+            waiting_bytes: what the stream has not taken of it yet.
             remaining_pages: in the bitmap, when all of that is in.
             evaluated_bytes: what the thread found left at its last turn.
             postcopy: it is beyond its switchover.
         """
-        part = step.open_part(now_ns)
+        part = step.open_part(waiting_bytes)
         sent = step.sent
         open_pages = int(part * sent.pages) if sent is not None and part else 0
         answer: QmpMessage = {"ram": self._ram(part, step, remaining_pages + open_pages)}

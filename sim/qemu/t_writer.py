@@ -284,7 +284,7 @@ class Writer:
     def _put(self, now_ns: int, sent: Sent | None, size_bytes: int, work_ns: int, shown_bytes: int) -> None:
         fastest = size_bytes * SECOND_NS / work_ns if work_ns else self._fastest
         end_ns = max(self.stream.push(now_ns, size_bytes, fastest), now_ns + work_ns)
-        self.step.begin(sent, shown_bytes, now_ns, end_ns)
+        self.step.begin(sent, shown_bytes, size_bytes, end_ns)
 
     def _set(self, when_ns: int, then: Callable[[], None]) -> None:
         if self._closed:
@@ -316,7 +316,7 @@ class Writer:
         if end_ns == self.step.end_ns or self._then is None:
             return
         then = self._then
-        self.step.retime(now_ns, end_ns)
+        self.step.end_ns = end_ns
         self.cancel()
         self.slept = False
         self._set(end_ns, then)

@@ -130,8 +130,9 @@ class Thread:
         now_ns = self._clock.now_ns
         self._asked_often = now_ns - self._asked_ns < OFTEN_NS
         self._asked_ns = now_ns
-        step, left = self._writer.step, self._memory.remaining_pages
-        return self._figures.running(now_ns, step, left, self._evaluated_bytes, self._postcopy)
+        writer, left = self._writer, self._memory.remaining_pages
+        waiting_bytes = writer.stream.waiting_bytes(now_ns)
+        return self._figures.running(writer.step, waiting_bytes, left, self._evaluated_bytes, self._postcopy)
 
     def proceed(self) -> None:
         """See `contract.MigrationThread`; nothing happens unless it waits for it."""

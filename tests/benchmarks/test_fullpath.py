@@ -12,8 +12,8 @@ def test_the_stated_scenario_is_a_move_of_several_iterations_with_its_whole_log(
     assert outcome.report is not None
     assert outcome.report.moved
     assert outcome.truth.iterations >= 3
-    assert 3.0 < outcome.truth.total_s < 4.0
-    assert len(list(outcome.samples)) > 30
+    assert 2.0 < outcome.truth.total_s < 3.0
+    assert len(list(outcome.samples)) > 20
 
 
 def test_the_bar_is_judged_on_the_median() -> None:

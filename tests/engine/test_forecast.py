@@ -205,6 +205,38 @@ def test_a_limit_within_the_first_iteration() -> None:
     assert said.transferred_bytes == pytest.approx(2.0 * LINK, rel=0.01)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    sync_s=st.sampled_from([0.0002, 0.03, 0.3, 10.0]),
+    setup_s=st.sampled_from([0.0, 0.06, 3.0]),
+    wake_s=st.none() | st.floats(0.01, 0.5),
+    limit_s=st.floats(0.5, 30.0),
+)
+def test_neither_time_nor_bytes_ever_go_back(
+    sync_s: float, setup_s: float, wake_s: float | None, limit_s: float
+) -> None:
+    """A tick, a deadline or the end of its time may fall into a sync or the setup, when nothing is sent."""
+    seen, decide = asked(Decision(wake_after_s=wake_s))
+    goal = Objectives(downtime_s=0.1, deadline_s=limit_s / 2)
+    costs = Costs(sync_s=sync_s, setup_s=setup_s)
+    said = forecast(setting(HOT, objectives=goal, costs=costs, limit_s=limit_s), decide)
+    assert (said.outcome, said.total_s) == (Outcome.TIME_LIMIT, limit_s)
+    for before, after in pairwise(seen):
+        assert before.elapsed_s <= after.elapsed_s
+        assert before.transferred_bytes <= after.transferred_bytes
+    assert 0 <= seen[-1].transferred_bytes <= said.transferred_bytes + 1
+    assert all(row.wire_bytes >= 0 and row.duration_s >= 0 for row in said.rows)
+    assert said.transferred_bytes >= sum(row.wire_bytes for row in said.rows) - 1
+
+
+def test_before_the_first_byte_there_is_a_round_trip_and_the_setup_in_which_the_guest_works() -> None:
+    near, far = forecast(setting(), Fixed()), forecast(setting(latency_s=0.5, costs=Costs(setup_s=1.003)), Fixed())
+    assert far.rows[0].start_s == near.rows[0].start_s + 2 * 0.5 + 1.0
+    assert far.total_s == pytest.approx(near.total_s + 2 * 0.5 + 1.0 + 2 * 0.5)
+    for said in (near, far):
+        assert said.work == pytest.approx(1 - (said.downtime_s / said.total_s), abs=1e-3)
+
+
 def test_so_many_iterations_are_enough() -> None:
     said = forecast(setting(HOT, most_iterations=5), Fixed())
     assert (said.outcome, said.iterations) == (Outcome.MANY_ITERATIONS, 5)
@@ -247,6 +279,15 @@ def test_a_policy_is_asked_at_the_setup_and_at_each_sync_that_goes_on() -> None:
     assert last.iterations[0].dirtied_bytes == pytest.approx(said.rows[0].dirtied_bytes, abs=1)
     assert last.bandwidth_bytes_per_s == pytest.approx(LINK, rel=0.01)
     assert last.total_bytes == 1024 * MIB
+
+
+def test_what_it_was_shown_it_may_keep() -> None:
+    """Each time as many iterations as had ended then, and the same ones later on."""
+    seen, decide = asked()
+    said = forecast(setting(HOT, most_iterations=20), decide)
+    assert [len(each.iterations) for each in seen] == list(range(said.iterations))
+    assert [each.number for each in seen[5].iterations] == [1, 2, 3, 4, 5]
+    assert seen[-1].iterations[:5] == tuple(seen[5].iterations)
 
 
 def test_its_limit_decides_when_it_ends() -> None:

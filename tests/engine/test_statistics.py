@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whimbrel.engine.statistics import WINDOW_NS, Iteration, Ledger, Statistics
+from whimbrel.engine.statistics import WINDOW_NS, Iteration, Iterations, Ledger, Statistics
 
 MS = 1_000_000
 
@@ -47,6 +47,43 @@ def test_a_new_sync_closes_the_iteration_before() -> None:
     assert first.duration_s == pytest.approx(0.2)
     assert first.bandwidth_bytes_per_s == pytest.approx(5000)
     assert first.dirty_bytes_per_s == pytest.approx(1500)
+
+
+def ended(number: int) -> Iteration:
+    return Iteration(
+        number=number, started_ns=0, ended_ns=MS, remaining_at_start_bytes=1, remaining_at_end_bytes=0, sent_bytes=1,
+        dirtied_bytes=0,
+    )  # fmt: skip
+
+
+def test_iterations_are_kept_as_they_were_whatever_is_added_later() -> None:
+    none = Iterations()
+    two = none.add(ended(1)).add(ended(2))
+    three, other = two.add(ended(3)), two.add(ended(9))
+    assert [len(each) for each in (none, two, three, other)] == [0, 2, 3, 3]
+    assert [each.number for each in two] == [1, 2]
+    assert [each.number for each in three] == [1, 2, 3]
+    assert [each.number for each in other] == [1, 2, 9]
+    assert [each.number for each in three.add(ended(4))] == [1, 2, 3, 4]
+
+
+def test_iterations_behave_as_a_tuple_does() -> None:
+    plain = tuple(ended(number) for number in range(5))
+    grown = Iterations()
+    for each in plain:
+        grown = grown.add(each)
+    longer = grown.add(ended(5))
+    assert (grown[0], grown[-1], grown[4], grown[-5]) == (plain[0], plain[-1], plain[4], plain[0])
+    assert (grown[1:3], grown[-2:], grown[::-1], grown[3:99]) == (plain[1:3], plain[-2:], plain[::-1], plain[3:])
+    for beyond in (5, -6):
+        with pytest.raises(IndexError):
+            grown[beyond]
+    assert grown == plain
+    assert (hash(grown), repr(grown)) == (hash(plain), repr(plain))
+    assert grown != longer
+    assert grown != list(plain)
+    assert plain[2] in grown
+    assert ended(5) not in grown
 
 
 def test_an_iteration_too_short_to_tell_has_no_rates() -> None:

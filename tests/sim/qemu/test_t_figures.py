@@ -9,7 +9,7 @@ from whimbrel.sim.memory.contract import Sent
 from whimbrel.sim.qemu.contract import QmpMessage, Settings, Version
 from whimbrel.sim.qemu.t_counters import Counters
 from whimbrel.sim.qemu.t_figures import Figures, Step
-from whimbrel.sim.qemu.t_rules import FAR_NS, NO_ESTIMATE, rules_of
+from whimbrel.sim.qemu.t_rules import NO_ESTIMATE, rules_of
 from whimbrel.sim.qemu.t_throttle import Throttle
 
 
@@ -26,13 +26,13 @@ class Case:
         self.figures = Figures(rules, self.settings, self.counters, self.throttle, 1000)
         self.step = Step()
 
-    def now(self, now_ns: int = 0, *, remaining: int = 0, postcopy: bool = False) -> QmpMessage:
-        """What is shown."""
-        return self.figures.running(now_ns, self.step, remaining, 4096, postcopy)
+    def now(self, waiting: int = 0, *, remaining: int = 0, postcopy: bool = False) -> QmpMessage:
+        """What is shown while so many bytes are still to be put into the stream."""
+        return self.figures.running(self.step, waiting, remaining, 4096, postcopy)
 
-    def ram(self, now_ns: int = 0, *, remaining: int = 0) -> dict[str, object]:
+    def ram(self, waiting: int = 0, *, remaining: int = 0) -> dict[str, object]:
         """Of it, ``ram``."""
-        ram = self.now(now_ns, remaining=remaining)["ram"]
+        ram = self.now(waiting, remaining=remaining)["ram"]
         assert isinstance(ram, dict)
         return ram  # pyright: ignore[reportUnknownVariableType]
 
@@ -54,30 +54,29 @@ def test_the_members_are_those_that_were_recorded(version: Version) -> None:
 
 
 def test_figures_grow_while_pages_are_on_their_way() -> None:
-    """Half of the step's time: half of its pages, and of its bytes."""
+    """Half of the step is in the stream: half of its pages, and of its bytes."""
     case = Case(Version.V10_0)
     sent = Sent(normal=100, zero=20, bytes=100 * 4104 + 180)
     case.counters.add(sent, 18, 8, False)
-    case.step.begin(sent, sent.bytes + 18, 1000, 2000)
-    half = case.ram(1500, remaining=880)
+    case.step.begin(sent, sent.bytes + 18, sent.bytes + 18, 2000)
+    half = case.ram((sent.bytes + 18) // 2, remaining=880)
     assert half["normal"] == 50
     assert half["duplicate"] == 10
     assert half["remaining"] == (880 + 60) * 4096
     assert half["transferred"] == (sent.bytes + 18) // 2
-    whole = case.ram(2000, remaining=880)
+    whole = case.ram(0, remaining=880)
     assert (whole["normal"], whole["remaining"], whole["transferred"]) == (100, 880 * 4096, sent.bytes + 18)
 
 
-def test_what_is_in_stays_in_when_the_rest_takes_longer() -> None:
-    """An outage whose end nobody knows, then a slower link: it never goes back."""
+def test_what_waits_for_the_stream_is_not_in_yet() -> None:
+    """A part of what the step puts into the stream, framing and all; more than all of it is all of it."""
     step = Step()
-    step.begin(Sent(normal=10, bytes=41_040), 41_040, 0, 1000)
-    step.retime(400, FAR_NS)
-    assert step.open_part(10**9) == pytest.approx(0.6)
-    step.retime(10**9, 10**9 + 3000)
-    assert step.open_part(10**9) == pytest.approx(0.6)
-    assert step.open_part(10**9 + 1500) == pytest.approx(0.3)
-    assert step.open_part(10**9 + 3000) == 0.0
+    assert step.open_part(100) == 0.0, "nothing is on its way"
+    step.begin(Sent(normal=10, bytes=41_040), 41_040, 41_058, 1000)
+    assert step.open_part(0) == 0.0
+    assert step.open_part(41_058) == 1.0
+    assert step.open_part(4_105_800) == 1.0
+    assert step.open_part(13_686) == pytest.approx(1 / 3)
 
 
 def test_transferred_of_7_2_is_pages_only() -> None:

@@ -179,6 +179,7 @@ class FakeStream:
         self.pushes: list[tuple[int, int]] = []
         self._level = 0.0
         self._at_ns = clock.now_ns
+        self._pushed = (0, 0, 1.0)
         self._broken = False
         self._told: list[Callable[[], None]] = []
 
@@ -208,12 +209,18 @@ class FakeStream:
         self.put_bytes += size_bytes
         if size_bytes:
             self.pushes.append((now_ns, size_bytes))
+            self._pushed = (now_ns, size_bytes, fastest_bytes_per_s)
         over = self._level - self.size
         if over <= 0:
             return now_ns + int(size_bytes / fastest_bytes_per_s * SECOND_NS)
         if self.rate <= 0:
             return NEVER_NS
         return now_ns + int(max(over / self.rate, size_bytes / fastest_bytes_per_s) * SECOND_NS)
+
+    def waiting_bytes(self, now_ns: int) -> int:
+        self._drain(now_ns)
+        at_ns, size_bytes, speed = self._pushed
+        return int(max(0.0, self._level - self.size, size_bytes - speed * (now_ns - at_ns) / SECOND_NS))
 
     def message(self, now_ns: int, size_bytes: int, arrived: Callable[[], None]) -> None:
         self._drain(now_ns)
