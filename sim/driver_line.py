@@ -57,7 +57,6 @@ class Wire:
     Attributes:
         blocked: nobody gets a connection: another client holds the monitor, or the way to it is cut.
         trouble: asked about every command that goes out; ``None``: nothing befalls it.
-        prompt: what is sent is there at once (QEMU takes its own time to read it), and nothing can befall it.
         lie: what QEMU says instead of the answer to a command; ``None``: it says what is so.
         lines: those that stand.
     """
@@ -78,7 +77,6 @@ class Wire:
         self.monitor = monitor
         self.blocked = False
         self.trouble: Callable[[str], Trouble | None] = lambda _: None
-        self.prompt = False
         self.lie: Callable[[str, Any], Any] | None = None
         self.lines: list[Line] = []
         self._random = random
@@ -279,9 +277,6 @@ class Line:
         if trouble is not None and trouble.refused:
             error: QmpMessage = {"error": {"class": "GenericError", "desc": trouble.refused}, "id": number}
             self._loop.after(2 * self._wire.delay_ns(), lambda: self._take(error))
-            return promise
-        if self._wire.prompt and self._monitor is not None:
-            self._monitor.send(message)
             return promise
         late_ns = trouble.late_ns if trouble is not None else 0
         # Never two at one time: the clock would choose which comes first.

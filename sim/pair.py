@@ -208,8 +208,6 @@ class Pair:
         wire = Wire(qemu, self._random, MONITOR_LATENCY_NS, REACTION_NS)
         if self._judged:
             wire.trouble = partial(self._commanded, side)
-        else:
-            wire.prompt = True
         return wire
 
     def _commanded(self, side: SideName, command: str) -> Trouble | None:

@@ -1,7 +1,8 @@
 """``python -m benchmarks fidelity``: see `benchmarks.fidelity.plan` for what is recorded.
 
 ``record`` measures constants and records the grid (root; a quarter of an hour), ``predict`` has the simulator foretell
-what is on record from what was known before each migration, ``compare`` holds one against the other.
+what is on record from what was known before each migration, ``compare`` holds one against the other. With
+``--hold-out`` the first two are about the cells of `benchmarks.fidelity.holdout`, and in the other order.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from whimbrel.engine.errors import WhimbrelError
 
-from . import calibrate, compare, picture, predict, record
+from . import calibrate, compare, holdout, picture, predict, record
 from .records import AGAIN, CALIBRATION, FOLDER, RUNS, load_calibration, load_runs
 
 
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the records are")
     parser.add_argument("--only", default="", metavar="TEXT", help="record cells whose name contains this")
     parser.add_argument("--again", action="store_true", help="record the grid a second time, beside the first")
+    parser.add_argument("--hold-out", action="store_true", help="predict or record the six that no model has seen")
     parser.add_argument("--anew", action="store_true", help="record also what is on record, constants included")
     parser.add_argument("--json", type=Path, metavar="FILE", help="compare: write every pair of figures there")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="compare: draw it (.png, .svg, .pdf)")
@@ -54,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _record(options: argparse.Namespace) -> int:
+    if options.hold_out:
+        holdout.record(options.folder, only=options.only)
+        return 0
     if options.anew or not (options.folder / CALIBRATION).exists():
         calibrate.calibrate(options.folder)
     record.record(options.folder, AGAIN if options.again else RUNS, only=options.only, anew=options.anew)
@@ -61,6 +66,10 @@ def _record(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
+    if options.hold_out:
+        frozen = holdout.freeze(load_calibration(options.folder), options.folder)
+        print(f"{len(frozen.predictions)} predictions of {len(frozen.known)} migrations, by model {frozen.model[:16]}")
+        return 0
     runs, calibration = load_runs(options.folder), load_calibration(options.folder)
     began_s = time.perf_counter()
     predictions = predict.predict_all([run.known for run in runs], calibration)
@@ -78,7 +87,7 @@ def _compare(options: argparse.Namespace) -> int:
     comparisons = [compare.compare(runs, [p for p in predictions if p.by == kind]) for kind in kinds]
     held = comparisons[: len(predict.HELD)]
     again = [compare.itself(runs, load_runs(options.folder, AGAIN))] if (options.folder / AGAIN).exists() else []
-    comparisons += again
+    comparisons += [*again, *holdout.compared(options.folder)]
     print("\n\n".join(compare.as_text(comparison) for comparison in comparisons))
     if options.json is not None:
         options.json.write_text(json.dumps([compare.as_json(each) for each in comparisons], indent=1) + "\n")

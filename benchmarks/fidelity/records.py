@@ -158,12 +158,16 @@ def load_calibration(folder: Path = FOLDER) -> Calibration:
 def save_runs(runs: Iterable[Run], folder: Path = FOLDER, name: str = RUNS) -> None:
     """Write them, a line for each, in the order of their names."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [
+    body = ",\n".join(as_lines(runs))
+    (folder / name).write_text(f'{{"format":{FORMAT},"runs":[\n{body}\n]}}\n')
+
+
+def as_lines(runs: Iterable[Run]) -> list[str]:
+    """Each as a line of JSON, in the order of their names."""
+    return [
         json.dumps(_rounded(msgspec.to_builtins(run)), separators=(",", ":"))
         for run in sorted(runs, key=lambda run: run.known.case)
     ]
-    body = ",\n".join(lines)
-    (folder / name).write_text(f'{{"format":{FORMAT},"runs":[\n{body}\n]}}\n')
 
 
 def save_calibration(calibration: Calibration, folder: Path = FOLDER) -> None:

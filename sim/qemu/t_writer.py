@@ -43,8 +43,8 @@ class Writer:
 
     Attributes:
         step: what is on its way into the stream.
-        slice_pages: how many pages in full a slice has, as of the last `write` in slices.
-        cut: the last `write` ended early, because it met zero pages.
+        slice_pages: how many pages a slice has, as of the last `write` in slices, if they are as large as the last.
+        cut: the last `write` ended early, because it met zero pages, or smaller ones than expected.
         slept: the last `write` went on into the sleep of the rate limit.
         asleep_until_ns: the end of the last such sleep.
         broken: somebody knows that the stream is; the next write will find out.
@@ -66,6 +66,7 @@ class Writer:
         "_multifd",
         "_page_ns",
         "_shows_framing",
+        "_size_bytes",
         "_then",
         "_timer",
         "_zero_ns",
@@ -107,6 +108,7 @@ class Writer:
         self._broke = broke
         self._shows_framing = rules.framing_counted
         self._limit = self._allowance = 0
+        self._size_bytes = WIRE_BYTES
         self.slice_pages = 1
         self.asleep_until_ns = 0
         self._timer: Timer | None = None
@@ -226,8 +228,10 @@ class Writer:
         most = self._most_pages(until_ns - now_ns, room)
         sent = self._memory.send(now_ns, room, most if most_pages is None else min(most_pages, most))
         pages = sent.pages
-        self.cut = pages == most and sent.zero > 0
+        self.cut = pages == most and (sent.zero > 0 or room - sent.bytes >= WIRE_BYTES)
         self._meets_zero = sent.zero > 0
+        if pages > sent.zero:
+            self._size_bytes = max(1, min(WIRE_BYTES, -(-sent.bytes // (pages - sent.zero))))
         if go_on:
             framing = counted = 0
         else:
@@ -250,19 +254,23 @@ class Writer:
         """Room for as much as is written until the look at the clock that ends each slice."""
         if not slices:
             return room_bytes
-        looks = -(-(room_bytes // WIRE_BYTES // slices) // LOOK_PAGES)
+        looks = -(-(room_bytes // self._size_bytes // slices) // LOOK_PAGES)
         self.slice_pages = looks * LOOK_PAGES + 1
-        return slices * self.slice_pages * WIRE_BYTES
+        return slices * self.slice_pages * self._size_bytes
 
     def _most_pages(self, span_ns: int, room_bytes: int) -> int:
         """How many pages there is time for.
 
         Zero pages take next to no room, so that time bounds them. Where the last step met none, only so many are taken
-        as would fit in full: zero pages that follow a run of full ones begin when those are in the pipe, in a step of
-        their own.
+        as would fit if they were as large as those of the last step (differences, compressed ones), or that there is
+        time to copy, if that is less: zero pages that follow a run of others begin when those are in the pipe, in a
+        step of their own.
         """
         in_time = int(span_ns / self._zero_ns) + 1
-        return in_time if self._meets_zero else min(in_time, max(1, room_bytes // WIRE_BYTES))
+        if self._meets_zero:
+            return in_time
+        copied = max(room_bytes // WIRE_BYTES, int(span_ns / self._page_ns))
+        return min(in_time, max(1, min(copied, room_bytes // self._size_bytes)))
 
     def write_bytes(self, size_bytes: int, then: Callable[[], None]) -> None:
         """Write something that others count, or nothing: then, when all that was written is in the stream."""

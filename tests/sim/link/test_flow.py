@@ -86,6 +86,12 @@ def test_a_writer_gets_in_exactly_the_room_that_was_promised(pipe: Pipe, share: 
     assert pipe.enters_within_ns(share) > span_ns
 
 
+def test_what_waits_already_takes_its_part_of_the_room() -> None:
+    """100 units, of which 30 are spoken for; and never less than none."""
+    assert Pipe(100, waiting=30, speed=10).room(5, 10, 10) == 70
+    assert Pipe(100, waiting=130, speed=10).room(5, 10, 10) == 0
+
+
 def test_a_pipe_that_does_not_drain_takes_what_it_holds_and_no_more() -> None:
     pipe = Pipe(100 * UNIT, waiting=150 * UNIT, speed=10**9)
     assert pipe.enters_within_ns(0) >= NEVER_NS

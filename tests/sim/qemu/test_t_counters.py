@@ -114,6 +114,10 @@ def test_xbzrle_counts_hits_as_encoded_and_overflows_as_a_whole_page() -> None:
     assert count.encoding_rate == pytest.approx(7 * 4096 / (412 + 4096))
     count.synced(2002, 5, 5)
     assert count.miss_rate == pytest.approx(7 / 14), "no page was sent since: the rates stay"
+    count.add(Sent(normal=6, delta=2, misses=2, delta_bytes=2 * 58, bytes=6 * 4104 + 116), 0, 0, False)
+    count.synced(3003, 5, 5)
+    assert count.miss_rate == pytest.approx(2 / 8), "of the period, not of all time"
+    assert count.encoding_rate == pytest.approx(2 * 4096 / 100)
 
 
 def test_phases_share_out_what_was_sent() -> None:

@@ -112,6 +112,34 @@ def test_a_slice_over_a_slow_link_ends_at_a_look_at_the_clock() -> None:
     assert 51 <= desk.done_ns[0] / MILLISECOND_NS <= 57
 
 
+@pytest.mark.parametrize("wire_bytes", [1032, 108])
+def test_a_slice_of_small_pages_is_no_shorter(wire_bytes: int) -> None:
+    """Differences and compressed pages: the clock ends it, not a number of pages; it is looked at every 64 of them."""
+    desk = Desk(FakeMemory(0, 900_000, wire_bytes=wire_bytes), rate=48e6)
+    desk.stream.push(0, desk.stream.size, 1e12)
+    desk.write()
+    assert desk.writer.cut, "as if all went in full, as long as nothing is known"
+    for _ in range(2):
+        desk.clock.step()
+        began_ns = desk.clock.now_ns
+        assert desk.write() % 64 == 1
+        assert not desk.writer.cut
+        desk.clock.step()
+        assert 51 <= (desk.clock.now_ns - began_ns) / MILLISECOND_NS <= 57
+        desk.write()
+
+
+def test_pages_that_come_to_nothing_are_bounded_by_time() -> None:
+    """What XBZRLE finds unchanged still has to be compared: no more than there is time for."""
+    desk = Desk(FakeMemory(0, 900_000, wire_bytes=0), rate=48e6)
+    desk.write()
+    desk.run(60)
+    assert desk.write() == pytest.approx(0.051 * 3e9 / 4096, rel=0.01)
+    began_ns = desk.clock.now_ns
+    desk.clock.step()
+    assert (desk.clock.now_ns - began_ns) / MILLISECOND_NS == pytest.approx(51, rel=0.01)
+
+
 def test_the_writer_runs_ahead_of_the_link_by_the_pipe() -> None:
     """A first step at the processor's speed, then at the link's."""
     desk = Desk(FakeMemory(60_000), rate=100e6)
@@ -133,9 +161,10 @@ def test_a_zero_page_costs_processor_and_hardly_any_bytes() -> None:
     assert desk.counters.bytes < 9 * (met + taken) + 100
 
 
-def test_zero_pages_behind_full_ones_begin_when_those_are_in() -> None:
-    """They do not hide behind the link's pace: 10000 full pages take 410 ms at 100 MB/s, then 300000 zero ones 90."""
-    desk = Desk(FakeMemory(10_000, 0, 300_000), rate=100e6)
+@pytest.mark.parametrize(("pages", "wire_bytes"), [(10_000, 4104), (40_000, 1026)])
+def test_zero_pages_behind_others_begin_when_those_are_in(pages: int, wire_bytes: int) -> None:
+    """They do not hide behind the link's pace: 41 MB take 410 ms at 100 MB/s, then 300000 zero pages 90."""
+    desk = Desk(FakeMemory(pages, 0, 300_000, wire_bytes=wire_bytes), rate=100e6)
     desk.stream.push(0, desk.stream.size, 1e12)
     while desk.memory.remaining_pages:
         before = len(desk.done_ns)

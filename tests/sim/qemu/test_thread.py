@@ -5,10 +5,12 @@ The recorded guest: 256 MiB, of which 124 MiB are rewritten all the time and 338
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.sim.qemu.thread_fakes import MIB, Bench, FakeMemory
-from whimbrel.sim.clock import SECOND_NS, Clock
+from whimbrel.sim.clock import MILLISECOND_NS, SECOND_NS, Clock
 from whimbrel.sim.link.contract import Stream
 from whimbrel.sim.link.shared import SharedLink
 from whimbrel.sim.memory.build import memory_of
@@ -405,30 +407,63 @@ class Process:
         self.ended_ns = self.clock.now_ns
 
 
+class World:
+    """The models of memory and link around one thread: 128 MiB, of which 32 MiB are written to at 20 MB/s."""
+
+    def __init__(self, link: LinkPlan, version: Version = Version.V10_0) -> None:
+        """It has started."""
+        plan = GuestPlan(
+            ram_bytes=128 * MIB,
+            zero_bytes=16 * MIB,
+            writers=(Writer(name="hot", size_bytes=32 * MIB, rate_bytes_per_s=20e6),),
+        )
+        self.clock = clock = Clock()
+        self.memory = memory = memory_of(plan, seed=7)
+        memory.run(0)
+        shared = SharedLink(clock, link, 7)
+        self.stream = stream = shared.open()
+        shared.begin(0)
+        self.process = Process(clock, memory, stream)
+        settings = Settings(parameters={"max-bandwidth": 0, "downtime-limit": 200})
+        self.thread = Thread(clock, version, memory, stream, settings, Costs(), self.process)
+        self.thread.start()
+
+    @property
+    def moved(self) -> tuple[int, int]:
+        """``transferred`` and ``remaining`` of ``ram`` now."""
+        ram = self.thread.figures()["ram"]
+        assert isinstance(ram, dict)
+        transferred, remaining = ram["transferred"], ram["remaining"]  # pyright: ignore[reportUnknownVariableType]
+        return int(str(transferred)), int(str(remaining))  # pyright: ignore[reportUnknownArgumentType]
+
+
 def test_over_the_models_of_memory_and_link() -> None:
     """With a link whose rate changes all the time: it ends, nothing goes back, all pages went over at least once."""
-    plan = GuestPlan(
-        ram_bytes=128 * MIB,
-        zero_bytes=16 * MIB,
-        writers=(Writer(name="hot", size_bytes=32 * MIB, rate_bytes_per_s=20e6),),
-    )
-    clock = Clock()
-    memory = memory_of(plan, seed=7)
-    memory.run(0)
-    stream = SharedLink(clock, LinkPlan(bandwidth_bytes_per_s=60e6, noise=0.3, noise_every_s=0.05), 7).open()
-    process = Process(clock, memory, stream)
-    settings = Settings(parameters={"max-bandwidth": 0, "downtime-limit": 200})
-    thread = Thread(clock, Version.V10_0, memory, stream, settings, Costs(), process)
-    thread.start()
+    world = World(LinkPlan(bandwidth_bytes_per_s=60e6, noise=0.3, noise_every_s=0.05))
     last = 0
-    while not process.ended_ns:
-        assert clock.step()
-        moved = transferred(thread)
+    while not world.process.ended_ns:
+        assert world.clock.step()
+        moved, _ = world.moved
         assert moved >= last
         last = moved
-    assert 2.0 < process.ended_ns / SECOND_NS < 6.0
+    assert 2.0 < world.process.ended_ns / SECOND_NS < 6.0
     assert last > 112 * MIB
-    assert memory.remaining_pages == 0
+    assert world.memory.remaining_pages == 0
+
+
+@pytest.mark.parametrize("plan", [{"outages": ((0.5, 5.0),)}, {"steps": ((0.5, 0.0), (5.5, 60e6))}])
+def test_figures_stand_still_in_an_outage_whose_end_is_known(plan: dict[str, Any]) -> None:
+    """A pipe's worth behind what the link had carried when it began, and then nothing until it ends."""
+    world = World(LinkPlan(bandwidth_bytes_per_s=60e6, pipe_bytes=1_000_000, **plan))
+    seen: dict[int, tuple[int, int]] = {}
+    for at_ms in range(25, 6000, 25):
+        world.clock.advance_to(at_ms * MILLISECOND_NS)
+        seen[at_ms] = world.moved
+        carried = world.stream.passed_bytes
+        assert carried <= seen[at_ms][0] <= carried + 1_000_000 + 4104
+    assert len({seen[at_ms] for at_ms in seen if 525 <= at_ms <= 5500}) == 1
+    assert seen[450][0] < seen[1000][0] < seen[5600][0]
+    assert seen[450][1] > seen[1000][1] > seen[5600][1]
 
 
 def transferred(thread: Thread) -> int:
@@ -448,3 +483,33 @@ def test_a_slower_max_bandwidth_holds_at_once_for_whoever_looks_often() -> None:
     series(bench, 0.08, every_s=0.02)
     per_s = before / 0.47
     assert transferred(bench.thread) - before < per_s * 0.01
+
+
+def test_a_slice_is_longer_than_50_ms() -> None:
+    """QEMU compares whole milliseconds: recorded, an idle 11.1 with postcopy-ram syncs at every turn, 51 ms apart."""
+    bench = Bench(FakeMemory(0, 1 << 18), Version.V11_1, rate=1e9, capabilities={"postcopy-ram": True})
+    bench.thread.start()
+    bench.run(0.4)
+    at = [at_ms for at_ms, word in bench.said if word.startswith("pass")]
+    gaps = [later - earlier for earlier, later in zip(at[1:], at[2:], strict=False)]
+    assert len(gaps) >= 4
+    assert all(51 <= gap < 52 for gap in gaps)
+
+
+def test_a_slice_of_small_pages_lasts_as_long_as_one_of_full_ones() -> None:
+    """Two slices a step, whatever the pages come to; else what is pending is looked at, and synced, far too often."""
+    bench = Bench(FakeMemory(0, 1 << 18, wire_bytes=208), rate=20e6, pipe_bytes=1000)
+    bench.thread.start()
+    bench.run(1.0)
+    at = [when_ns / MILLISECOND_NS for when_ns, size_bytes in bench.stream.pushes if when_ns > 100 * MILLISECOND_NS]
+    assert len(at) == 9
+    assert all(102 <= later - earlier < 104 for earlier, later in zip(at, at[1:], strict=False))
+
+
+def test_a_step_that_stops_short_of_the_threshold_ends_its_slice() -> None:
+    """At 48 MB/s a slice is 641 pages, 54.8 ms: the sync comes behind a whole one, though the time is up before."""
+    pages = 4 * 641 + 1000
+    bench = Bench(FakeMemory(0, pages), rate=48e6, pipe_bytes=1, downtime_limit=100)
+    bench.thread.start()
+    bench.until("pass 2")
+    assert pages - bench.memory.remaining_pages == 4 * 641

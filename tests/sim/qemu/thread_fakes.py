@@ -26,13 +26,21 @@ class FakeMemory:
     """
 
     def __init__(
-        self, hot: int, still: int = 0, zero: int = 0, *, hot_pages_per_s: float = 1e6, faults: int = 0
+        self,
+        hot: int,
+        still: int = 0,
+        zero: int = 0,
+        *,
+        hot_pages_per_s: float = 1e6,
+        faults: int = 0,
+        wire_bytes: int = WIRE_BYTES,
     ) -> None:
-        """Halted, with nothing in the bitmap."""
+        """Halted, with nothing in the bitmap; a page that is not zero comes to so many bytes."""
         self.hot = hot
         self.still = still
         self.zero = zero
         self.rate = hot_pages_per_s
+        self.wire_bytes = wire_bytes
         self.running = True
         self.calls: list[str] = []
         self.slowed = 0.0
@@ -123,7 +131,7 @@ class FakeMemory:
             if page < 0:
                 self._next = 0
                 continue
-            cost = WIRE_BYTES if page < edge else ZERO_PAGE_BYTES
+            cost = self.wire_bytes if page < edge else ZERO_PAGE_BYTES
             if size + cost > most_bytes and normal + zero:
                 break
             self._marked[page] = 0
@@ -159,7 +167,7 @@ class FakeMemory:
     def serve(self, now_ns: int) -> Sent:
         self._live(now_ns)
         self.faults -= 1
-        return self.send(now_ns, WIRE_BYTES, 1)
+        return self.send(now_ns, self.wire_bytes, 1)
 
 
 class FakeStream:
