@@ -156,6 +156,7 @@ class World:
         self.network = LocalNetwork(self.clock, scenario.link, number(seed, "network"))
         self._make_driver = make_driver
         self._called_off = False
+        self._limit_s: float | None = None
         self._tell = tell
         settings = Settings(
             make_policy=_maker(scenario, policy),
@@ -172,7 +173,7 @@ class World:
         self._looks = [havoc.look for havoc in self.havocs if havoc is not None]
 
     def _havoc(self, pair: Pair, seed: int, faults: Sequence[Fault]) -> Havoc | None:
-        pair.on_order = self._ordered
+        pair.on_order = partial(self._ordered, pair)
         if self.scenario.faults and not faults:
             faults = draw(stream(seed, "faults"), expected_s=expected_s(self.scenario), postcopy=False)
         if not faults:
@@ -180,15 +181,23 @@ class World:
         havoc = Havoc(self.clock, self.network, pair, faults, take_over=partial(self._take_over, pair), tell=self._say)
 
         def ordered(command: Command) -> None:
-            self._ordered(command)
+            self._ordered(pair, command)
             havoc.ordered(command)
 
         pair.on_order, pair.on_command = ordered, havoc.commanded
         return havoc
 
-    def _ordered(self, command: Command) -> None:
+    def _ordered(self, pair: Pair, command: Command) -> None:
         if command is Command.MIGRATE:
             self.network.begin()
+            if self._limit_s is not None:
+                self.clock.after(round(self._limit_s * SECOND_NS), partial(self._limit_is_over, pair))
+
+    def _limit_is_over(self, pair: Pair) -> None:
+        if not pair.ended:
+            self._say(f"called off after {self._limit_s:g} s")
+            self._called_off = True
+            self._call_off(pair)
 
     def _take_over(self, pair: Pair) -> None:
         driver = pair.take_over(self._make_driver)
@@ -208,10 +217,11 @@ class World:
     # ---- running
 
     def run(self) -> None:
-        """Run all of it to the end; called off where the scenario's limit is passed."""
+        """Run all of it to the end; what takes longer than the scenario's limit, from ``migrate`` on, is called off."""
+        self._limit_s = self.scenario.limit_s
         for pair in self.pairs:
             pair.begin(self._make_driver)
-        self.run_on(self.scenario.limit_s)
+        self._run_until(self.clock.now_ns + round((self._limit_s + 2 * GRACE_S) * SECOND_NS))
         self.run_for(1.0)  # whoever was told to run, or to quit, does
 
     def run_on(self, limit_s: float) -> bool:

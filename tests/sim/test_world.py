@@ -95,6 +95,9 @@ def test_a_migration_that_does_not_converge_is_called_off() -> None:
     assert (outcome.report.outcome, outcome.report.guest) == ("cancelled", "running")
     assert outcome.truth.outage_s is None
     assert 5.0 < outcome.truth.total_s < 7.0
+    cancels = [line for line in outcome.log.records() if line.get("signal") == "cancel"]
+    assert outcome.derived["migrate_ns"] is not None
+    assert [line["t_ns"] - outcome.derived["migrate_ns"] for line in cancels] == [5 * 10**9]
     assert outcome.truth.total_s < GRACE_S
 
 
