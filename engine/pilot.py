@@ -15,6 +15,9 @@ LEAST_DOWNTIME_LIMIT_S = 0.001
 GREATEST_DOWNTIME_LIMIT_S = 2000.0
 """QEMU's own bound (MAX_MIGRATE_DOWNTIME_SECONDS)."""
 GREATEST_THROTTLE = 0.99
+LEAST_THROTTLE = 0.01
+QEMUS_FIRST_THROTTLE = 0.2
+"""QEMU's own ``cpu-throttle-initial``; it refuses a ``max-cpu-throttle`` below the initial one."""
 LEAST_WAKE_S = 0.01
 """QEMU's windows are 100 ms; asking more often than 100 times a second can teach nothing."""
 
@@ -121,6 +124,8 @@ class Pilot:
         broken = False
         try:
             decision = self.policy(seen)
+            if seen.reason is Reason.SETUP:
+                decision = self._slowing_as_allowed(decision, clamped)
             wanted = self._wanted(decision, clamped)
             wake_after_s = _within("wake", decision.wake_after_s, LEAST_WAKE_S, GREATEST_WAKE_S, clamped)
         except Exception as error:  # a policy is somebody's code: whatever it does must not strand a guest
@@ -146,6 +151,32 @@ class Pilot:
             at_ns=now_ns,
         )
 
+    def _slowing_as_allowed(self, decision: Decision, clamped: list[str]) -> Decision:
+        """Capabilities by which QEMU slows the guest on its own account, within what the user allows.
+
+        Auto-converge gets its bound, whether the policy named one or not: QEMU's own is 99 %. The dirty limit has none:
+        it is for those who allow everything.
+        """
+        greatest = min(self.objectives.greatest_throttle, GREATEST_THROTTLE)
+        asked = {name for name, state in decision.capabilities.items() if state}
+        not_allowed = {
+            name
+            for name, least in (("auto-converge", LEAST_THROTTLE), ("dirty-limit", GREATEST_THROTTLE))
+            if name in asked and greatest < least
+        }
+        clamped += [
+            f"{name}: the objectives do not allow slowing the guest by more than {greatest:.0%}"
+            for name in sorted(not_allowed)
+        ]
+        if not_allowed:
+            kept = {name: state for name, state in decision.capabilities.items() if name not in not_allowed}
+            decision = replace(decision, capabilities=kept)
+        if "auto-converge" in asked - not_allowed:
+            ceiling = greatest if decision.throttle_ceiling is None else decision.throttle_ceiling
+            first = QEMUS_FIRST_THROTTLE if decision.throttle_initial is None else decision.throttle_initial
+            decision = replace(decision, throttle_ceiling=ceiling, throttle_initial=min(first, ceiling))
+        return decision
+
     def _wanted(self, decision: Decision, clamped: list[str]) -> dict[str, float | int | None]:
         goal = self.objectives
         limit = goal.downtime_s if decision.switch_over else decision.downtime_limit_s
@@ -154,9 +185,13 @@ class Pilot:
         return {
             "downtime_limit_s": _within("downtime limit", limit, LEAST_DOWNTIME_LIMIT_S, ceiling, clamped),
             "bandwidth_bytes_per_s": self._bandwidth(decision.bandwidth_bytes_per_s, clamped),
-            "throttle_initial": _within("throttle", decision.throttle_initial, 0.01, throttle, clamped),
-            "throttle_increment": _within("throttle step", decision.throttle_increment, 0.01, throttle, clamped),
-            "throttle_ceiling": _within("throttle ceiling", decision.throttle_ceiling, 0.01, throttle, clamped),
+            "throttle_initial": _within("throttle", decision.throttle_initial, LEAST_THROTTLE, throttle, clamped),
+            "throttle_increment": _within(
+                "throttle step", decision.throttle_increment, LEAST_THROTTLE, throttle, clamped
+            ),
+            "throttle_ceiling": _within(
+                "throttle ceiling", decision.throttle_ceiling, LEAST_THROTTLE, throttle, clamped
+            ),
         }
 
     def _bandwidth(self, wanted: int | None, clamped: list[str]) -> int | None:

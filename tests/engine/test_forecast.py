@@ -375,7 +375,8 @@ def test_auto_converge_slows_a_guest_until_it_moves(how: str) -> None:
     _, decide = asked(Decision(capabilities=wanted))
     busy = PoissonClasses(((131072, 1.0),))
     alone = forecast(setting(busy, limit_s=300.0), Fixed())
-    slowed = forecast(setting(busy, limit_s=300.0, throttling=SLOWING[how]()), decide)
+    allowed = Objectives(greatest_throttle=0.99)
+    slowed = forecast(setting(busy, limit_s=300.0, throttling=SLOWING[how](), objectives=allowed), decide)
     assert not alone.converged
     assert slowed.converged
     assert slowed.throttle > 0.5

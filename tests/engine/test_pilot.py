@@ -159,3 +159,44 @@ def test_what_the_policy_sees() -> None:
     assert observation.bandwidth_bytes_per_s == pytest.approx(10)
     assert len(observation.iterations) == 1
     assert observation.dirty_bytes_per_s == pytest.approx(9)
+
+
+CONVERGE = {"auto-converge": True, "xbzrle": True}
+
+
+@pytest.mark.parametrize("name", ["auto-converge", "dirty-limit"])
+def test_nothing_that_slows_the_guest_is_switched_on_where_that_is_not_allowed(name: str) -> None:
+    """QEMU would do it on its own account, whatever the other knobs say."""
+    steered = pilot(Decision(capabilities={name: True, "xbzrle": True})).setup(0)
+    assert steered.decision.capabilities == {"xbzrle": True}
+    assert steered.clamped == (f"{name}: the objectives do not allow slowing the guest by more than 0%",)
+
+
+def test_a_dirty_limit_has_no_bound_and_needs_everything_to_be_allowed() -> None:
+    decision = Decision(capabilities={"dirty-limit": True})
+    assert pilot(decision, Objectives(greatest_throttle=0.9)).setup(0).decision.capabilities == {}
+    assert pilot(decision, Objectives(greatest_throttle=0.99)).setup(0).decision.capabilities == {"dirty-limit": True}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "first", "most"),
+    [
+        (Decision(capabilities=CONVERGE), 0.2, 0.3),
+        (Decision(capabilities=CONVERGE, throttle_initial=0.1), 0.1, 0.3),
+        (Decision(capabilities=CONVERGE, throttle_initial=0.8, throttle_ceiling=0.9), 0.3, 0.3),
+        (Decision(capabilities=CONVERGE, throttle_ceiling=0.1), 0.1, 0.1),
+    ],
+)
+def test_auto_converge_gets_its_bound_whether_the_policy_named_one_or_not(
+    wanted: Decision, first: float, most: float
+) -> None:
+    """QEMU's own is 99 %; and it refuses a greatest throttle below the first."""
+    steered = pilot(wanted, Objectives(greatest_throttle=0.3)).setup(0)
+    assert steered.decision.capabilities == CONVERGE
+    assert (steered.knobs.throttle_initial, steered.knobs.throttle_ceiling) == (first, most)
+
+
+def test_a_capability_that_is_switched_off_needs_no_leave() -> None:
+    off = {"auto-converge": False, "dirty-limit": False}
+    steered = pilot(Decision(capabilities=off)).setup(0)
+    assert (steered.decision.capabilities, steered.clamped) == (off, ())
