@@ -364,9 +364,9 @@ class Procedures:
             await take_final_figures(self.source, self.now_ns, self.deliver)
         # Before the source goes: its end is the end of the migration.
         stay = self._sides if self.options.keep_source else (self.destination,)
-        await leave_no_settings(stay, self._changed, self.deliver)
         if self.options.keep_source and self.source.alive:
-            await self._take_badge_off(self.source.require())
+            await self._take_badge_off(self.source.require())  # first, as in `_put_back`
+        await leave_no_settings(stay, self._changed, self.deliver)
         if self.options.keep_source or self.source.fenced:
             return
         try:

@@ -6,9 +6,9 @@ order is found out, and the same seed gives the same order again.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from random import Random
 
 SECOND_NS = 1_000_000_000
@@ -48,10 +48,12 @@ class Clock:
 
     def at(self, when_ns: int, call: Callable[[], None]) -> Timer:
         """Have something happen at a time; one that has passed means now."""
-        timer = Timer(max(when_ns, self.now_ns), call)
+        if when_ns < self.now_ns:
+            when_ns = self.now_ns
+        timer = Timer(when_ns, call)
         self._asked += 1
         tie = self.order.getrandbits(32) if self.order is not None else 0
-        heapq.heappush(self._queue, (timer.when_ns, tie, self._asked, timer))
+        heappush(self._queue, (when_ns, tie, self._asked, timer))
         return timer
 
     def after(self, delay_ns: int, call: Callable[[], None]) -> Timer:
@@ -61,13 +63,13 @@ class Clock:
     def next_ns(self) -> int | None:
         """When the next thing is due; ``None``: nothing is to come."""
         while self._queue and self._queue[0][3].call is None:
-            heapq.heappop(self._queue)
+            heappop(self._queue)
         return self._queue[0][0] if self._queue else None
 
     def step(self) -> bool:
         """Go on to the next thing and have it happen; False: there is none."""
         while self._queue:
-            when_ns, _, _, timer = heapq.heappop(self._queue)
+            when_ns, _, _, timer = heappop(self._queue)
             call, timer.call = timer.call, None
             if call is not None:
                 self.now_ns = when_ns

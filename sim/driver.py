@@ -146,7 +146,7 @@ class Driver:
 
     def elapsed_ns(self) -> int:
         """The migration's clock."""
-        return self.loop.now_ns - self._began_ns
+        return self.loop.world.now_ns - self._began_ns
 
     # ---- for the world
 

@@ -267,7 +267,8 @@ class Line:
             message["arguments"] = dict(arguments)
         message["id"] = number
         trouble = self._wire.trouble(command) if self._monitor is not None else None
-        due_ns = self._loop.now_ns + round(within_s * SECOND_NS)
+        world = self._loop.world
+        due_ns = world.now_ns + round(within_s * SECOND_NS)
         self._pending[number] = _Pending(command, promise, due_ns, within_s, trouble)
         if self._sweep_ns is None or due_ns < self._sweep_ns:
             self._sweep_at(due_ns)
@@ -280,9 +281,9 @@ class Line:
             return promise
         late_ns = trouble.late_ns if trouble is not None else 0
         # Never two at one time: the clock would choose which comes first.
-        self._there_ns = max(self._there_ns + 1, self._loop.now_ns + self._wire.delay_ns() + late_ns)
+        self._there_ns = max(self._there_ns + 1, world.now_ns + self._wire.delay_ns() + late_ns)
         # In the world's time: it is on its way, whatever becomes of the manager.
-        self._loop.world.at(self._there_ns, partial(self._hand_over, message, trouble))
+        world.at(self._there_ns, partial(self._hand_over, message, trouble))
         return promise
 
     def _sweep_at(self, when_ns: int) -> None:
@@ -319,8 +320,9 @@ class Line:
             # An answer alone is late; what comes after it does not wait for it (a manager that is slow to read it).
             self._loop.after(late_ns, lambda: self._take(message))
             return
-        self._here_ns = max(self._here_ns + 1, self._loop.now_ns + self._wire.hearing_ns())
-        self._loop.at(self._here_ns, partial(self._take, message))
+        heard_ns = self._loop.world.now_ns + self._wire.hearing_ns()
+        self._here_ns = here_ns = heard_ns if heard_ns > self._here_ns else self._here_ns + 1
+        self._loop.at(here_ns, partial(self._take, message))
 
     def _ended_by_qemu(self) -> None:
         self._here_ns = max(self._here_ns + 1, self._loop.now_ns + self._wire.hearing_ns())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 from whimbrel.engine import records
@@ -32,7 +31,7 @@ class Log:
 
     def __init__(self) -> None:
         """Make an empty one."""
-        self._lines: list[tuple[int, float, Callable[[], Record]]] = []
+        self._lines: list[tuple[int, float, Record | Event | CompletedReport]] = []
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -46,22 +45,22 @@ class Log:
             now_ns: the world's.
             fields: the rest of it, which nobody changes any more.
         """
-        self._lines.append((t_ns, wall_s(now_ns), lambda: (kind, fields)))
+        self._lines.append((t_ns, wall_s(now_ns), (kind, fields)))
 
     def write_event(self, event: Event, t_ns: int, now_ns: int) -> None:
         """Append what records an event; signals are written as taken."""
         if not isinstance(event, Happened):
-            self._lines.append((t_ns, wall_s(now_ns), partial(_of_event, event)))
+            self._lines.append((t_ns, wall_s(now_ns), event))
 
     def write_report(self, report: CompletedReport, t_ns: int, now_ns: int) -> None:
         """Append the end."""
-        self._lines.append((t_ns, wall_s(now_ns), lambda: ("end", {"report": asdict(report)})))
+        self._lines.append((t_ns, wall_s(now_ns), report))
 
     def statistics(self) -> Iterator[Statistics]:
         """The statistics that were seen, in order."""
         for _, _, said in self._lines:
-            if isinstance(said, partial) and isinstance(event := said.args[0], Sampled):
-                yield event.statistics
+            if isinstance(said, Sampled):
+                yield said.statistics
 
     def records(self) -> Iterator[Fields]:
         """The lines, as `whimbrel.qmp_driver.journal.read` gives those of a file."""
@@ -71,12 +70,16 @@ class Log:
     def lines(self) -> Iterator[str]:
         """The lines, as they stand in a file, without their ends; what they say is only put together here."""
         for number, (t_ns, at_s, said) in enumerate(self._lines, 1):
-            kind, fields = said()
+            kind, fields = _record_of(said)
             yield _ENCODE({"n": number, "t_ns": t_ns, "wall_s": round(at_s, 6), "kind": kind, **fields})
 
 
-def _of_event(event: Event) -> Record:
-    record = records.of_event(event)
+def _record_of(said: Record | Event | CompletedReport) -> Record:
+    if isinstance(said, tuple):
+        return said
+    if isinstance(said, CompletedReport):
+        return "end", {"report": asdict(said)}
+    record = records.of_event(said)
     assert record is not None  # only signals have none
     return record
 

@@ -5,7 +5,7 @@ Left out of it is what has no meaning here: hooks, locks, file descriptors, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -75,6 +75,32 @@ class Place(Protocol):
         ...
 
 
+_WAYS = {
+    Command.INSPECT: "inspect",
+    Command.PREPARE: "prepare",
+    Command.MIRROR: "copy_disks",
+    Command.MIGRATE: "migrate",
+    Command.START_POSTCOPY: "start_postcopy",
+    Command.QUIESCE: "nothing",
+    Command.DRAIN: "copy_disks",
+    Command.CONTINUE: "go_on",
+    Command.BREAK: "break_stream",
+    Command.CLAIM: "nothing",
+    Command.RESUME_DESTINATION: "resume_destination",
+    Command.PAUSE_POSTCOPY: "pause_postcopy",
+    Command.LISTEN_AGAIN: "listen_again",
+    Command.SEND_AGAIN: "send_again",
+    Command.RELEASE_SOURCE: "release_source",
+    Command.CANCEL_MIGRATION: "cancel_migration",
+    Command.DISCARD_DESTINATION: "discard_destination",
+    Command.RESTORE_SOURCE: "restore_source",
+    Command.RECLAIM: "nothing",
+    Command.RESUME_SOURCE: "resume_source",
+    Command.INSPECT_BOTH: "inspect_both",
+}
+"""The procedures of `Procedures` by name, so that one that is derived from it may put its own in their place."""
+
+
 @dataclass(slots=True)
 class Procedures:
     """The hands of one manager."""
@@ -111,30 +137,8 @@ class Procedures:
         """The procedure that carries out an order."""
         if order.command is Command.ARM:
             return self.arm(order.setup)
-        ways: dict[Command, Callable[[], Work[None]]] = {
-            Command.INSPECT: self.inspect,
-            Command.PREPARE: self.prepare,
-            Command.MIRROR: self.copy_disks,
-            Command.MIGRATE: self.migrate,
-            Command.START_POSTCOPY: self.start_postcopy,
-            Command.QUIESCE: self.nothing,
-            Command.DRAIN: self.copy_disks,
-            Command.CONTINUE: self.go_on,
-            Command.BREAK: self.break_stream,
-            Command.CLAIM: self.nothing,
-            Command.RESUME_DESTINATION: self.resume_destination,
-            Command.PAUSE_POSTCOPY: self.pause_postcopy,
-            Command.LISTEN_AGAIN: self.listen_again,
-            Command.SEND_AGAIN: self.send_again,
-            Command.RELEASE_SOURCE: self.release_source,
-            Command.CANCEL_MIGRATION: self.cancel_migration,
-            Command.DISCARD_DESTINATION: self.discard_destination,
-            Command.RESTORE_SOURCE: self.restore_source,
-            Command.RECLAIM: self.nothing,
-            Command.RESUME_SOURCE: self.resume_source,
-            Command.INSPECT_BOTH: self.inspect_both,
-        }
-        return ways[order.command]()
+        way: Callable[[], Work[None]] = getattr(self, _WAYS[order.command])
+        return way()
 
     def nothing(self) -> Work[None]:
         """Ask a hook, or move a lock: there are none."""
@@ -143,7 +147,7 @@ class Procedures:
 
     # ---- taking over
 
-    def take_up(self, lines: list[Mapping[str, Any]]) -> None:
+    def take_up(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Take up what an earlier manager wrote of the QEMUs and of what was set before."""
         self.adopted = True
         seen: set[str] = set()
@@ -354,10 +358,10 @@ class Procedures:
             yield from ends.take_final_figures(self.loop, self.source, self.elapsed_ns, self.deliver)
         # Before the source goes: its end is the end of the migration.
         stay = sides if self.keep_source else (self.destination,)
+        if self.keep_source and self.source.alive:
+            yield from self._take_badge_off(self.source.require())
         yield from ends.leave_no_settings(self.loop, stay, self._changed, self.deliver)
         if self.keep_source:
-            if self.source.alive:
-                yield from self._take_badge_off(self.source.require())
             return
         try:
             yield from ends.quit_source(self.source, within_s=within_s, look=self.adopted)

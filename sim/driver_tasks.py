@@ -162,9 +162,8 @@ class Loop:
         finally:
             self._running = False
 
-    def soon(self, call: Callable[[], None]) -> None:
-        """Have something happen now, after what is happening."""
-        self.run(call)
+    soon = run
+    """Have something happen now, after what is happening."""
 
     def after(self, delay_ns: int, call: Callable[[], None]) -> Timer:
         """Have something happen later."""

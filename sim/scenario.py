@@ -102,8 +102,12 @@ class QemuPlan:
     source: Version = Version.V7_2
     destination: Version = Version.V7_2
     kvm: bool = False
-    """The dirty log as KVM keeps it (cleared by chunk, with dirty ring), instead of TCG's (cleared at the sync)."""
+    """KVM: the dirty log is cleared by chunk while sending, and there is a dirty ring, so that ``dirty-limit`` is
+    accepted; otherwise TCG: it is cleared at the sync."""
     costs: Costs = field(default_factory=Costs)
+
+
+POSTCOPY = "postcopy-ram"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,3 +126,13 @@ class Scenario:
     """It is called off after so long."""
     faults: bool = False
     """Whether faults are drawn from the seed."""
+    capabilities: tuple[str, ...] = ()
+    """Of QEMU, by its names, that are asked for besides what the policy asks; one that either end lacks is dropped."""
+    postcopy_at_s: float | None = None
+    """Post-copy is chosen so long after ``migrate``, if it is in pre-copy still; asks for ``postcopy-ram`` by itself."""
+
+    @property
+    def asked_capabilities(self) -> tuple[str, ...]:
+        """All that it asks for besides what the policy asks, each once."""
+        postcopy = () if self.postcopy_at_s is None else (POSTCOPY,)
+        return tuple(dict.fromkeys((*self.capabilities, *postcopy)))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from random import Random
 from typing import Any
 
 from whimbrel.engine.policies import Fixed, LeastDowntime
-from whimbrel.engine.policy import Decision, Objectives, Observation, Policy, Reason
+from whimbrel.engine.policy import Objectives, Policy
 from whimbrel.engine.protocol import DEFAULT_WAITS, Waits, is_settled
 from whimbrel.engine.replay import replay
 from whimbrel.engine.report import CompletedReport
@@ -24,28 +24,13 @@ from .pair import Pair
 from .qemu.contract import Costs, Version
 from .scenario import GuestPlan, LinkPlan, Pattern, QemuPlan, Scenario, Writer
 from .seeds import stream
-from .world import World, expected_s
+from .world import Wanting, World, expected_s
 
 MIB = 1 << 20
 PATIENCE_S = 15.0
 """After so long, and three times what it would take undisturbed, the user calls it off."""
 REST_S = 240.0
 """After its end: every fault has healed, and a connection that hung has been given up (135 s)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanting:
-    """A policy that asks for capabilities besides."""
-
-    inner: Policy
-    capabilities: tuple[str, ...]
-
-    def __call__(self, seen: Observation) -> Decision:
-        """Decide as the other does."""
-        decision = self.inner(seen)
-        if seen.reason is not Reason.SETUP:
-            return decision
-        return replace(decision, capabilities=dict(decision.capabilities) | dict.fromkeys(self.capabilities, True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

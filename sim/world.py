@@ -14,7 +14,7 @@ from typing import Any
 
 from whimbrel.engine.errors import BadInput
 from whimbrel.engine.policies import Fixed, LeastDowntime
-from whimbrel.engine.policy import Policy
+from whimbrel.engine.policy import Decision, Observation, Policy, Reason
 from whimbrel.engine.report import CompletedReport
 from whimbrel.engine.signals import Command
 from whimbrel.engine.states import Phase
@@ -33,6 +33,8 @@ POLICIES: dict[str, Callable[[], Policy]] = {"fixed": Fixed, "least_downtime": L
 """Those that a scenario may name by itself; any other is handed over."""
 GRACE_S = 1200.0
 """From the moment at which it is called off to that at which it must have ended: every wait of the protocol, twice."""
+
+RETRY_NS = SECOND_NS // 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +112,21 @@ class Outcome:
     def decisions(self) -> list[dict[str, Any]]:
         """The log's lines of decisions."""
         return [line for line in self.log.records() if line["kind"] == "decision"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanting:
+    """A policy that asks for capabilities besides."""
+
+    inner: Policy
+    capabilities: tuple[str, ...]
+
+    def __call__(self, seen: Observation) -> Decision:
+        """Decide as the other does."""
+        decision = self.inner(seen)
+        if seen.reason is not Reason.SETUP:
+            return decision
+        return replace(decision, capabilities=dict(decision.capabilities) | dict.fromkeys(self.capabilities, True))
 
 
 class World:
@@ -190,8 +207,17 @@ class World:
     def _ordered(self, pair: Pair, command: Command) -> None:
         if command is Command.MIGRATE:
             self.network.begin()
+            if self.scenario.postcopy_at_s is not None:
+                self.clock.after(round(self.scenario.postcopy_at_s * SECOND_NS), partial(self._choose_postcopy, pair))
             if self._limit_s is not None:
                 self.clock.after(round(self._limit_s * SECOND_NS), partial(self._limit_is_over, pair))
+
+    def _choose_postcopy(self, pair: Pair) -> None:
+        driver = pair.driver
+        if driver is not None and driver.machine.phase is Phase.PRECOPY:
+            driver.choose_postcopy()
+        elif driver is None or driver.machine.phase is Phase.RESOLVING:  # nobody manages it, or does not know yet
+            self.clock.after(RETRY_NS, partial(self._choose_postcopy, pair))
 
     def _limit_is_over(self, pair: Pair) -> None:
         if not pair.ended:
@@ -304,6 +330,11 @@ def expected_s(scenario: Scenario) -> float:
 
 
 def _maker(scenario: Scenario, policy: Policy | None) -> Callable[[], Policy]:
+    make, capabilities = _plain_maker(scenario, policy), scenario.asked_capabilities
+    return (lambda: Wanting(make(), capabilities)) if capabilities else make
+
+
+def _plain_maker(scenario: Scenario, policy: Policy | None) -> Callable[[], Policy]:
     if policy is not None:
         return lambda: copy.deepcopy(policy)
     if scenario.policy not in POLICIES:

@@ -11,13 +11,19 @@ from collections.abc import Iterator
 
 from whimbrel.engine.errors import BadInput
 from whimbrel.guest.curve import share_of_range
-from whimbrel.guest.spec import FRAME_BYTES, HOT_PAGES, PAGE_BYTES, Content, PageClass, WorkloadSpec
+from whimbrel.guest.spec import (
+    FRAME_BYTES,
+    HOT_PAGES,
+    PAGE_BYTES,
+    PAGES_PER_BOOK,
+    Content,
+    PageClass,
+    WorkloadSpec,
+)
 from whimbrel.sim.scenario import GuestPlan, Pattern, Writer
 
 __all__ = ["guest_plan", "own_pages", "writer_of"]
 
-PAGES_PER_BOOK = 512 * 64
-"""The guest keeps 8 bytes of proof for each 64 pages; so many pages share one page of proofs."""
 TURNS_PER_S = 1000.0
 """The guest's loop turns at least so often and rewrites its state each time: in any window that a migration looks at,
 that page is dirty."""
@@ -104,8 +110,7 @@ def _writes_per_s(spec: WorkloadSpec, begin: int, end: int) -> float:
         low, high = max(begin - first, 0), min(end - first, each.pages)
         first += each.pages
         if low < high and each.rate_mpps:
-            steps = each.steps
-            share = share_of_range(steps, each.pages, low, high) if steps else (high - low) / each.pages
+            share = share_of_range(each.steps, each.pages, low, high)
             writes_per_s += share * each.mean_rate_bytes_per_s / PAGE_BYTES
     return writes_per_s
 

@@ -21,13 +21,8 @@ from whimbrel.engine.curve import DirtyCurve
 from whimbrel.sim.memory.contract import PAGE_BYTES
 
 
-class Law(Protocol):
-    """Expected distinct pages as a function of the draws."""
-
-    @property
-    def most(self) -> float:
-        """Pages after ever so many draws."""
-        ...
+class Counted(Protocol):
+    """Expected distinct pages as a function of the draws: what the mean over windows of any length rests on."""
 
     def at(self, draws: float) -> float:
         """Distinct pages that a window with so many draws (0 or more) hits."""
@@ -35,6 +30,15 @@ class Law(Protocol):
 
     def integral(self, draws: float) -> float:
         """Integral of `at` from 0 to ``draws``."""
+        ...
+
+
+class Law(Counted, Protocol):
+    """The law of a writer's pages: it also says how the count goes on."""
+
+    @property
+    def most(self) -> float:
+        """Pages after ever so many draws."""
         ...
 
     def slope(self, draws: float) -> float:

@@ -1,7 +1,7 @@
 """How often each page of a writer's range is chosen, and where the popular ones lie.
 
-The workload guest draws from tables of the same steps (`whimbrel.guest.popularity`), so that a writer here and a
-page class there dirty the same pages equally often.
+The workload guest draws from tables made of the same groups of ranks, scattered by the same stride, so that a writer
+here and a page class there dirty the same pages equally often.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from whimbrel.sim.scenario import Pattern, Writer
 
 _SINGLE_RANKS = 16
 _GROWTH = 2**0.25
-"""Zipf's first ranks stand alone, later ones in groups that grow by this factor and share their mean probability:
-at most 1.19 ** (skew / 2) off their own, which is what the workload guest does, too."""
+"""Zipf's first ranks stand alone, later ones in groups that grow by this factor and share their mean probability: in
+a group of ranks [a, 1.19 a) it is at most 1.19 ** (skew / 2) = 9 % (skew 1) off a rank's own."""
 _GOLDEN = 0.6180339887498949
 
 Groups = tuple[tuple[int, float], ...]
@@ -41,26 +41,31 @@ def groups_of(writer: Writer, pages: int) -> Groups:
     return ((pages, 1 / pages),)
 
 
-@lru_cache(maxsize=64)
-def _zipf(pages: int, skew: float) -> Groups:
+def rank_groups(pages: int) -> list[range]:
+    """The ranks of so many pages, from 1, in the groups that have one probability under a zipf law."""
     edges = list(range(min(_SINGLE_RANKS, pages) + 1))
     while edges[-1] < pages:
         edges.append(min(max(edges[-1] + 1, round(edges[-1] * _GROWTH)), pages))
-    weights = [_zipf_weight(start, end, skew) for start, end in itertools.pairwise(edges)]
+    return [range(before + 1, last + 1) for before, last in itertools.pairwise(edges)]
+
+
+@lru_cache(maxsize=64)
+def _zipf(pages: int, skew: float) -> Groups:
+    groups = rank_groups(pages)
+    weights = [_zipf_weight(ranks, skew) for ranks in groups]
     total = math.fsum(weights)
-    sizes = (end - start for start, end in itertools.pairwise(edges))
-    return tuple((size, weight / total / size) for size, weight in zip(sizes, weights, strict=True))
+    return tuple((len(ranks), weight / total / len(ranks)) for ranks, weight in zip(groups, weights, strict=True))
 
 
-def _zipf_weight(start: int, end: int, skew: float) -> float:
-    """Sum of ``rank ** -skew`` over the ranks from start + 1 to end.
+def _zipf_weight(ranks: range, skew: float) -> float:
+    """Sum of ``rank ** -skew``.
 
     Long sums by the trapezoidal rule, so that a range of millions of pages costs no more than a small one: a group so
     long begins beyond rank 10000, where the rule is off by less than 1e-8 of the sum.
     """
-    if end - start <= 2048:
-        return math.fsum(rank**-skew for rank in range(start + 1, end + 1))
-    low, high = float(start + 1), float(end)
+    if len(ranks) <= 2048:
+        return math.fsum(rank**-skew for rank in ranks)
+    low, high = float(ranks[0]), float(ranks[-1])
     area = math.log(high / low) if skew == 1 else (math.pow(high, 1 - skew) - math.pow(low, 1 - skew)) / (1 - skew)
     return area + (math.pow(low, -skew) + math.pow(high, -skew)) / 2
 

@@ -6,7 +6,7 @@ import itertools
 import math
 from dataclasses import dataclass
 
-from .laws import Law
+from .laws import Counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Phases:
 ALWAYS = Phases()
 
 
-def dirtied_pages(law: Law, per_s: float, phases: Phases, window_s: float, start_s: float | None = None) -> float:
+def dirtied_pages(law: Counted, per_s: float, phases: Phases, window_s: float, start_s: float | None = None) -> float:
     """The curve f(tau) of one writer: expected distinct pages in a window, exactly.
 
     Args:

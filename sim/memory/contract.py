@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 PAGE_BYTES = 4096
 PAGE_HEADER_BYTES = 8
@@ -14,8 +13,7 @@ CHUNK_PAGES = 1 << 18
 """Pages whose log KVM clears at once (``x-clear-bitmap-shift`` 18, QEMU's default): 1 GiB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(NamedTuple):
     """Pages that were taken off the migration's bitmap and went over, or are on their way.
 
     Attributes:

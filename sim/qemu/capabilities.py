@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from . import errors
 from .arguments import Argument, check
@@ -20,6 +21,7 @@ _ORDER = (
 )  # fmt: skip
 
 
+@cache
 def names(version: Version) -> tuple[str, ...]:
     """All that this QEMU has, in the order of its own list; every one is off at first."""
     absent: tuple[str, ...] = _OLD_ONLY

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .contract import QmpMessage, Version
 from .host import Host
@@ -16,8 +16,7 @@ _POSTCOPY = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Since:
+class Since(NamedTuple):
     """How long things took so far.
 
     Attributes:
@@ -49,21 +48,22 @@ def answer(host: Host, status: str, error: str | None, since: Since, live: QmpMe
     found["total-time"] = since.total_ns // MILLISECOND_NS
     found["setup-time"] = (since.setup_ns or 0) // MILLISECOND_NS
     old, newest = host.version is Version.V7_2, host.version is Version.V11_1
-    given = live if live is not None else _nothing_yet(host)
+    given = dict(live) if live is not None else _nothing_yet(host)
     if status == "completed":
         given = {name: value for name, value in given.items() if name in ("ram", "xbzrle-cache")}
     in_postcopy = status in _POSTCOPY and not old
     if in_postcopy or status == "completed":
         found["downtime"] = _downtime_ms(since)
-        given = {name: value for name, value in given.items() if name != "expected-downtime"}
+        given.pop("expected-downtime", None)
     elif "expected-downtime" not in given:
         found["expected-downtime"] = _limit(host)
     if not newest:
-        given = {name: value for name, value in given.items() if name != "remaining"}
+        given.pop("remaining", None)
     elif status != "completed" and "remaining" not in given:
         ram = as_object(given.get("ram"))
         found["remaining"] = ram.get("remaining", 0) if ram is not None else 0
-    return {**given, **found}
+    given.update(found)
+    return given
 
 
 def _downtime_ms(since: Since) -> int:

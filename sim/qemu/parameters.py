@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from . import errors
 from .arguments import ALL, LATER, OLD, Argument, check
@@ -87,11 +88,13 @@ _UNCHECKED_7_2 = ("multifd-zlib-level", "multifd-zstd-level")
 """7.2 looks at these two only after it has lost sight of their being given."""
 
 
+@cache
 def of(version: Version) -> tuple[Parameter, ...]:
     """Those that a QEMU has."""
     return tuple(each for each in PARAMETERS if version in each.versions)
 
 
+@cache
 def arguments(version: Version) -> tuple[Argument, ...]:
     """Those of ``migrate-set-parameters``."""
     return tuple(Argument(each.name, each.kind, required=False, values=each.values) for each in of(version))

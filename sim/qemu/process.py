@@ -333,10 +333,11 @@ class Qemu:
         if oob:
             self._carry_out(client, message, oob=True)
             return
-        port = next((each for each in self._ports if each.client is client), None)
-        if port is not None:
-            port.pending.append(message)
-            self._pump()
+        for port in self._ports:
+            if port.client is client:
+                port.pending.append(message)
+                self._pump()
+                return
 
     def _see_to(self, message: QmpMessage) -> None:
         """See to the next command, which is this one, once the main loop has done with the one before."""

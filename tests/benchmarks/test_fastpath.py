@@ -34,10 +34,12 @@ def test_a_series_counts_all_iterations() -> None:
 
 
 def test_the_bars_are_judged_on_the_median() -> None:
-    results, pairs = fastpath.measure(Manner(runs=3, patience_s=0.0, lock=None, say=lambda _: None), migrations=5)
+    manner = Manner(runs=3, patience_s=0.0, lock=None, say=lambda _: None)
+    results, pairs = fastpath.measure(manner, migrations=5, endless_iterations=50)
     assert pairs == {}
-    iteration, migration = results[0].bars
-    assert (iteration.bound, migration.bound, iteration.unit) == (50.0, 500.0, "µs")
+    iteration, endless, migration = results[0].bars
+    assert (iteration.bound, endless.bound, migration.bound, iteration.unit) == (50.0, 50.0, 500.0, "µs")
+    assert endless.measured.value > 0
     assert 0 < iteration.measured.value < migration.measured.value
     rates = [row.measured.value for row in results[0].rows]
     assert rates[0] > rates[1] > 0

@@ -25,9 +25,20 @@ def test_it_compares_what_is_in_the_tree(folder: Path, tmp_path: Path, capsys: p
     said = capsys.readouterr().out
     assert "simulator, page level: 24 migrations" in said
     assert said.count("MET    median at most 6%") >= len(predict.HELD)
+    assert "hold-out, simulator, page level: 6 migrations" in said
     written = json.loads(target.read_text())
     assert written[0]["runs"] == len(written[0]["quantities"]["bytes"]["pairs"]) == 24
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_hold_out_is_neither_predicted_nor_recorded_a_second_time(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert main(["predict", "--hold-out", "--folder", str(folder)]) == 1
+    assert "none of it is on record yet" in capsys.readouterr().err
+    assert main(["record", "--hold-out", "--folder", str(folder)]) == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_it_predicts_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

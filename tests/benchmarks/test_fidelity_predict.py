@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from benchmarks.fidelity import predict
-from benchmarks.fidelity.records import Known, load_calibration, load_runs
+from benchmarks.fidelity.records import Known, Prediction, load_calibration, load_runs
 from whimbrel.engine.errors import BadInput
 
 CALIBRATION = load_calibration()
@@ -21,6 +21,41 @@ def known(case: str) -> Known:
 def test_the_same_inputs_give_the_same_prediction() -> None:
     one = known("hotspot-0.3-50ms")
     assert predict.by_pages(one, CALIBRATION, (1,)) == predict.by_pages(one, CALIBRATION, (1,))
+
+
+def figures(said: Prediction) -> dict[str, float]:
+    """All that is said in numbers."""
+    named = {"iterations": said.iterations, "total": said.total_s, "bytes": said.bytes, "outage": said.outage_s}
+    return {name: value for name, value in named.items() if value is not None} | {
+        f"downtime: {name}": value for name, value in said.downtime.items()
+    }
+
+
+def in_the_tree(said: Prediction) -> Prediction:
+    return next(each for each in predict.load() if (each.case, each.by) == (said.case, said.by))
+
+
+RENEW = (
+    "the model foretells something else than the predictions in the tree: if that is meant, renew them with "
+    "`python -m benchmarks fidelity predict`, and say in benchmarks/README.md what changed"
+)
+
+
+def test_the_fast_paths_predictions_in_the_tree_are_those_of_the_tree() -> None:
+    """To the last digits, which are the mathematics library's."""
+    for run in load_runs():
+        said = predict.fast(run.known, CALIBRATION)
+        assert said.verdict == in_the_tree(said).verdict, RENEW
+        assert figures(said) == pytest.approx(figures(in_the_tree(said)), rel=1e-9), RENEW
+
+
+@pytest.mark.parametrize("case", ["zipf-0.8-300ms", "sweep-0.3-50ms"])
+@pytest.mark.parametrize("predictor", [predict.by_curve, predict.by_pages])
+def test_the_simulators_predictions_in_the_tree_are_those_of_the_tree(predictor: predict.Predictor, case: str) -> None:
+    """Two cells for the others: one that follows from a law, one that depends on chance."""
+    said = predictor(known(case), CALIBRATION)
+    assert said.verdict == in_the_tree(said).verdict, RENEW
+    assert figures(said) == pytest.approx(figures(in_the_tree(said)), rel=1e-6), RENEW
 
 
 def test_every_predictor_says_which_inputs_it_had() -> None:

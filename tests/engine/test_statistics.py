@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,6 +67,18 @@ def test_iterations_are_kept_as_they_were_whatever_is_added_later() -> None:
     assert [each.number for each in three] == [1, 2, 3]
     assert [each.number for each in other] == [1, 2, 9]
     assert [each.number for each in three.add(ended(4))] == [1, 2, 3, 4]
+
+
+def test_thousands_that_are_all_kept_cost_no_more_than_the_last() -> None:
+    """A tuple each would come to 16 MB: a forecast that never converges was quadratic by it, and so was its memory."""
+    one, kept = ended(1), [Iterations()]
+    tracemalloc.start()
+    for _ in range(2000):
+        kept.append(kept[-1].add(one))
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 1_000_000
+    assert len(kept[-1]) == 2000
 
 
 def test_iterations_behave_as_a_tuple_does() -> None:

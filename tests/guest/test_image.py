@@ -82,11 +82,10 @@ def bound(page_class: PageClass, tau_s: float, start_s: float, held_up_s: float,
     hit from the others), the draws that fall into or out of the window because bunches are up to 1 ms apart and
     because the guest was held up, and those that it gave up.
     """
-    draws = page_class.draws
-    edge = draws.per_s * (0.001 + held_up_s) + dropped + 2
+    edge = page_class.writes_per_s * (0.001 + held_up_s) + dropped + 2
     if not page_class.steps:
         return edge
-    count = draws.per_s * draws.phases.on_in(start_s, tau_s)
+    count = page_class.writes_per_s * page_class.phases.on_in(start_s, tau_s)
     clean = [(pages, (1 - p) ** count) for pages, p in probabilities(page_class.steps)]
     return edge + 5 * math.sqrt(math.fsum(pages * q * (1 - q) for pages, q in clean))
 

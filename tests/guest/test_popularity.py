@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whimbrel.guest.popularity import hotspot_steps, probabilities, stride_for, uniform_steps, zipf_steps
+from whimbrel.guest.popularity import hotspot_steps, probabilities, uniform_steps, zipf_steps
 
 
 @given(st.integers(1, 5000), st.floats(0, 4))
@@ -49,18 +49,3 @@ def test_hotspot_gives_the_share_to_the_part(pages: int, share: float, part: flo
         (count, probability), _rest = probabilities(steps)
         assert count == hot
         assert count * probability == pytest.approx(share, abs=2**-31)
-
-
-@given(st.integers(1, 1_000_000))
-def test_the_stride_is_a_permutation(pages: int) -> None:
-    """Coprime with the number of pages, and below it (or 1)."""
-    stride = stride_for(pages)
-    assert math.gcd(stride, pages) == 1
-    assert 1 <= stride <= max(1, pages - 1)
-
-
-def test_neighbours_in_rank_lie_apart() -> None:
-    """The hundred hottest of 16384 pages are spread over all quarters of the class."""
-    stride = stride_for(16384)
-    quarters = {rank * stride % 16384 // 4096 for rank in range(100)}
-    assert quarters == {0, 1, 2, 3}

@@ -270,6 +270,16 @@ async def test_a_source_that_is_kept_is_not_told_to_quit(bench: Bench) -> None:
     assert bench.asked(bench.source) == ["migrate-set-capabilities"]
 
 
+async def test_a_source_that_is_kept_loses_its_badge_before_our_settings(bench: Bench) -> None:
+    """A manager that dies in between leaves one that the next asks nothing, not one that it takes for another's."""
+    bench.procedures = bench.make(Options(keep_source=True))
+    bench.procedures._badge = "whimbrel-badge-0"  # pyright: ignore[reportPrivateUsage]
+    bench.source.on("query-migrate", {"status": "completed", "total-time": 1})
+    bench.source.on("object-del", {})
+    await bench.do(Command.RELEASE_SOURCE)
+    assert bench.asked(bench.source) == ["object-del", "migrate-set-capabilities"]
+
+
 async def test_a_source_whose_connection_went_is_told_to_quit_all_the_same(bench: Bench) -> None:
     """It would be left with its copy of the guest's RAM otherwise."""
     await bench.sides[0].close()

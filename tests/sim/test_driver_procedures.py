@@ -77,12 +77,15 @@ class Bench:
 
     def do(self, *commands: Command, wait_s: float = 5.0) -> Task[None]:
         """Carry commands out, one after the other; the last one's task."""
-        assert commands
-        for command in commands:
-            setup = Pilot(Fixed(), Objectives()).setup(0) if command is Command.ARM else None
-            task = started(self.loop, self.hands.of(Order(command, setup)))
-            due_ns = self.clock.now_ns + round(wait_s * SECOND_NS)
-            self.clock.run(lambda task=task: task.done, due_ns)  # type: ignore[misc]
+        *others, last = commands
+        for command in others:
+            self._do_one(command, wait_s)
+        return self._do_one(last, wait_s)
+
+    def _do_one(self, command: Command, wait_s: float) -> Task[None]:
+        setup = Pilot(Fixed(), Objectives()).setup(0) if command is Command.ARM else None
+        task = started(self.loop, self.hands.of(Order(command, setup)))
+        self.clock.run(lambda: task.done, self.clock.now_ns + round(wait_s * SECOND_NS))
         return task
 
     def wait_for(self, status: str) -> None:

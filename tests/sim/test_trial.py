@@ -16,7 +16,8 @@ from whimbrel.sim.driver_procedures import Procedures
 from whimbrel.sim.driver_tasks import Work
 from whimbrel.sim.explorer.world import Breach
 from whimbrel.sim.faults import Fault, Kind, Moment
-from whimbrel.sim.trial import Trial, Wanting
+from whimbrel.sim.trial import Trial
+from whimbrel.sim.world import Wanting
 
 
 def calm(seed: int = 1) -> Trial:

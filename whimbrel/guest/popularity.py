@@ -2,7 +2,8 @@
 
 The guest draws a uniform 32-bit number, finds the step whose inclusive ``limit`` is the first not below it, and
 then chooses uniformly (without bias) among the pages of that step. So the probability of every page is a known
-rational number, and whatever curve follows from it is exact.
+rational number, and whatever curve follows from it is exact. How ranks are grouped and scattered over the class is
+the simulator's, too: `whimbrel.sim.guests.popularity`.
 """
 
 from __future__ import annotations
@@ -13,13 +14,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["Step", "hotspot_steps", "probabilities", "stride_for", "uniform_steps", "zipf_steps"]
+from whimbrel.sim.guests.popularity import rank_groups
+
+__all__ = ["Step", "hotspot_steps", "probabilities", "uniform_steps", "zipf_steps"]
 
 _DRAWS: Final = 1 << 32
-#: The first ranks of a zipf law stand alone, later ones in groups that grow by this factor: within a group of
-#: ranks [a, 1.19 a) the probability is their mean, at most 1.19 ** (skew / 2) = 9 % (skew 1) off its own.
-_SINGLE_RANKS: Final = 16
-_GROWTH: Final = 2**0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +63,12 @@ def hotspot_steps(pages: int, share: float, part: float) -> tuple[Step, ...]:
 
 @lru_cache(maxsize=64)
 def zipf_steps(pages: int, skew: float) -> tuple[Step, ...]:
-    """Rank r (from 1) with probability in proportion to ``r ** -skew``, averaged over groups of like ranks."""
-    edges = list(range(min(_SINGLE_RANKS, pages) + 1))
-    while edges[-1] < pages:
-        edges.append(min(max(edges[-1] + 1, round(edges[-1] * _GROWTH)), pages))
-    weights = [
-        (end - start, math.fsum(rank**-skew for rank in range(start + 1, end + 1)))
-        for start, end in itertools.pairwise(edges)
-    ]
-    return _steps(weights)
+    """Rank r (from 1) with probability in proportion to ``r ** -skew``, averaged over groups of like ranks.
+
+    Every rank is summed, where the simulator takes the trapezoidal rule: the limits are good to the last draw.
+    """
+    groups = rank_groups(pages)
+    return _steps([(len(ranks), math.fsum(rank**-skew for rank in ranks)) for ranks in groups])
 
 
 def probabilities(steps: tuple[Step, ...]) -> list[tuple[int, float]]:
@@ -81,15 +77,3 @@ def probabilities(steps: tuple[Step, ...]) -> list[tuple[int, float]]:
     return [
         (step.pages, (step.limit - before) / _DRAWS / step.pages) for step, before in zip(steps, limits, strict=False)
     ]
-
-
-def stride_for(pages: int) -> int:
-    """The stride that scatters ranks over a class: rank r is page ``r * stride % pages``.
-
-    Coprime with ``pages``, so that it is a permutation, and near the golden section of them, so that neighbours in
-    rank lie far apart (Knuth, TAOCP vol. 3, 6.4: Fibonacci hashing).
-    """
-    stride = max(1, round(pages * 0.6180339887498949))
-    while math.gcd(stride, pages) != 1:
-        stride -= 1
-    return stride

@@ -2,7 +2,7 @@
 
 A class is a range of pages that are alike. Its rate counts page *writes*, each of which rewrites the page
 (4096 bytes, or ``touch`` of them): 40 MiB/s are 10240 writes a second. Writes are spread evenly over the time
-that the class is on. How many *distinct* bytes that dirties is another question: :mod:`whimbrel.guest.curve`.
+that the class is on. How many *distinct* bytes that dirties is another question: `PageClass.dirtied_bytes`.
 
 As text, one class is ``name:key=value,...``::
 
@@ -24,10 +24,13 @@ from enum import StrEnum
 from typing import Final, Self
 
 from whimbrel.engine.errors import BadInput
+from whimbrel.sim.guests.laws import Independent, Law, Sweep
+from whimbrel.sim.guests.popularity import stride_for
+from whimbrel.sim.guests.streams import Phases, dirtied_pages
 from whimbrel.units import parse_duration, parse_fraction, parse_rate, parse_size
 
-from .curve import Draws, Independent, Law, Phases, Range, Sweep, share_of_range
-from .popularity import Step, hotspot_steps, stride_for, uniform_steps, zipf_steps
+from .curve import range_law
+from .popularity import Step, hotspot_steps, probabilities, uniform_steps, zipf_steps
 
 __all__ = ["PAGE_BYTES", "Content", "PageClass", "Pattern", "WorkloadSpec"]
 
@@ -39,7 +42,7 @@ BODY_BYTES: Final = PAGE_BYTES - FRAME_BYTES
 #: Pages of the program itself, its state and stack, that every turn of its loop dirties.
 HOT_PAGES: Final = 1
 #: Pages whose accumulators share one page of memory: 512 groups of 64.
-_PAGES_PER_BOOK: Final = 512 * 64
+PAGES_PER_BOOK: Final = 512 * 64
 MAX_CLASSES: Final = 16
 MAX_STEPS: Final = 512
 _MAX_PAGES: Final = (1 << 20) - 1
@@ -200,15 +203,19 @@ class PageClass:
                 return hotspot_steps(self.pages, self.share, self.part)
 
     @property
-    def draws(self) -> Draws:
-        """The page writes per second and when they are made, in the numbers that the guest is given."""
-        phases = Phases(self.period_us / 1e6, self.on_us / 1e6, self.shift_us / 1e6)
-        return Draws(self.rate_mpps / 1000, phases)
+    def writes_per_s(self) -> float:
+        """Page writes per second while on, in the numbers that the guest is given."""
+        return self.rate_mpps / 1000
+
+    @property
+    def phases(self) -> Phases:
+        """When it is on, in the numbers that the guest is given."""
+        return Phases(self.period_us / 1e6, self.on_us / 1e6, self.shift_us / 1e6)
 
     @property
     def law(self) -> Law:
         """Distinct pages as a function of the writes."""
-        return Independent.of_steps(self.steps) if self.steps else Sweep(self.pages)
+        return Independent(probabilities(self.steps)) if self.steps else Sweep(self.pages)
 
     def dirtied_bytes(self, tau_s: float, start_s: float | None = None) -> float:
         """Expected distinct bytes (whole pages) of the class that a window of ``tau_s`` seconds dirties.
@@ -217,7 +224,7 @@ class PageClass:
             tau_s: length of the window.
             start_s: its start, in seconds after the writing began; None: the mean over all starts.
         """
-        return PAGE_BYTES * self.draws.expected(self.law, tau_s, start_s)
+        return PAGE_BYTES * dirtied_pages(self.law, self.writes_per_s, self.phases, tau_s, start_s)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -266,13 +273,6 @@ class PageClass:
                 if len(steps) > 1:
                     words.append(f"stride={stride_for(self.pages)}")
         return "class=" + ",".join(words)
-
-
-def _range_law(page_class: PageClass, low: int, high: int) -> Law:
-    """Whether any of the pages [low, high) of a class was written, as a function of the writes: 0 to 1."""
-    if steps := page_class.steps:
-        return Independent([(1, share_of_range(steps, page_class.pages, low, high))])
-    return Range(page_class.pages, high - low)
 
 
 def _read_writes(text: str, field: str) -> float:
@@ -404,14 +404,14 @@ class WorkloadSpec:
         """Expected distinct pages of accumulators (8 bytes for each 64 pages) that a window dirties."""
         total = sum(c.pages for c in self.classes)
         dirtied = 0.0
-        for begin in range(0, total, _PAGES_PER_BOOK):
+        for begin in range(0, total, PAGES_PER_BOOK):
             clean, first = 1.0, 0
             for page_class in self.classes:
-                low, high = max(begin - first, 0), min(begin + _PAGES_PER_BOOK - first, page_class.pages)
+                low, high = max(begin - first, 0), min(begin + PAGES_PER_BOOK - first, page_class.pages)
                 first += page_class.pages
                 if low < high and page_class.rate_mpps:
-                    law = _range_law(page_class, low, high)
-                    clean *= 1 - page_class.draws.expected(law, tau_s, start_s)
+                    law = range_law(page_class.steps, page_class.pages, low, high)
+                    clean *= 1 - dirtied_pages(law, page_class.writes_per_s, page_class.phases, tau_s, start_s)
             dirtied += 1 - clean
         return dirtied
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from whimbrel.guest import popularity as guest
-from whimbrel.sim.guests.popularity import groups_of, stride_for
+from whimbrel.sim.guests.popularity import groups_of, rank_groups, stride_for
 from whimbrel.sim.scenario import Pattern, Writer
 
 SIZES = (1, 7, 16, 17, 1000, 65536)
@@ -44,10 +47,30 @@ def test_hotspot_is_the_workload_guests_own_table(share: float, part: float) -> 
     assert [count for count, _ in ours] == [count for count, _ in theirs]
 
 
-@pytest.mark.parametrize("pages", SIZES)
-def test_ranks_are_scattered_as_in_the_workload_guest_each_to_a_page_of_its_own(pages: int) -> None:
-    assert stride_for(pages) == guest.stride_for(pages)
-    assert len({rank * stride_for(pages) % pages for rank in range(pages)}) == pages
+@given(st.integers(1, 1_000_000))
+def test_ranks_are_grouped_without_a_gap_and_alike_within_a_group(pages: int) -> None:
+    """The first sixteen alone; of the others no group's last rank is more than a quarter above its first."""
+    groups = rank_groups(pages)
+    assert [ranks.start for ranks in groups] == [1, *(ranks.stop for ranks in groups[:-1])]
+    assert groups[-1].stop == pages + 1
+    assert all(len(ranks) == 1 for ranks in groups[:16])
+    assert all(0 < ranks[-1] / ranks[0] <= 1.25 for ranks in groups)
+    assert all(len(b) >= len(a) for a, b in itertools.pairwise(groups[:-1]))
+
+
+@given(st.integers(1, 1_000_000))
+def test_the_stride_gives_each_rank_a_page_of_its_own(pages: int) -> None:
+    """Coprime with the number of pages, and below it (or 1)."""
+    stride = stride_for(pages)
+    assert math.gcd(stride, pages) == 1
+    assert 1 <= stride <= max(1, pages - 1)
+
+
+def test_neighbours_in_rank_lie_apart() -> None:
+    """The hundred hottest of 16384 pages are spread over all quarters of the class."""
+    stride = stride_for(16384)
+    quarters = {rank * stride % 16384 // 4096 for rank in range(100)}
+    assert quarters == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize("skew", [0.3, 1.0, 2.5])

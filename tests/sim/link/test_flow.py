@@ -92,6 +92,13 @@ def test_what_waits_already_takes_its_part_of_the_room() -> None:
     assert Pipe(100, waiting=130, speed=10).room(5, 10, 10) == 0
 
 
+def test_what_waits_already_comes_first() -> None:
+    pipe = Pipe(100 * UNIT, waiting=30 * UNIT, speed=10**9)
+    assert pipe.room(0, MILLISECOND_NS, 10**9) == 70 * UNIT
+    assert pipe.room(10**9, 50, 10**9) == 20 * UNIT
+    assert pipe.room(10**9, 20, 10**9) == 0
+
+
 def test_a_pipe_that_does_not_drain_takes_what_it_holds_and_no_more() -> None:
     pipe = Pipe(100 * UNIT, waiting=150 * UNIT, speed=10**9)
     assert pipe.enters_within_ns(0) >= NEVER_NS

@@ -24,25 +24,26 @@ def missing_of(run: Run, *writers: Writer) -> tuple[Missing, Life, list[Run]]:
     return Missing(areas, life, runs, sweeps, 0.0), life, runs
 
 
-def serve(missing: Missing, life: Life, seconds: float) -> int:
-    """Faults in so much of the guest's time, each served at once."""
-    now_ns, faults = 0, 0
+def serve(missing: Missing, life: Life, seconds: float) -> list[int | None]:
+    """Areas of the faults in so much of the guest's time, each served at once."""
+    now_ns = 0
+    areas: list[int | None] = []
     while (wait_ns := missing.next_ns()) is not None and now_ns + wait_ns < seconds * SECOND_NS:
         now_ns += wait_ns
         missing.touch(now_ns)
         assert missing.waiting
         assert missing.next_ns() == 0
-        assert missing.served() == 0
+        areas.append(missing.served())
+        assert not missing.waiting
         life.run(now_ns)
-        faults += 1
-    return faults
+    return areas
 
 
 def test_all_pages_missing_every_first_touch_is_a_fault() -> None:
     """2 s at 2048 draws a second over 4096 pages, nothing pushed: as many faults as distinct pages."""
     missing, life, runs = missing_of(Run(0, 4096, 0))
     distinct = 4096 * (1 - (1 - 1 / 4096) ** (2 * PER_S))
-    faults = serve(missing, life, 2.0)
+    faults = len(serve(missing, life, 2.0))
     assert faults == pytest.approx(distinct, rel=0.01)
     assert runs[0].left == pytest.approx(4096 - faults, rel=0.01)
 
@@ -53,7 +54,17 @@ def test_pages_of_a_window_are_touched_as_independence_has_it() -> None:
     missing, life, _ = missing_of(Run(0, 4096, 0, density, 2839.0))
     assert density == pytest.approx(0.5, abs=1e-3)
     distinct = 4096 * (1 - (1 - 1 / 4096) ** PER_S)
-    assert serve(missing, life, 1.0) == pytest.approx(density * distinct, rel=0.01)
+    assert len(serve(missing, life, 1.0)) == pytest.approx(density * distinct, rel=0.01)
+
+
+def test_a_fault_is_one_page_of_one_area_and_what_was_touched_elsewhere_still_counts_there() -> None:
+    """Two writers, one three times as fast as the other: each area has as many faults as its own distinct pages."""
+    missing, life, runs = missing_of(Run(0, 4096, 0), writer("slow", 16, 4.0), writer("fast", 16, 12.0))
+    runs.append(Run(4096, 8192, 1))
+    areas = serve(missing, life, 0.5)
+    for area, per_s in enumerate((1024.0, 3072.0)):
+        distinct = 4096 * (1 - (1 - 1 / 4096) ** (0.5 * per_s))
+        assert areas.count(area) == pytest.approx(distinct, rel=0.01)
 
 
 def test_a_sweep_comes_to_what_it_wrote_last_only_after_the_rest() -> None:
