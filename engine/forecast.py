@@ -5,8 +5,9 @@ QEMU's windows (`forecast_sender`), what the sync then finds follows from the di
 policy is asked as on a real migration, through the same pilot. Standard library only, and no pages.
 
 What it leaves out, so that it may differ from the simulator, which goes step by step: noise, steps and outages of the
-link; XBZRLE, multifd and post-copy; the time that passes between an event and a policy's decision; and all spread
-about the expectation. How near it comes to the simulator is measured in ``tests/sim/test_forecast_agrees.py``.
+link; XBZRLE, multifd and post-copy; that a page which is to be written may be zero as yet; the time that passes
+between an event and a policy's decision; and all spread about the expectation. How near it comes to the simulator is
+measured in ``tests/sim/test_forecast_agrees.py``.
 """
 
 from __future__ import annotations

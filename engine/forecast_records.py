@@ -72,7 +72,7 @@ class Costs:
         device_state_bytes: what all devices come to on the wire.
         load_s: the destination's loading of the device state and its answer on the return path.
         resume_s: from ``cont`` to RESUME.
-        setup_s: from ``migrate`` to ``active``.
+        setup_s: from the connection, which takes a round trip after ``migrate``, to ``active``.
         start_stall_s: the guest's stall when logging begins (TCG).
     """
 

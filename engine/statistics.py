@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import overload
+from typing import cast, overload
 
 MIN_STEP_NS = 1_000_000
 """Shortest span, 1 ms, over which a rate is computed: below it the division says nothing."""
@@ -123,7 +123,9 @@ class Iterations(Sequence[Iteration]):
         return iter(self._all[: self._length])
 
     def __eq__(self, other: object) -> bool:
-        return tuple(self) == tuple(other) if isinstance(other, Iterations | tuple) else NotImplemented
+        if not isinstance(other, Iterations | tuple):
+            return NotImplemented
+        return tuple(self) == tuple(cast(Sequence[object], other))
 
     def __hash__(self) -> int:
         return hash(tuple(self))

@@ -27,7 +27,10 @@ Fields = dict[str, Any]
 
 
 class Log:
-    """One log, which several managers may write one after the other."""
+    """One log, which several managers may write one after the other.
+
+    Equal to another one if its lines are; ``bytes`` of it is what its file would hold.
+    """
 
     def __init__(self) -> None:
         """Make an empty one."""
@@ -35,6 +38,19 @@ class Log:
 
     def __len__(self) -> int:
         return len(self._lines)
+
+    def __iter__(self) -> Iterator[str]:
+        return self.lines()
+
+    def __bytes__(self) -> bytes:
+        return "".join(f"{line}\n" for line in self.lines()).encode()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Log):
+            return NotImplemented
+        return self is other or (len(self) == len(other) and all(map(str.__eq__, self, other)))
+
+    __hash__ = None  # type: ignore[assignment]  # it grows
 
     def write(self, kind: str, t_ns: int, now_ns: int, fields: Fields) -> None:
         """Append one line.

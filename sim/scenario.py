@@ -129,7 +129,7 @@ class Scenario:
     capabilities: tuple[str, ...] = ()
     """Of QEMU, by its names, that are asked for besides what the policy asks; one that either end lacks is dropped."""
     postcopy_at_s: float | None = None
-    """Post-copy is chosen so long after ``migrate``, if it is in pre-copy still; asks for ``postcopy-ram`` by itself."""
+    """Post-copy is chosen so long after ``migrate``, if in pre-copy still; ``postcopy-ram`` is asked for by itself."""
 
     @property
     def asked_capabilities(self) -> tuple[str, ...]:

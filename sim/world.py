@@ -27,14 +27,17 @@ from .faults import Fault, Havoc, draw
 from .link.local import LocalNetwork
 from .pair import Pair
 from .scenario import Scenario
+from .scenario_findings import findings
 from .seeds import number, stream
 
 POLICIES: dict[str, Callable[[], Policy]] = {"fixed": Fixed, "least_downtime": LeastDowntime}
 """Those that a scenario may name by itself; any other is handed over."""
+POLICIES_ALLOWED = f"one of {', '.join(sorted(POLICIES))}, or a policy itself"
 GRACE_S = 1200.0
 """From the moment at which it is called off to that at which it must have ended: every wait of the protocol, twice."""
 
 RETRY_NS = SECOND_NS // 100
+MAY_BE_PRECOPY = frozenset({None, Phase.PRECOPY, Phase.RESOLVING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,9 +217,10 @@ class World:
 
     def _choose_postcopy(self, pair: Pair) -> None:
         driver = pair.driver
-        if driver is not None and driver.machine.phase is Phase.PRECOPY:
+        phase = driver.machine.phase if driver is not None else None
+        if driver is not None and phase is Phase.PRECOPY and driver.source.status == "active":
             driver.choose_postcopy()
-        elif driver is None or driver.machine.phase is Phase.RESOLVING:  # nobody manages it, or does not know yet
+        elif phase in MAY_BE_PRECOPY:  # too early for QEMU, or nobody knows at the moment
             self.clock.after(RETRY_NS, partial(self._choose_postcopy, pair))
 
     def _limit_is_over(self, pair: Pair) -> None:
@@ -338,8 +342,28 @@ def _plain_maker(scenario: Scenario, policy: Policy | None) -> Callable[[], Poli
     if policy is not None:
         return lambda: copy.deepcopy(policy)
     if scenario.policy not in POLICIES:
-        raise BadInput("policy", scenario.policy, f"one of {', '.join(sorted(POLICIES))}, or a policy itself")
+        raise BadInput("policy", scenario.policy, POLICIES_ALLOWED)
     return POLICIES[scenario.policy]
+
+
+def check(scenario: Scenario, policy: Policy | None = None) -> None:
+    """Refuse what cannot be simulated.
+
+    Args:
+        scenario: what is to be simulated.
+        policy: instead of the scenario's.
+
+    Raises:
+        BadInput: says everything that is wrong with it (`whimbrel.sim.scenario_findings`), and, where no policy is
+            handed over, whether the one that it names is not known here.
+    """
+    found = findings(scenario)
+    if policy is None and scenario.policy not in POLICIES:
+        if not found:
+            raise BadInput("policy", scenario.policy, POLICIES_ALLOWED)
+        found.append(f"policy: {scenario.policy!r} is not {POLICIES_ALLOWED}")
+    if found:
+        raise BadInput("scenario", "; ".join(found), "a scenario without these findings")
 
 
 def simulate(scenario: Scenario, seed: int, policy: Policy | None = None) -> Outcome:
@@ -354,8 +378,9 @@ def simulate(scenario: Scenario, seed: int, policy: Policy | None = None) -> Out
         How it went; with several migrations the first's, with the `others`.
 
     Raises:
-        BadInput: the policy that the scenario names is not known here.
+        BadInput: the scenario is impossible, or the policy that it names is not known here; says all of it.
     """
+    check(scenario, policy)
     world = World(scenario, seed, policy)
     world.run()
     first, *others = world.outcomes()

@@ -20,6 +20,7 @@ from whimbrel.guest.spec import (
     PageClass,
     WorkloadSpec,
 )
+from whimbrel.scenario_rules import exact_size
 from whimbrel.sim.scenario import GuestPlan, Pattern, Writer
 
 __all__ = ["guest_plan", "own_pages", "writer_of"]
@@ -50,7 +51,8 @@ def guest_plan(
     writers = (*own_pages(spec), *(writer_of(each, cpu_share) for each in spec.classes))
     need_bytes = sum(each.size_bytes for each in writers) + (zero_bytes or 0)
     if need_bytes > ram_bytes:
-        raise BadInput("ram", ram_bytes, f"at least {need_bytes} bytes, for all classes and zero pages")
+        allowed = f"at least {exact_size(need_bytes)}: all classes, the guest's own pages and zero pages together"
+        raise BadInput("ram", exact_size(ram_bytes), allowed)
     return GuestPlan(
         ram_bytes=ram_bytes,
         zero_bytes=ram_bytes - need_bytes if zero_bytes is None else zero_bytes,

@@ -286,6 +286,9 @@ def _listed(run: Run, shown: Sequence[Decided]) -> list[str]:
 
 def _changes(decided: Decided) -> str:
     words = [
-        f"{name.removesuffix('_bytes_per_s').removesuffix('_s')} {value:g}" for name, value in decided.changes.items()
+        " and ".join(value)
+        if name == "capabilities"
+        else f"{name.removesuffix('_bytes_per_s').removesuffix('_s')} {value:g}"
+        for name, value in decided.changes.items()
     ]
     return ", ".join(words)

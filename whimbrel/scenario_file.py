@@ -31,7 +31,7 @@ from whimbrel.scenario_keys import (
     WRITER,
     Key,
 )
-from whimbrel.scenario_rules import Problem, exact_size, problems
+from whimbrel.scenario_rules import WAYS, Problem, exact_size, problems, several_ways
 from whimbrel.scenario_writing import Plan
 from whimbrel.sim.guests.trace import read_trace
 from whimbrel.sim.memory.contract import PAGE_BYTES
@@ -160,14 +160,18 @@ class _Reader:
         """All of it; to be trusted only if there are no findings."""
         top = self.record(TOP, self.table, (), {"guest", "link", "qemu", "objectives"})
         seed = top.pop("seed", 1)
+        if "policy" in top:
+            top["policy"] = self.policy(top["policy"])
+        qemu, asked = self.qemu()
         scenario = Scenario(
             guest=self.guest(),
             link=self.link(),
-            qemu=self.qemu(),
+            qemu=qemu,
+            capabilities=asked,
             objectives=Objectives(**self.record(OBJECTIVES, self.sub(("objectives",)), ("objectives",))),
             **top,
         )
-        self.policy(scenario.policy)
+        self.ways()
         unread = frozenset(self.bad)
         for problem in problems(scenario):
             if not any(_touches(path, unread) for path in (problem.path, *problem.others)):
@@ -263,17 +267,31 @@ class _Reader:
             known[name] = tuple(pairs)
         return LinkPlan(**known)
 
-    def qemu(self) -> QemuPlan:
+    def qemu(self) -> tuple[QemuPlan, tuple[str, ...]]:
+        """Both QEMUs, and the capabilities that are asked for."""
         at: Path = ("qemu",)
         known = self.record(QEMU, self.sub(at), at, {"costs"})
+        asked: tuple[str, ...] = known.pop("capabilities", ())
         costs = Costs(**self.record(COSTS, self.sub((*at, "costs")), (*at, "costs")))
-        return QemuPlan(costs=costs, **known)
+        return QemuPlan(costs=costs, **known), asked
 
-    def policy(self, text: str) -> None:
+    def policy(self, text: str) -> str:
+        """As it is found from here: a policy's file is looked for beside the scenario, too."""
+        if text.partition(":")[0].endswith(".py"):
+            text = str(self.folder / text)
         try:
             resolve(text)
         except BadInput as error:
             self.refuse(("policy",), error)
+        return text
+
+    def ways(self) -> None:
+        """Of the ways to say who writes there is one, also where none of them could be read."""
+        table = self.sub(("guest",))
+        for problem in several_ways([key for key in WAYS if key in table]):
+            bad = set(self.bad)
+            self.note(problem.path, _sentence(problem, problem.given))
+            self.bad = bad  # what else is wrong with it is told as well
 
     # ---- values
 
@@ -344,7 +362,9 @@ class _Reader:
         """Something is wrong here."""
         line = self.lines.line(path)
         self.bad.add(path)
-        self.findings.append((line, len(self.findings), Finding(f"{self.name}:{line}", written(path), text)))
+        finding = Finding(f"{self.name}:{line}", written(path), text)
+        if all(each != finding for _, _, each in self.findings):
+            self.findings.append((line, len(self.findings), finding))
 
     def refuse(self, path: Path, error: BadInput) -> None:
         """A value can't be read."""

@@ -235,9 +235,10 @@ def _kind_of(name: str) -> Kind:
 
 TOP: Final[dict[str, Key]] = {
     "seed": Key("seed", WHOLE, "where the dice begin"),
-    "policy": Key("policy", TEXT, "as on the command line: `NAME`, `NAME:key=value,…` or `FILE.py:NAME`"),
+    "policy": Key("policy", TEXT, "as on the command line: `NAME`, `NAME:key=value,…` or `FILE.py:NAME`; beside the file"),
     "migrations": Key("migrations", WHOLE, "so many at the same time over the one link, alike but for their seeds"),
     "limit": Key("limit_s", TIME, "it is called off after so long"),
+    "postcopy": Key("postcopy_at_s", TIME, "so long after `migrate` post-copy is chosen, and asked for to begin with"),
     "faults": Key("faults", SWITCH, "whether faults are drawn from the seed"),
 }
 GUEST: Final[dict[str, Key]] = {
@@ -296,6 +297,7 @@ QEMU: Final[dict[str, Key]] = {
     "source": Key("source", _of(Version), "version of the source"),
     "destination": Key("destination", _of(Version), "version of the destination"),
     "accelerator": Key("kvm", ACCELERATOR, "whose dirty log it is: cleared at the sync, or chunk by chunk"),
+    "capabilities": Key("capabilities", _list_of(TEXT), "asked for besides what the policy asks, by QEMU's names"),
 }
 COSTS: Final[dict[str, Key]] = {
     key: Key(name, _kind_of(name), _told(Costs)[name])

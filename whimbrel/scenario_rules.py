@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from whimbrel.sim import scenario_findings
 from whimbrel.sim.memory.contract import PAGE_BYTES
+from whimbrel.sim.qemu import capabilities
 from whimbrel.sim.qemu.contract import Costs
 from whimbrel.sim.scenario import GuestPlan, LinkPlan, Pattern, Scenario, Writer
 from whimbrel.toml_places import Path
 from whimbrel.units import format_duration
 
-__all__ = ["Problem", "exact_size", "problems", "without_unit"]
+__all__ = ["WAYS", "Problem", "exact_size", "problems", "several_ways", "without_unit"]
+
+WAYS = ("writer", "curve", "trace")
+"""To say who writes: by one of these keys of the guest."""
 
 GREATEST_RAM_BYTES = 64 << 40
 """What x86-64 can address with 46 bits; the tables of a model would fit no machine long before."""
@@ -50,7 +56,38 @@ class Problem:
 
 
 def problems(scenario: Scenario) -> Iterator[Problem]:
-    """All that is wrong with a scenario, in the order of its keys."""
+    """All that is wrong with a scenario, in the order of its keys: by our own rules, then what the simulator adds."""
+    told = list(_by_our_rules(scenario))
+    yield from told
+    for found in scenario_findings.problems(scenario):
+        path = _keys(found.path)
+        if all(each.path[: len(path)] != path and path[: len(each.path)] != each.path for each in told):
+            given = ", ".join(scenario.asked_capabilities) if found.path == ("capabilities",) else None
+            yield Problem(path=path, allowed=found.allowed, given=given, others=tuple(map(_keys, found.others)))
+
+
+_OF_FIELDS: dict[Path, Path] = {
+    ("capabilities",): ("qemu", "capabilities"),
+    ("postcopy_at_s",): ("postcopy",),
+    ("qemu", "kvm"): ("qemu", "accelerator"),
+    ("objectives", "greatest_throttle"): ("objectives", "throttle"),
+}
+_OF_PAIRS = {"steps": ("at", "bandwidth"), "outages": ("at", "for")}
+
+
+def _keys(path: Path) -> Path:
+    """The keys of a file for the fields of the records."""
+    for fields_, keys in _OF_FIELDS.items():
+        if path[: len(fields_)] == fields_:
+            return (*keys, *path[len(fields_) :])
+    match path:
+        case ("link", "steps" | "outages" as name, int() as number, int() as part):
+            return ("link", name, number, _OF_PAIRS[name][part])
+        case _:
+            return tuple(without_unit(each) if isinstance(each, str) else each for each in path)
+
+
+def _by_our_rules(scenario: Scenario) -> Iterator[Problem]:
     yield from _within(("migrations",), scenario.migrations, 1, GREATEST_MIGRATIONS)
     yield from _time(("limit",), scenario.limit_s, positive=True)
     yield from _guest(scenario.guest)
@@ -60,6 +97,7 @@ def problems(scenario: Scenario) -> Iterator[Problem]:
     yield from _curve(scenario.guest)
     yield from _link(scenario.link)
     yield from _schedule(scenario.link)
+    yield from _capabilities(scenario)
     yield from _costs(scenario.qemu.costs)
     yield from _objectives(scenario)
 
@@ -106,14 +144,8 @@ def _guest(guest: GuestPlan) -> Iterator[Problem]:
     yield from _pages((*at, "ram"), guest.ram_bytes, least=PAGE_BYTES)
     yield from _pages((*at, "zero"), guest.zero_bytes, least=0)
     yield from _within((*at, "vcpus"), guest.vcpus, 1, GREATEST_VCPUS)
-    ways = {"writer": bool(guest.writers), "curve": bool(guest.curve), "trace": guest.trace is not None}
-    named = [name for name, used in ways.items() if used]
-    yield from _check(
-        len(named) <= 1,
-        (*at, named[-1] if named else ""),
-        "one of writer, curve and trace",
-        f"{' and '.join(named)} together",
-    )
+    used = (bool(guest.writers), bool(guest.curve), guest.trace is not None)
+    yield from several_ways(list(itertools.compress(WAYS, used)))
     yield from _check(
         guest.zero_bytes < guest.ram_bytes or not (guest.curve or guest.trace),
         (*at, "zero"),
@@ -121,6 +153,13 @@ def _guest(guest: GuestPlan) -> Iterator[Problem]:
         None,
         (*at, "ram"),
     )
+
+
+def several_ways(named: Sequence[str]) -> Iterator[Problem]:
+    """The finding, if these of `WAYS` are more than one."""
+    if len(named) > 1:
+        given = f"{' and '.join(named)} together"
+        yield Problem(path=("guest", named[-1]), allowed="one of writer, curve and trace", given=given)
 
 
 def _writer(at: Path, writer: Writer, guest: GuestPlan) -> Iterator[Problem]:
@@ -137,7 +176,7 @@ def _writer(at: Path, writer: Writer, guest: GuestPlan) -> Iterator[Problem]:
     yield from _part((*at, "ratio"), writer.compressed_ratio, open_below=True)
     yield from _part((*at, "cpu_share"), writer.cpu_share)
     yield from _relevance(at, writer)
-    if writer.vcpu is not None:
+    if writer.vcpu is not None and guest.vcpus >= 1:
         last = guest.vcpus - 1
         allowed = f"0 to {last}: the guest has {guest.vcpus} vCPU{'s' if last else ''}"
         yield from _check(0 <= writer.vcpu <= last, (*at, "vcpu"), allowed, None, ("guest", "vcpus"))
@@ -169,15 +208,13 @@ def _writers_together(guest: GuestPlan) -> Iterator[Problem]:
             yield Problem(path=(*at, number, "name"), allowed="a different name for each writer")
         seen.add(writer.name)
     sizes = [writer.size_bytes for writer in guest.writers]
-    sum_bytes = sum(sizes) + guest.zero_bytes
+    sum_bytes = sum(sizes) + guest.zero_bytes  # what could not be read is 0: it is the least that it takes
     if guest.writers or guest.zero_bytes:
         yield from _check(
             sum_bytes <= guest.ram_bytes,
             ("guest", "ram"),
             f"at least {exact_size(sum_bytes)}: all writers and zero pages together",
             f"{exact_size(guest.ram_bytes)} of RAM",
-            ("guest", "zero"),
-            *((*at, number, "size") for number in range(len(sizes))),
         )
     yield from _processor_time(guest.writers)
 
@@ -265,6 +302,17 @@ def _schedule(link: LinkPlan) -> Iterator[Problem]:
 
 
 # ---- QEMU and the objectives
+
+
+def _capabilities(scenario: Scenario) -> Iterator[Problem]:
+    """QEMU would drop what one end lacks: it would have no effect."""
+    ends = (scenario.qemu.source, scenario.qemu.destination)
+    both = [name for name in capabilities.names(ends[0]) if name in capabilities.names(ends[1])]
+    for number, name in enumerate(scenario.capabilities):
+        path, ends_ = ("qemu", "capabilities", number), (("qemu", "source"), ("qemu", "destination"))
+        near = difflib.get_close_matches(name, both, n=1, cutoff=0.6)
+        allowed = f"{near[0]} perhaps, or another one" if near else f"one of {', '.join(both)}"
+        yield from _check(name in both, path, f"{allowed} that both QEMUs have", repr(name), *ends_)
 
 
 def _costs(costs: Costs) -> Iterator[Problem]:

@@ -11,6 +11,9 @@ from whimbrel.sim.scenario import Scenario
 
 __all__ = ["Plan", "dumps"]
 
+_ASKED = {"capabilities": QEMU["capabilities"]}
+"""In the section of QEMU, and yet no part of its record: they are asked for by whoever migrates."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -37,7 +40,7 @@ def dumps(plan: Plan) -> str:
         lines += ["", "[guest.curve]", *(f"{key} = {CURVE[key].kind.write(value)}" for key, value in values)]
     drawn = [*_fields(LINK, link), *_pairs("steps", STEP, link.steps), *_pairs("outages", OUTAGE, link.outages)]
     lines += _section("[link]", drawn)
-    lines += _section("[qemu]", _fields(QEMU, qemu))
+    lines += _section("[qemu]", [*_fields(QEMU, qemu), *_fields(_ASKED, scenario)])
     lines += _section("[qemu.costs]", _fields(COSTS, qemu.costs))
     lines += _section("[objectives]", _fields(OBJECTIVES, scenario.objectives))
     return "\n".join([*lines, ""])

@@ -46,7 +46,8 @@ class Decided:
     iteration: int
     asked: str
     because: str
-    changes: Mapping[str, float | int] = field(default_factory=dict[str, float | int])
+    changes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Knobs by name, with their new values; and ``capabilities``, the names of those that were switched on."""
     clamped: tuple[str, ...] = ()
 
 
@@ -79,10 +80,14 @@ class Run:
     """Remaining bytes over time, (seconds, bytes); straight between the points."""
     sending: tuple[tuple[float, float], ...] = ()
     """Bytes per second put on the wire, (from when, rate); the last entry says until when."""
+    threshold: tuple[tuple[float, float], ...] = ()
+    """What QEMU would send with the guest stopped, (from when, bytes); the last entry says until when."""
     drawn: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What was drawn from the seed before it began, and faults where there are some."""
     others: tuple[Mapping[str, Any], ...] = ()
-    """The figures of the other migrations that went on at the same time."""
+    """The figures of the other migrations that went on at the same time, each with its number, from 2 up."""
+    notes: tuple[str, ...] = ()
+    """What was dropped, passed over, or came late in this run."""
     log: bytes = b""
     """As docs/log.md has it; empty: the model writes none."""
 
@@ -96,7 +101,7 @@ class Simulation:
     runs: tuple[Run, ...]
     """The first one with its course, all others without."""
     notes: tuple[str, ...] = ()
-    """What a reader should know: what the model passed over, and what it took for what."""
+    """What a reader should know whatever the seed: what the model passed over, and what it took for what."""
 
     @property
     def first(self) -> Run:
@@ -128,9 +133,9 @@ def summary(runs: Sequence[Run]) -> dict[str, Any]:
 def as_dict(simulation: Simulation) -> dict[str, Any]:
     """One object with the same keys for every model: what was asked comes first, then the first run, then all figures.
 
-    Bytes and rates are whole, `remaining` and `sending` are thinned; the log is a file of its own.
+    Bytes and rates are whole, `remaining`, `sending` and `threshold` are thinned; the log is a file of its own.
     """
-    first = _whole(asdict(replace(simulation.first, log=b"", remaining=(), sending=())))
+    first = _whole(asdict(replace(simulation.first, log=b"", remaining=(), sending=(), threshold=())))
     del first["log"]
     asked = {"model": simulation.model, "seed": first["seed"], "scenario": asdict(simulation.scenario)}
     return {
@@ -139,7 +144,8 @@ def as_dict(simulation: Simulation) -> dict[str, Any]:
         **first,
         "remaining": _thinned(simulation.first.remaining),
         "sending": _thinned(simulation.first.sending),
-        "notes": simulation.notes,
+        "threshold": _thinned(simulation.first.threshold),
+        "notes": [*simulation.notes, *simulation.first.notes],
         "runs": [_whole(figures(run)) for run in simulation.runs],
         "summary": _whole(summary(simulation.runs)),
     }

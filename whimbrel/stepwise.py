@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+from whimbrel.engine.policy import Reason
 from whimbrel.engine.statistics import Statistics
 from whimbrel.engine.timeline import Downtime
 from whimbrel.policies import resolve
 from whimbrel.sim.scenario import Scenario
-from whimbrel.sim.world import Outcome, simulate
+from whimbrel.sim.world import Outcome, World, simulate
 from whimbrel.simulation_records import Decided, Row, Run, figures
 
-__all__ = ["run_stepwise", "stepwise_lacks"]
+__all__ = ["drawn_by", "run_stepwise", "stepwise_lacks"]
 
 NO_END = "no end"
-DECISION = '"kind":"decision"'
-"""In each of the log's lines of decisions, whose texts have their own quotes escaped, and in no other."""
+DECISION, SETTINGS = '"kind":"decision"', '"kind":"settings"'
+"""In each of the log's lines of this kind, whose texts have their own quotes escaped, and in no other."""
+OWN_CAPABILITIES = frozenset({"events", "late-block-activate", "pause-before-switchover", "return-path"})
+"""What every migration has, whatever its policy."""
 LEAST_SPAN_NS, MOST_SPANS = 200_000_000, 150
 """Two of QEMU's windows, and no more spans than can be told apart in a picture."""
 
@@ -37,6 +40,15 @@ def run_stepwise(scenario: Scenario, seed: int) -> Run:
         BadInput: the policy can't be had.
     """
     return _told(simulate(scenario, seed, resolve(scenario.policy)))
+
+
+def drawn_by(scenario: Scenario, seed: int) -> dict[str, Any]:
+    """What the seed draws for the first migration before anything happens.
+
+    Raises:
+        BadInput: the policy can't be had.
+    """
+    return _drawn(World(scenario, seed, resolve(scenario.policy)).derived(), 0)
 
 
 def _told(outcome: Outcome, index: int = 0) -> Run:
@@ -63,15 +75,24 @@ def _told(outcome: Outcome, index: int = 0) -> Run:
         decisions=decisions,
         remaining=tuple(_remaining(rows, seen, began_ns, truth.total_s if converged else None)),
         sending=tuple(_sending(seen, began_ns)),
-        drawn=_drawn(outcome, index),
-        others=tuple(figures(_told(each, number)) for number, each in enumerate(outcome.others, 1)),
+        threshold=tuple(_threshold(outcome.scenario, seen, decisions, began_ns)),
+        drawn=_drawn(outcome.derived, index),
+        others=tuple(_other(_told(each, number), number) for number, each in enumerate(outcome.others, 1)),
+        notes=report.notes if report is not None else (),
         log="\n".join([*lines, ""]).encode(),
     )
 
 
-def _drawn(outcome: Outcome, index: int) -> dict[str, Any]:
+def _other(run: Run, index: int) -> dict[str, Any]:
+    """The figures of a further migration; its seed follows from the one that was given, and is none to be given."""
+    told = figures(run)
+    del told["seed"]
+    return {"migration": index + 1} | told
+
+
+def _drawn(derived: Mapping[str, Any], index: int) -> dict[str, Any]:
     """Lists have an entry for each migration: this one's."""
-    drawn = {name: each for name, each in outcome.derived.items() if name != "migrate_ns"}
+    drawn = {name: each for name, each in derived.items() if name != "migrate_ns"}
     return {name: each[index] if isinstance(each, list) else each for name, each in drawn.items()}
 
 
@@ -79,9 +100,17 @@ def _items(downtime: Downtime) -> dict[str, float]:
     return {each.name: getattr(downtime, each.name) for each in fields(Downtime) if each.name != "total_s"}
 
 
-def _decisions(lines: Iterable[str], seen: Sequence[Statistics], began_ns: int) -> Iterator[Decided]:
+def _switched_on(lines: Sequence[str]) -> list[str]:
+    """The capabilities that the source got because somebody asked for them; none, if it did not come to that."""
+    for line in (json.loads(text) for text in lines if SETTINGS in text):
+        if line["side"] == "source":
+            return sorted(set(line["capabilities"]) - OWN_CAPABILITIES)
+    return []
+
+
+def _decisions(lines: Sequence[str], seen: Sequence[Statistics], began_ns: int) -> Iterator[Decided]:
     """Those in the log, with the iteration in which each was taken."""
-    iteration, index = 0, 0
+    iteration, index, on = 0, 0, _switched_on(lines)
     for line in (json.loads(text) for text in lines if DECISION in text):
         while index < len(seen) and seen[index].at_ns <= line["t_ns"]:
             iteration, index = seen[index].iteration, index + 1
@@ -90,7 +119,7 @@ def _decisions(lines: Iterable[str], seen: Sequence[Statistics], began_ns: int) 
             iteration=iteration,
             asked=line["asked"],
             because=line["because"],
-            changes=line["changes"],
+            changes=line["changes"] | ({"capabilities": on} if on and line["asked"] == Reason.SETUP.value else {}),
             clamped=tuple(line["clamped"]),
         )
 
@@ -118,6 +147,29 @@ def _rows(
             downtime_limit_s=limit_s,
             stopped=converged and each is iterations[-1],
         )
+
+
+def _threshold(
+    scenario: Scenario, seen: Sequence[Statistics], decisions: Sequence[Decided], began_ns: int
+) -> Iterator[tuple[float, float]]:
+    """QEMU's bandwidth at each look times the limit that stood then; a decision counts from when it was taken."""
+    limit_s = scenario.objectives.downtime_s
+    changes = [
+        (each.at_s, float(each.changes["downtime_limit_s"]))
+        for each in decisions
+        if "downtime_limit_s" in each.changes
+    ]
+    looks = [((each.at_ns - began_ns) / 1e9, each.bandwidth_bytes_per_s) for each in seen]
+    bandwidth, ahead = 0.0, 0
+    for at_s, found in looks:
+        while ahead < len(changes) and changes[ahead][0] <= at_s:
+            changed_s, limit_s = changes[ahead]
+            ahead += 1
+            if bandwidth:
+                yield changed_s, bandwidth * limit_s
+        bandwidth = found
+        if bandwidth:  # none is known before the first window of 100 ms
+            yield at_s, bandwidth * limit_s
 
 
 def _by_iteration(seen: Sequence[Statistics]) -> dict[int, list[Statistics]]:

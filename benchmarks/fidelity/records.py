@@ -13,7 +13,7 @@ import msgspec
 FOLDER: Final = Path(__file__).parent / "recorded"
 RUNS: Final = "runs.json"
 AGAIN: Final = "again.json"
-"""The same grid once more: how well reality predicts itself."""
+"""Ten cells of the same grid once more: how well reality predicts itself, and nothing of how general a model is."""
 CALIBRATION: Final = "calibration.json"
 FORMAT: Final = 1
 

@@ -237,7 +237,7 @@ def writers_of(plan: GuestPlan, area: Area, seed: int) -> tuple[PageWriter, ...]
         area: one of its areas.
         seed: of the world.
     """
-    dice = np.random.Generator(np.random.PCG64(number(seed, f"guest/{area.writer.name}")))
+    dice = _dice(area, seed)
     if plan.trace is not None:
         return (_replay(plan),)
     if isinstance(area.law, Measured):
@@ -246,11 +246,16 @@ def writers_of(plan: GuestPlan, area: Area, seed: int) -> tuple[PageWriter, ...]
         case Pattern.SWEEP:
             return (PageWriter(_Even(0.0), _Straight(area, first_page(area, seed)), area.pages),)
         case Pattern.POISSON:
-            return (PageWriter(_Random(dice), _Uniform(dice, area)),)
+            # Times are drawn ahead in blocks: with dice in common, pages would depend on when it is asked.
+            return (PageWriter(_Random(dice), _Uniform(_dice(area, seed, "/pages"), area)),)
         case Pattern.UNIFORM:
             return (PageWriter(_Even(dice.random()), _Uniform(dice, area)),)
         case Pattern.ZIPF | Pattern.HOTSPOT:
             return (PageWriter(_Even(dice.random()), _Ranked(dice, area)),)
+
+
+def _dice(area: Area, seed: int, use: str = "") -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(number(seed, f"guest/{area.writer.name}{use}")))
 
 
 def _replay(plan: GuestPlan) -> PageWriter:

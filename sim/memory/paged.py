@@ -158,18 +158,21 @@ class PagedMemory:
         self._advance(now_ns)
         batch = Batch(most_bytes, self._remaining if most_pages is None else min(most_pages, self._remaining))
         width = min(max(most_bytes // PAGE_BYTES * 2, _NARROWEST), _WIDEST)
+        behind = self._place
         while batch.most_pages > 0 and self._remaining > 0:
             end = self._window_end(width)
             found = np.flatnonzero(self._bitmap[self._place : end]) + self._place
             taken = self._offer(found[: batch.most_pages], batch) if len(found) else 0
+            if taken:
+                behind = int(found[taken - 1]) + 1
             if taken < len(found):
-                if taken:
-                    self._place = int(found[taken - 1]) + 1
                 break
             self._place = end
             if end == self._total:
                 # From here on XBZRLE is at work: QEMU turns it on when its search first wraps (ram.c).
                 self._place, self._wrapped = 0, True
+        # The search goes on behind the last page sent, not where it ended: a sync may put pages in between (ram.c).
+        self._place = behind % self._total
         if self._active and not self._remaining:
             # The search went round all RAM in vain, and begins at the lowest address next time (ram.c).
             self._place, self._wrapped = 0, True

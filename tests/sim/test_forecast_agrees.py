@@ -5,12 +5,24 @@ machine. What separates the two is where in its slice of 51 ms the sender stands
 threshold (18 bytes a slice, windows of whole milliseconds, a policy that is asked a few milliseconds late): a sync may
 come a slice sooner or later, and where it finds just about as much as the threshold there may be one iteration more.
 
-Measured over 500 drawn scenarios (uniform, hotspot, zipf and Poisson writers at 0.1 to 1.3 of the link, some with a
-device's writes beside them; 25 to 250 MB/s; limits of 30 ms to 1 s; policies that hold and that step the limit):
-verdicts alike in all of them; total time 0.1 % apart in the median, 2 % at the 95th percentile, 13 % in the worst
-(0.2 s); bytes 0.1 %, 1 % and 14 %; outage 3 ms, 40 ms and 0.45 s, that is 0.02, 0.2 and 0.7 of its limit. Beyond 1 %
-of it no time was more than 0.04 s apart, and no bytes more than 0.04 s of link. Not within these bounds: sweeps
-(whether a sweep is caught depends on where it stands), and ``least_downtime`` where it does not settle.
+Measured over 500 drawn scenarios twice (uniform, hotspot, zipf and Poisson writers at 0.1 to 1.3 of the link, some with
+a device's writes beside them; 25 to 250 MB/s; limits of 30 ms to 1 s); 460 of them converge. Median, 95th percentile
+and worst of how far they are apart:
+
+======================  ============================  ===========================
+..                      holds or steps the limit      ``least_downtime``
+======================  ============================  ===========================
+verdict                 alike in all                  alike in all
+total time              0.1 %, 0.7 %, 4 %             0.2 %, 3 %, 18 %
+beyond 1 % of it        0.05 s at most                0.21 s at most
+bytes                   0.03 %, 0.5 %, 4 %            0.1 %, 1.2 %, 7 %
+beyond 1 %, on the link 0.04 s at most                0.15 s at most
+outage                  2 ms, 30 ms, 0.32 s           2 ms, 15 ms, 90 ms
+as a part of the limit  0.01, 0.16, 0.99              0.01, 0.13, 0.9
+======================  ============================  ===========================
+
+``least_downtime`` asks every 10 to 100 ms and decides by what it sees, so that a slice sooner or later moves its
+landing by more than the slice. Not within these bounds: sweeps (whether one is caught depends on where it stands).
 """
 
 from __future__ import annotations
@@ -34,6 +46,8 @@ from whimbrel.simulating import setting_of
 MIB = 1 << 20
 APART, APART_S = 0.01, 0.1
 """Time, and bytes as time on the link, may be so far apart: a part of it, and seconds."""
+ASKING_APART_S = 0.3
+"""Seconds, where the policy asks between the syncs."""
 OUTAGE_APART, OUTAGE_APART_S = 0.6, 0.06
 """The outage: a part of the limit, and a slice."""
 
@@ -109,7 +123,7 @@ _SCENARIOS = st.builds(
     part=st.sampled_from([0.1, 0.25, 0.4]),
     zeros=st.sampled_from([0.0, 0.5, 0.9]),
     link=st.sampled_from([25e6, 50e6, 125e6, 250e6]),
-    ratio=st.sampled_from([0.1, 0.3, 0.6, 0.9]),
+    ratio=st.sampled_from([0.1, 0.3, 0.6, 0.9, 1.3]),
     dma=st.sampled_from([0.0, 0.1]),
     share=st.sampled_from([0.3, 1.0]),
     pipe=st.sampled_from([200_000, 2_500_000]),
@@ -118,15 +132,16 @@ _SCENARIOS = st.builds(
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
-@given(_SCENARIOS, st.sampled_from([hold, step]))
-def test_the_two_paths_agree_within_their_bounds(drawn: Scenario, make: Callable[[], Policy]) -> None:
+@given(_SCENARIOS, st.sampled_from([(hold, APART_S), (step, APART_S), (LeastDowntime, ASKING_APART_S)]))
+def test_the_two_paths_agree_within_their_bounds(drawn: Scenario, steered: tuple[Callable[[], Policy], float]) -> None:
+    make, apart_s = steered
     slow, fast = both(drawn, make)
     truth, link = slow.truth, drawn.link.bandwidth_bytes_per_s
     assert fast.converged == (truth.outage_s is not None)
     if truth.outage_s is None:
         return
-    assert abs(fast.total_s - truth.total_s) <= APART * truth.total_s + APART_S
-    assert abs(fast.transferred_bytes - truth.transferred_bytes) <= APART * truth.transferred_bytes + APART_S * link
+    assert abs(fast.total_s - truth.total_s) <= APART * truth.total_s + apart_s
+    assert abs(fast.transferred_bytes - truth.transferred_bytes) <= APART * truth.transferred_bytes + apart_s * link
     assert abs(fast.downtime_s - truth.outage_s) <= OUTAGE_APART * drawn.objectives.downtime_s + OUTAGE_APART_S
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from whimbrel.engine.errors import BadInput
 from whimbrel.given import new_file
@@ -77,11 +81,12 @@ def simulate(
       whimbrel simulate --curve curve.json --bandwidth 2Gbit/s --policy fixed
     """
     from whimbrel.plots import check_picture, save
+    from whimbrel.simulating import drawn
     from whimbrel.simulating import simulate as run
     from whimbrel.simulation_options import FROM_FILE, FROM_OPTIONS, Given, plan_of
     from whimbrel.simulation_records import as_dict
 
-    from .simulation_text import simulation_text
+    from .simulation_text import simulation_head, simulation_text
 
     chosen = model or (FROM_OPTIONS if scenario is None else FROM_FILE)
     plan = plan_of(
@@ -103,7 +108,12 @@ def simulate(
         raise BadInput("log", str(log), f"one with the model {FROM_FILE}: {chosen} sends no commands to write down")
     if log is not None and new_file(log) and log.exists() and log.stat().st_size:
         raise BadInput("log", str(log), "a new file, or an empty one: this one holds something already")
-    simulation = run(plan.scenario, model=chosen, seed=plan.seed, runs=runs)
+    console = new_console(stderr=as_json)
+    head = simulation_head(plan, chosen, drawn(plan.scenario, model=chosen, seed=plan.seed, runs=runs))
+    console.print(head)  # before anything is run: no crash, and nobody who has waited enough, takes the seed along
+    console.file.flush()
+    with _counting(console, runs) as count:
+        simulation = run(plan.scenario, model=chosen, seed=plan.seed, runs=runs, ended=count)
     if plot is not None:
         save(simulation, plot)
     if log is not None:
@@ -112,11 +122,22 @@ def simulate(
         if as_json:
             print_json(as_dict(simulation) | {"plot": str(plot or ""), "log": str(log or "")})
             return
-        console = new_console()
-        console.print(simulation_text(simulation, plan, console.width))
+        console.print(simulation_text(simulation, console.width))
         for name, path in (("plot", plot), ("log", log)):
             if path is not None:
                 console.print(f"{name}: {path}", soft_wrap=True)
+
+
+@contextmanager
+def _counting(console: Console, runs: int) -> Generator[Callable[[object], None]]:
+    """Gives what is to be called after each run; on a terminal many runs are seen to go on, and nothing stays of it."""
+    if runs == 1 or not console.is_terminal:
+        yield lambda _: None
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("runs,"), TimeRemainingColumn(), TextColumn("left"))
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=runs)
+        yield lambda _: progress.advance(task)
 
 
 def _write(path: Path, log: bytes) -> None:

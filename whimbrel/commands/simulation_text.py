@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -33,10 +33,35 @@ FORECAST_ITEMS = {
 """What the fast model tells apart; the stepwise one has the items of a real report."""
 
 
-def simulation_text(simulation: Simulation, plan: Plan, width: int) -> RenderableType:
-    """All of it: what was simulated, how it went, and what it comes to over all seeds."""
+def simulation_head(plan: Plan, model: str, drawn: Mapping[str, Any]) -> RenderableType:
+    """The seed and all that was derived, as a scenario file has it: with it the run can be had again.
+
+    Args:
+        plan: what is to be simulated.
+        model: the model's name.
+        drawn: what the first seed draws.
+    """
+    first = f"seed {plan.seed}, model {model}: {MODELS[model].about}"
+    lines = [line for line in dumps(plan).splitlines() if line and not line.startswith("seed")]
+    shown = [Text(f"  {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in lines]
+    return Group(Text(first, style="bold"), *shown, *(Text(f"  drawn: {each}", style="dim") for each in _drawn(drawn)))
+
+
+def _drawn(drawn: Mapping[str, Any]) -> Iterable[str]:
+    """One thing a line."""
+    for name, value in drawn.items():
+        if isinstance(value, float):
+            yield f"{name.removesuffix('_s').replace('_', ' ')} {format_duration(value)}"
+        elif isinstance(value, list):
+            yield from map(str, cast("list[object]", value))
+        else:
+            yield f"{name} {value}"
+
+
+def simulation_text(simulation: Simulation, width: int) -> RenderableType:
+    """What comes after the head: how it went, and what it comes to over all seeds."""
     run = simulation.first
-    parts: list[RenderableType] = [_head(simulation, plan), "", _verdict(run)]
+    parts: list[RenderableType] = ["", _verdict(run)]
     picture = sketch(run, min(max(width, LEAST_WIDTH), MOST_WIDTH))
     if picture:
         parts += ["", Text("Remaining bytes over time", style="bold"), *(_line(each) for each in picture)]
@@ -48,22 +73,13 @@ def simulation_text(simulation: Simulation, plan: Plan, width: int) -> Renderabl
         parts += ["", _downtime(run)]
     if len(simulation.runs) > 1:
         parts += ["", _summary(simulation.runs)]
-    if simulation.notes:
-        parts += ["", Text("Notes", style="bold"), *(Text(f"  {note}") for note in simulation.notes)]
+    if notes := [*simulation.notes, *run.notes]:
+        parts += ["", Text("Notes", style="bold"), *(Text(f"  {note}") for note in notes)]
     return Group(*parts)
 
 
 def _line(text: str) -> Text:
     return Text(text, no_wrap=True, overflow="crop")
-
-
-def _head(simulation: Simulation, plan: Plan) -> RenderableType:
-    """The seed and all that was derived, as a scenario file has it: with it the run can be had again."""
-    first = f"seed {simulation.first.seed}, model {simulation.model}: {MODELS[simulation.model].about}"
-    lines = [line for line in dumps(plan).splitlines() if line and not line.startswith("seed")]
-    shown = [Text(f"  {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in lines]
-    drawn = [Text(f"  drawn: {each}", style="dim") for each in simulation.first.drawn.get("faults", ())]
-    return Group(Text(first, style="bold"), *shown, *drawn)
 
 
 def _verdict(run: Run) -> Text:
@@ -136,6 +152,8 @@ def _changes(changes: Any) -> str:
             words.append(f"{name.removesuffix('_bytes_per_s')} {format_rate(value) if value else 'unlimited'}")
         elif name.endswith("_s"):
             words.append(f"{name.removesuffix('_s')} {format_duration(value)}")
+        elif name == "capabilities":
+            words.append(" and ".join(value))
         else:
             words.append(f"{name} {value:g}")
     return ", ".join(words).replace("_", " ")

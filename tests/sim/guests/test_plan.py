@@ -69,6 +69,12 @@ def test_a_sweep_begins_where_the_seed_says_within_its_area() -> None:
     assert first_page(area, 7) == first_page(area, 7)
 
 
+def test_each_sweep_begins_at_a_place_of_its_own() -> None:
+    """Two of the same size and seed: alike by chance once in 2048 seeds."""
+    areas = areas_of(replace(PLAN, writers=(HOT, replace(HOT, name="other"))))
+    assert sum(first_page(areas[0], seed) == first_page(areas[1], seed) for seed in range(50)) < 5
+
+
 def test_a_plan_that_is_possible_has_no_findings() -> None:
     assert findings(PLAN) == []
     check(PLAN)

@@ -137,6 +137,18 @@ def test_evenly_spread_draws_are_as_many_as_the_rate_says_and_random_ones_are_po
     assert 1 < abs(random.draws - 20480) <= 5 * math.sqrt(20480)
 
 
+@pytest.mark.parametrize("pattern", [Pattern.UNIFORM, Pattern.ZIPF, Pattern.HOTSPOT, Pattern.POISSON])
+def test_draws_of_a_long_time_are_the_same_at_once_or_step_by_step(pattern: Pattern) -> None:
+    """More than are drawn, and kept, at a time: what is past is forgotten, not lost."""
+    leap, steps = Realised(plan_of(pattern)), Realised(plan_of(pattern))
+    leap.pages(100.0)
+    assert abs(leap.draws - 204_800) <= 5 * math.sqrt(204_800)
+    for i in range(1, 21):
+        steps.pages(5.0 * i)
+    assert steps.draws == leap.draws
+    assert steps.pages(100.1) == leap.pages(100.1)
+
+
 def test_a_measured_curve_is_realised_exactly() -> None:
     """Sweeps with random beginnings: windows of one length differ by a page for each sweep at most."""
     points = ((0.5, 2.0 * MIB), (1.0, 4.0 * MIB), (2.0, 6.0 * MIB), (4.0, 7.0 * MIB))

@@ -99,6 +99,14 @@ def test_what_waits_already_comes_first() -> None:
     assert pipe.room(10**9, 20, 10**9) == 0
 
 
+def test_a_writer_whose_excess_fits_in_is_done_when_it_has_written_all() -> None:
+    """100 units at 10 a nanosecond, against a drain of 9: the room of 90 would do for ten times as many."""
+    pipe = Pipe(90, waiting=100, speed=10)
+    assert pipe.enters_within_ns(9) == 10
+    pipe.flow(9, 9)
+    assert pipe.waiting == 10
+
+
 def test_a_pipe_that_does_not_drain_takes_what_it_holds_and_no_more() -> None:
     pipe = Pipe(100 * UNIT, waiting=150 * UNIT, speed=10**9)
     assert pipe.enters_within_ns(0) >= NEVER_NS

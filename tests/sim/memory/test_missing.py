@@ -111,3 +111,16 @@ def test_who_is_asked_too_late_stood_still_on_the_way() -> None:
     assert missing.waiting
     assert not life.running
     assert life.guest_s(5 * SECOND_NS) == pytest.approx(1 / PER_S, rel=0.3)
+
+
+def test_after_a_stand_on_the_way_it_goes_on_from_there() -> None:
+    missing, life, _ = missing_of(Run(0, 4096, 0))
+    missing.touch(SECOND_NS)
+    assert missing.served() == 0
+    life.run(5 * SECOND_NS)
+    wait_ns = missing.next_ns()
+    assert wait_ns is not None
+    assert wait_ns / SECOND_NS == pytest.approx(1 / PER_S, rel=0.01)
+    missing.touch(5 * SECOND_NS + wait_ns)
+    assert missing.waiting
+    assert life.guest_s(6 * SECOND_NS) == pytest.approx(2 / PER_S, rel=0.3)
