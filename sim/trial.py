@@ -80,7 +80,7 @@ class Trial:
         return {
             "seed": self.seed,
             **{name: _plain(part) for name, part in asdict(self.scenario).items()},
-            "capabilities": list(self.capabilities),
+            "capabilities": [*self.scenario.capabilities, *self.capabilities],
             "watched": self.watched,
             "keep_source": self.keep_source,
             "waits": "usual" if self.waits == DEFAULT_WAITS else _plain(asdict(self.waits)),

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from whimbrel.engine.errors import BadInput
 from whimbrel.simulation_records import Decided, Row, Run, Simulation
-from whimbrel.sketch import LOGARITHMIC_FROM, floor_of, left_at, threshold_of
+from whimbrel.sketch import LOGARITHMIC_FROM, floor_of, left_at
 from whimbrel.units import format_duration, format_size
 
 Axes: TypeAlias = Any
@@ -145,7 +145,7 @@ def _remaining(axes: Axes, run: Run) -> None:
         axes.set_ylim(0, 1.15 * most)
     axes.yaxis.set_major_formatter(ticks.FuncFormatter(_size))
     axes.set_ylabel("remaining (log scale)" if logarithmic else "remaining")
-    _threshold(axes, run.each_iteration)
+    _threshold(axes, run.threshold)
     if run.converged and run.downtime_s:
         axes.axvspan(run.total_s - run.downtime_s, run.total_s, color=ORANGE, alpha=0.45, linewidth=0)
         place = {"xycoords": ("data", "axes fraction"), "xytext": (-4, 0), "ha": "right", "va": "top"}
@@ -190,24 +190,24 @@ def _line(points: Sequence[tuple[float, float]], floor: float) -> tuple[list[flo
     return times, values
 
 
-def _threshold(axes: Axes, rows: Iterable[Row]) -> None:
-    """What QEMU lets go over with the guest stopped."""
-    known = [(row, value) for row in rows if (value := threshold_of(row))]
-    if known:
-        _steps(axes, known, color=GREY, linewidth=1, linestyle=(0, (4, 2)))
-        _say(axes, "switchover below this", _longest_level(known), xytext=(4, 3))
+def _threshold(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+    """What QEMU lets go over with the guest stopped, as it stood at each time."""
+    if points:
+        times, values = [at_s for at_s, _ in points], [value for _, value in points]
+        axes.step(times, values, where="post", color=GREY, linewidth=1, linestyle=(0, (4, 2)))
+        _say(axes, "switchover below this", _longest_level(points), xytext=(4, 3))
 
 
-def _longest_level(values: Sequence[tuple[Row, float]]) -> tuple[float, float]:
+def _longest_level(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """Where the longest stretch begins on which a value hardly changes: there is room for a label."""
     levels: list[tuple[float, float, float]] = []
-    for row, value in values:
+    for (from_s, value), (to_s, _) in itertools.pairwise(points):
         if levels and abs(value - levels[-1][2]) <= ALIKE * value:
             length_s, start_s, level = levels[-1]
-            levels[-1] = (length_s + row.duration_s, start_s, level)
+            levels[-1] = (length_s + to_s - from_s, start_s, level)
         else:
-            levels.append((row.duration_s, row.start_s, value))
-    _, start_s, level = max(levels)
+            levels.append((to_s - from_s, from_s, value))
+    _, start_s, level = max(levels, default=(0.0, *points[0]))
     return start_s, level
 
 

@@ -235,7 +235,9 @@ def _kind_of(name: str) -> Kind:
 
 TOP: Final[dict[str, Key]] = {
     "seed": Key("seed", WHOLE, "where the dice begin"),
-    "policy": Key("policy", TEXT, "as on the command line: `NAME`, `NAME:key=value,…` or `FILE.py:NAME`; beside the file"),
+    "policy": Key(
+        "policy", TEXT, "as on the command line: `NAME`, `NAME:key=value,…` or `FILE.py:NAME`; beside the file"
+    ),
     "migrations": Key("migrations", WHOLE, "so many at the same time over the one link, alike but for their seeds"),
     "limit": Key("limit_s", TIME, "it is called off after so long"),
     "postcopy": Key("postcopy_at_s", TIME, "so long after `migrate` post-copy is chosen, and asked for to begin with"),

@@ -13,7 +13,7 @@ from typing import Any
 from whimbrel.sim import scenario_findings
 from whimbrel.sim.memory.contract import PAGE_BYTES
 from whimbrel.sim.qemu import capabilities
-from whimbrel.sim.qemu.contract import Costs
+from whimbrel.sim.qemu.contract import Costs, Version
 from whimbrel.sim.scenario import GuestPlan, LinkPlan, Pattern, Scenario, Writer
 from whimbrel.toml_places import Path
 from whimbrel.units import format_duration
@@ -310,9 +310,10 @@ def _capabilities(scenario: Scenario) -> Iterator[Problem]:
     both = [name for name in capabilities.names(ends[0]) if name in capabilities.names(ends[1])]
     for number, name in enumerate(scenario.capabilities):
         path, ends_ = ("qemu", "capabilities", number), (("qemu", "source"), ("qemu", "destination"))
-        near = difflib.get_close_matches(name, both, n=1, cutoff=0.6)
-        allowed = f"{near[0]} perhaps, or another one" if near else f"one of {', '.join(both)}"
-        yield from _check(name in both, path, f"{allowed} that both QEMUs have", repr(name), *ends_)
+        known = any(name in capabilities.names(version) for version in Version)
+        near = [] if known else difflib.get_close_matches(name, both, n=1, cutoff=0.6)
+        guess = f"; did you mean {near[0]}?" if near else ""
+        yield from _check(name in both, path, f"what both QEMUs have: {', '.join(both)}{guess}", repr(name), *ends_)
 
 
 def _costs(costs: Costs) -> Iterator[Problem]:

@@ -155,8 +155,7 @@ def run_fast(scenario: Scenario, seed: int) -> Run:
                 iteration=each.iteration,
                 asked=each.asked,
                 because=each.because,
-                changes=dict(each.changes)
-                | ({"capabilities": on} if on and each.asked == Reason.SETUP.value else {}),
+                changes=dict(each.changes) | ({"capabilities": on} if on and each.asked == Reason.SETUP.value else {}),
                 clamped=each.clamped,
             )
             for each in told.decisions

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from whimbrel.simulation_records import Row, Run
+from whimbrel.simulation_records import Run
 from whimbrel.units import format_duration, format_size
 
-__all__ = ["LOGARITHMIC_FROM", "floor_of", "left_at", "sketch", "threshold_of"]
+__all__ = ["LOGARITHMIC_FROM", "floor_of", "left_at", "sketch"]
 
 CELLS = " ▁▂▃▄▅▆▇█"
 LOGARITHMIC_FROM = 40.0
@@ -19,17 +19,10 @@ SPARE = 9
 Points = Sequence[tuple[float, float]]
 
 
-def threshold_of(row: Row) -> float | None:
-    """What QEMU would send with the guest stopped, as it stood in this iteration; ``None``: the model knows of none."""
-    if row.bandwidth_bytes_per_s is None or row.downtime_limit_s is None:
-        return None
-    return row.bandwidth_bytes_per_s * row.downtime_limit_s
-
-
 def floor_of(run: Run) -> float:
     """The lowest value worth room: half of the least that an iteration began with, or that QEMU waited for."""
     begun = [row.to_send_bytes for row in run.each_iteration if row.to_send_bytes > 0]
-    waited_for = [threshold for row in run.each_iteration if (threshold := threshold_of(row))]
+    waited_for = [threshold for _, threshold in run.threshold if threshold > 0]
     known = [*begun, *waited_for]
     return max(1.0, min(known) / 2) if known else 0.0
 

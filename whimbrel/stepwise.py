@@ -15,6 +15,7 @@ from whimbrel.policies import resolve
 from whimbrel.sim.scenario import Scenario
 from whimbrel.sim.world import Outcome, World, simulate
 from whimbrel.simulation_records import Decided, Row, Run, figures
+from whimbrel.units import format_duration
 
 __all__ = ["drawn_by", "run_stepwise", "stepwise_lacks"]
 
@@ -59,7 +60,8 @@ def _told(outcome: Outcome, index: int = 0) -> Run:
     converged = report is not None and report.outcome == "completed"
     lines = list(outcome.log.lines())
     decisions = tuple(_decisions(lines, seen, began_ns))
-    rows = tuple(_rows(outcome, seen, decisions, began_ns, converged))
+    chosen_s = next(((each.at_ns - began_ns) / 1e9 for each in seen if each.status.startswith("postcopy")), None)
+    rows = tuple(_rows(outcome, seen, decisions, began_ns, converged and chosen_s is None))
     return Run(
         seed=outcome.seed,
         converged=converged,
@@ -73,14 +75,24 @@ def _told(outcome: Outcome, index: int = 0) -> Run:
         downtime=_items(report.downtime) if report is not None and report.downtime is not None else {},
         each_iteration=rows,
         decisions=decisions,
-        remaining=tuple(_remaining(rows, seen, began_ns, truth.total_s if converged else None)),
+        remaining=tuple(_remaining(rows, seen, began_ns, truth.total_s if converged and chosen_s is None else None)),
         sending=tuple(_sending(seen, began_ns)),
         threshold=tuple(_threshold(outcome.scenario, seen, decisions, began_ns)),
         drawn=_drawn(outcome.derived, index),
         others=tuple(_other(_told(each, number), number) for number, each in enumerate(outcome.others, 1)),
-        notes=report.notes if report is not None else (),
+        notes=(*_of_postcopy(chosen_s, seen, began_ns), *(report.notes if report is not None else ())),
         log="\n".join([*lines, ""]).encode(),
     )
+
+
+def _of_postcopy(chosen_s: float | None, seen: Sequence[Statistics], began_ns: int) -> Iterator[str]:
+    """What a total time does not say: the guest runs at the destination, and pages still come."""
+    if chosen_s is not None:
+        last_s = (seen[-1].at_ns - began_ns) / 1e9
+        yield (
+            f"post-copy from {format_duration(chosen_s)} on, seen until {format_duration(last_s)};"
+            " total time and downtime are those of the guest's move"
+        )
 
 
 def _other(run: Run, index: int) -> dict[str, Any]:
@@ -125,8 +137,9 @@ def _decisions(lines: Sequence[str], seen: Sequence[Statistics], began_ns: int) 
 
 
 def _rows(
-    outcome: Outcome, seen: Sequence[Statistics], decisions: Sequence[Decided], began_ns: int, converged: bool
+    outcome: Outcome, seen: Sequence[Statistics], decisions: Sequence[Decided], began_ns: int, stops: bool
 ) -> Iterator[Row]:
+    """The iterations that the manager saw; in the last one the guest stands still, unless post-copy was chosen."""
     iterations, inside = outcome.iterations, _by_iteration(seen)
     limit_s, ahead = outcome.scenario.objectives.downtime_s, list(reversed(decisions))
     for each in iterations:
@@ -145,7 +158,7 @@ def _rows(
             bandwidth_bytes_per_s=samples[-1].bandwidth_bytes_per_s if samples else None,
             throttle=max((sample.throttle for sample in samples), default=0.0),
             downtime_limit_s=limit_s,
-            stopped=converged and each is iterations[-1],
+            stopped=stops and each is iterations[-1],
         )
 
 
@@ -155,9 +168,7 @@ def _threshold(
     """QEMU's bandwidth at each look times the limit that stood then; a decision counts from when it was taken."""
     limit_s = scenario.objectives.downtime_s
     changes = [
-        (each.at_s, float(each.changes["downtime_limit_s"]))
-        for each in decisions
-        if "downtime_limit_s" in each.changes
+        (each.at_s, float(each.changes["downtime_limit_s"])) for each in decisions if "downtime_limit_s" in each.changes
     ]
     looks = [((each.at_ns - began_ns) / 1e9, each.bandwidth_bytes_per_s) for each in seen]
     bandwidth, ahead = 0.0, 0
@@ -212,5 +223,5 @@ def _remaining(
         yield max(moved_s, rows[-1].start_s + rows[-1].duration_s if rows else 0.0), 0.0
         return
     for number in sorted(by_iteration):
-        if number > last:  # the one that was under way when it ended otherwise
+        if number > last:  # the one that was under way when it ended otherwise, or post-copy
             yield from by_iteration[number]

@@ -75,9 +75,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("x-vcpu-dirty-limit-period", 1000, low=1, high=1000, versions=LATER),
     Parameter("vcpu-dirty-limit", 1, low=1, words="must be greater than 1 MB/s", versions=LATER),
     Parameter("mode", "normal", "enum", values=("normal", "cpr-reboot", "cpr-transfer"), versions=(Version.V10_0,)),
-    Parameter(
-        "mode", "normal", "enum", values=("normal", "cpr-reboot", "cpr-transfer", "cpr-exec"), versions=_NEWEST
-    ),
+    Parameter("mode", "normal", "enum", values=("normal", "cpr-reboot", "cpr-transfer", "cpr-exec"), versions=_NEWEST),
     Parameter("zero-page-detection", "multifd", "enum", values=("none", "legacy", "multifd"), versions=LATER),
     Parameter("direct-io", False, "boolean", versions=LATER),
     Parameter("cpr-exec-command", (), "array", versions=_NEWEST),
@@ -102,11 +100,7 @@ def arguments(version: Version) -> tuple[Argument, ...]:
 
 def defaults(version: Version) -> dict[str, object]:
     """All that ``query-migrate-parameters`` lists of a fresh process."""
-    return {
-        each.name: [] if each.kind == "array" else each.default
-        for each in of(version)
-        if each.default is not None
-    }
+    return {each.name: [] if each.kind == "array" else each.default for each in of(version) if each.default is not None}
 
 
 def changed(before: Mapping[str, object], given: Mapping[str, object], version: Version) -> dict[str, object]:

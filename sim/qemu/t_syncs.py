@@ -73,7 +73,7 @@ class Syncs:
 
     def first(self) -> None:
         """The one of the setup, which is part of what setup takes."""
-        self._done(self._memory.sync(self._clock.now_ns), counted=True)
+        self._done(self._merge(counted=True), counted=True)
 
     def next(self, then: Callable[[], None]) -> None:
         """Sync, which takes its time while the guest writes on, and go on."""
@@ -101,7 +101,7 @@ class Syncs:
             self._timer = None
 
     def _begin(self, counted: bool, locked: bool, then: Callable[[], None]) -> None:
-        found = self._memory.sync(self._clock.now_ns)
+        found = self._merge(counted=counted)
         delay_ns = self._sync_ns + int(self._memory.logged_pages * self._page_ns)
         told = not locked and delay_ns >= LOCK_TOLD_NS
         if told:
@@ -109,12 +109,18 @@ class Syncs:
 
         def done() -> None:
             self._timer = None
+            self._done(found, counted)
             if told:
                 self._lock(False)
-            self._done(found, counted)
             then()
 
         self._timer = self._clock.after(delay_ns, done)
+
+    def _merge(self, *, counted: bool) -> int:
+        """Count the sync, then do it: in this order, so that a look never sees what it found without it."""
+        if counted:
+            self._counters.syncs += 1
+        return self._memory.sync(self._clock.now_ns)
 
     def _done(self, found: int, counted: bool) -> None:
         now_ns = self._clock.now_ns
@@ -122,14 +128,13 @@ class Syncs:
         verdict = counters.synced(now_ns // MILLISECOND_NS, found, self._memory.remaining_pages)
         if verdict is not None:
             self._throttle.judge(now_ns, *verdict)
-        if counted:
-            counters.syncs += 1
-            if counters.syncs > 1 or self._rules.counts_every_sync:
-                self._listener.passed(counters.syncs)
+        if counted and (counters.syncs > 1 or self._rules.counts_every_sync):
+            self._listener.passed(counters.syncs)
 
     def _on_timer(self) -> None:
         # The first pass copies everything anyway: QEMU spares the guest the sync.
         if self._counters.syncs > 1 and self._counters.syncs == self._seen:
-            self._done(self._memory.sync(self._clock.now_ns), counted=self._rules.counts_every_sync)
+            counted = self._rules.counts_every_sync
+            self._done(self._merge(counted=counted), counted)
         self._seen = self._counters.syncs
         self.force()

@@ -298,7 +298,7 @@ class Player:
         ours: Any = cast("dict[str, Any]", result).get("socket-address") if isinstance(result, dict) else None
         theirs = recorded.get("socket-address")
         if ours and theirs and "port" in theirs[-1]:
-            self._ports[f"\"{theirs[-1]['port']}\""] = f"\"{ours[-1]['port']}\""
+            self._ports[f'"{theirs[-1]["port"]}"'] = f'"{ours[-1]["port"]}"'
             self._ports[f":{theirs[-1]['port']}"] = f":{ours[-1]['port']}"
 
     def _difference(self, name: str, command: str, recorded: dict[str, Any], answer: QmpMessage) -> str | None:

@@ -40,3 +40,25 @@ def test_the_end_holds_the_report() -> None:
     log.write_report(report, 0, 0)
     (line,) = log.records()
     assert (line["kind"], line["report"]["why"]) == ("end", "so")
+
+
+def of_notes(*texts: str) -> Log:
+    log = Log()
+    for text in texts:
+        log.write("note", 0, 0, {"text": text})
+    return log
+
+
+def test_logs_are_equal_if_their_lines_are() -> None:
+    assert of_notes("a", "b") == of_notes("a", "b")
+    assert of_notes("a", "b") != of_notes("a", "c")
+    assert of_notes("a", "b") != of_notes("a")
+    assert of_notes("a") != list(of_notes("a"))
+
+
+def test_it_is_gone_through_by_line_and_its_bytes_are_those_of_a_file() -> None:
+    log = of_notes("ü", "b")
+    assert list(log) == list(log.lines())
+    assert bytes(log) == "".join(f"{line}\n" for line in log).encode()
+    assert bytes(log).decode().count("\n") == 2
+    assert bytes(Log()) == b""

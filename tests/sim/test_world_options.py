@@ -169,7 +169,7 @@ def test_a_device_is_not_slowed_by_the_dirty_limit() -> None:
 
 
 @pytest.mark.parametrize("kvm", [False, True])
-def test_with_kvm_both_qemus_have_a_dirty_ring(kvm: bool) -> None:  # noqa: FBT001
+def test_with_kvm_both_qemus_have_a_dirty_ring(kvm: bool) -> None:
     world = World(replace(HOPELESS, qemu=qemus(Version.V10_0, kvm=kvm)), 1)
     world.run_for(0.01)
     machine = world.pairs[0].source_qemu.machine

@@ -59,6 +59,7 @@ def simulation(**changes: Any) -> Simulation:
         decisions=(decided(1), decided(2)),
         remaining=tuple(point for row in rows for point in ((row.start_s, row.to_send_bytes), (row.start_s + 5, 0.0))),
         sending=((0.0, 50 * MIB), (20.0, 50 * MIB)),
+        threshold=((0.1, 5 * MIB), (3.0, 15 * MIB), (20.0, 15 * MIB)),
     )
     return Simulation(
         scenario=Scenario(guest=GuestPlan(ram_bytes=1 << 30)), model="fast", runs=(replace(run, **changes),)
@@ -81,6 +82,18 @@ def test_everything_is_labelled() -> None:
         "1 · 1 s · reason 1\n2 · 2 s · reason 2",
     ):
         assert wanted in written
+
+
+def test_the_threshold_is_a_line_of_steps() -> None:
+    """As it stood at each time; its label is where it stood longest; without one there is neither."""
+    (line,) = [line for line in draw(simulation()).axes[0].lines if line.get_drawstyle() == "steps-post"]
+    assert [float(each) for each in line.get_xdata()] == [0.1, 3.0, 20.0]
+    assert [float(each) / MIB for each in line.get_ydata()] == [5, 15, 15]
+    (label,) = [text for text in draw(simulation()).axes[0].texts if text.get_text() == "switchover below this"]
+    assert label.xy == (3.0, 15 * MIB)
+    bare = draw(simulation(threshold=())).axes[0]
+    assert not [line for line in bare.lines if line.get_drawstyle() == "steps-post"]
+    assert "switchover below this" not in [text.get_text() for text in bare.texts]
 
 
 def test_a_throttle_has_a_panel_only_where_there_is_one() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whimbrel.simulation_records import Row, Run
-from whimbrel.sketch import floor_of, left_at, sketch, threshold_of
+from whimbrel.sketch import floor_of, left_at, sketch
 
 MIB = 1 << 20
 
@@ -30,18 +31,9 @@ def run(points: list[tuple[float, float]], rows: tuple[Row, ...] = ()) -> Run:
     )
 
 
-def row(number: int, start_s: float, to_send_bytes: float, limit_s: float | None = None) -> Row:
+def row(number: int, start_s: float, to_send_bytes: float) -> Row:
     """An iteration of a second."""
-    bandwidth = None if limit_s is None else 1e6
-    return Row(
-        number=number,
-        start_s=start_s,
-        duration_s=1.0,
-        to_send_bytes=to_send_bytes,
-        sent_bytes=to_send_bytes,
-        bandwidth_bytes_per_s=bandwidth,
-        downtime_limit_s=limit_s,
-    )
+    return Row(number=number, start_s=start_s, duration_s=1.0, to_send_bytes=to_send_bytes, sent_bytes=to_send_bytes)
 
 
 def test_a_straight_fall_is_a_triangle() -> None:
@@ -96,7 +88,7 @@ def test_what_is_left_at_a_time() -> None:
 
 
 def test_the_floor_is_below_every_beginning_and_every_threshold() -> None:
-    rows = (row(1, 0.0, 1e9, 0.3), row(2, 1.0, 1e6, 0.01))
-    assert floor_of(run([(0.0, 1.0)], rows)) == 5e3
+    two = run([(0.0, 1.0)], (row(1, 0.0, 1e9), row(2, 1.0, 1e6)))
+    assert floor_of(two) == 5e5
+    assert floor_of(replace(two, threshold=((0.0, 3e5), (1.0, 1e4), (2.0, 1e4)))) == 5e3
     assert floor_of(run([(0.0, 1.0)])) == 0.0
-    assert (threshold_of(rows[0]), threshold_of(row(1, 0.0, 1.0))) == (3e5, None)

@@ -34,8 +34,23 @@ def test_a_sync_takes_what_ram_and_the_log_cost() -> None:
     made.next(lambda: done.append(bench.clock.now_ns))
     bench.run(0.1)
     assert done == [SECOND_NS + 5 * MILLISECOND_NS]
-    assert bench.said == [(0.0, "pass 1"), (1000.0, "lock"), (1005.0, "unlock"), (1005.0, "pass 2")]
+    assert bench.said == [(0.0, "pass 1"), (1000.0, "lock"), (1005.0, "pass 2"), (1005.0, "unlock")]
     assert counters.synced_bytes == 100_000 * 4096
+
+
+def test_whoever_looks_during_a_sync_never_sees_what_it_found_without_the_sync() -> None:
+    """QEMU counts it first: otherwise an iteration would end with nothing dirtied, and the next begin with more."""
+    bench = Bench(FakeMemory(1000, 99_000))
+    made, counters = syncs(bench, Version.V7_2, Costs(sync_s=0.01))
+    made.first()
+    bench.memory.send(0, 1 << 40, 50_000)
+    looks: list[tuple[int, int]] = []
+    for at_ms in range(1000, 1020):
+        bench.clock.at(at_ms * MILLISECOND_NS, lambda: looks.append((counters.syncs, bench.memory.remaining_pages)))
+    bench.clock.at(SECOND_NS + 500_000, lambda: made.next(lambda: None))
+    bench.run(2.0)
+    assert looks[0] == (1, 50_000)
+    assert set(looks[1:]) == {(2, 51_000)}
 
 
 def test_a_short_sync_is_not_told_as_a_lock() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from whimbrel.commands.simulation_text import simulation_text
+from whimbrel.commands.simulation_text import simulation_head, simulation_text
 from whimbrel.scenario_writing import Plan
 from whimbrel.sim.scenario import GuestPlan, Scenario, Writer
 from whimbrel.simulation_records import Decided, Row, Run, Simulation
@@ -51,11 +51,16 @@ RUN = Run(
             iteration=2,
             asked="iteration",
             because=ODD,
-            changes={"downtime_limit_s": 0.3, "bandwidth_bytes_per_s": 0, "throttle_initial": 0.2},
+            changes={
+                "downtime_limit_s": 0.3,
+                "bandwidth_bytes_per_s": 0,
+                "throttle_initial": 0.2,
+                "capabilities": ["multifd", "xbzrle"],
+            },
             clamped=("limit: 5 is outside 0.001 to 0.3",),
         ),
     ),
-    drawn={"faults": ["outage at 1 s"]},
+    drawn={"destination_start_s": 0.0934, "faults": ["outage at 1 s"]},
     remaining=((0.0, 64.0 * MIB), (3.5, 0.0)),
 )
 
@@ -64,23 +69,24 @@ def drawn(*runs: Run, notes: tuple[str, ...] = (), width: int = 80) -> str:
     """As text."""
     simulation = Simulation(scenario=SCENARIO, model="stepwise", runs=runs, notes=notes)
     console = Console(file=io.StringIO(), width=width)
-    console.print(simulation_text(simulation, Plan(scenario=SCENARIO, seed=3), width))
+    console.print(simulation_head(Plan(scenario=SCENARIO, seed=3), "stepwise", runs[0].drawn))
+    console.print(simulation_text(simulation, width))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
 def test_everything_is_told() -> None:
     """What was simulated, how it ended, the course, the iterations, the decisions with reasons, the downtime."""
-    text = drawn(RUN, notes=("a note",))
+    text = drawn(replace(RUN, notes=("its own note",)), notes=("a note",))
     flat = " ".join(text.split())
     for wanted in (
         *("seed 3, model stepwise: ", 'policy = "fixed"', 'ram = "64MiB"', ODD),
         "COMPLETED in 3.5s, 3 iterations, 96MiB sent, downtime 125ms, throttled by up to 20%",
-        "drawn: outage at 1 s",
+        *("drawn: destination start 93.4ms", "drawn: outage at 1 s"),
         *("Remaining bytes over time", "┴ iterations begin", "█"),
         *("1 1s 64MiB 64MiB 1.21KiB 64MiB/s 20% 300ms", "3 1s 21.3MiB 21.3MiB 1.21KiB 64MiB/s 20% stopped"),
-        *(f"1.500 s {ODD}", "downtime limit 300ms, bandwidth unlimited, throttle initial 0.2"),
-        *("not allowed: limit: 5 is outside", "Downtime: 125ms", "stop the source 1ms", "a note"),
+        *(f"1.500 s {ODD}", "downtime limit 300ms, bandwidth unlimited, throttle initial 0.2, multifd and xbzrle"),
+        *("not allowed: limit: 5 is outside", "Downtime: 125ms", "stop the source 1ms", "a note its own note"),
     ):
         assert wanted in flat, wanted
 
