@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from .costs import Costs as Costs
 from .curve import Curve, DirtyCurve
 from .errors import BadInput
 from .policy import Abilities, Objectives
@@ -55,38 +56,6 @@ class Writers:
             middle = (low + high) / 2
             low, high = (low, middle) if at(middle) > bound else (middle, high)
         return low
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Costs:
-    """What things cost in time, on the machine where they were measured. Fields as in the simulator's record.
-
-    Attributes:
-        cpu_bytes_per_s: how fast the migration thread reads and writes pages in full where no link holds it.
-        zero_page_s: how long it looks at a page that turns out to be zero.
-        sync_s: the fixed part of one dirty-bitmap sync.
-        sync_s_per_page: the part of a sync that grows with all RAM.
-        sync_s_per_dirty_page: the part that grows with the pages that the log holds at this sync (TCG clears a
-            translation for each of them).
-        stop_s: from the decision to the guest's STOP; it still runs.
-        device_state_bytes: what all devices come to on the wire.
-        load_s: the destination's loading of the device state and its answer on the return path.
-        resume_s: from ``cont`` to RESUME.
-        setup_s: from the connection, which takes a round trip after ``migrate``, to ``active``.
-        start_stall_s: the guest's stall when logging begins (TCG).
-    """
-
-    cpu_bytes_per_s: float = 1.5e9
-    zero_page_s: float = 0.3e-6
-    sync_s: float = 0.0002
-    sync_s_per_page: float = 4e-9
-    sync_s_per_dirty_page: float = 0.0
-    stop_s: float = 0.0005
-    device_state_bytes: int = 40_000
-    load_s: float = 0.004
-    resume_s: float = 0.0005
-    setup_s: float = 0.003
-    start_stall_s: float = 0.0
 
 
 class Detector(StrEnum):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 
 from whimbrel.engine.curve import PAGE_BYTES, Curve
 from whimbrel.engine.forecast import forecast
-from whimbrel.engine.forecast_records import Costs, Forecast, Setting, Throttling, Writers
+from whimbrel.engine.forecast_records import Forecast, Setting, Throttling, Writers
 from whimbrel.engine.policy import Abilities, Decision, Observation, Policy, Reason
 from whimbrel.policies import resolve
-from whimbrel.scenario_rules import without_unit
 from whimbrel.sim.guests.plan import Area, areas_of
 from whimbrel.sim.qemu import capabilities, parameters
 from whimbrel.sim.qemu.contract import Version
@@ -87,7 +86,7 @@ def setting_of(scenario: Scenario) -> Setting:
         pipe_bytes=link.pipe_bytes,
         latency_s=link.latency_s,
         objectives=scenario.objectives,
-        costs=Costs(**{each.name: getattr(qemu.costs, each.name) for each in fields(Costs)}),
+        costs=qemu.costs,
         throttling=Throttling(periodic_sync_s=None if qemu.source is Version.V7_2 else PERIODIC_SYNC_S),
         clear_chunk_bytes=CLEAR_CHUNK_BYTES if qemu.kvm else None,
         abilities=_abilities(qemu),
@@ -270,10 +269,6 @@ def beyond_a_steady_link(scenario: Scenario, known: frozenset[str] = frozenset()
 def fast_lacks(scenario: Scenario) -> Iterator[str]:
     """The keys, with what the scenario has there, that the forecast has not."""
     yield from beyond_a_steady_link(scenario, FAST_KNOWS)
-    for each in fields(scenario.qemu.costs):
-        known = {own.name for own in fields(Costs)}
-        if each.name not in known and getattr(scenario.qemu.costs, each.name) != each.default:
-            yield f"qemu.costs.{without_unit(each.name)}"
 
 
 def sender_notes(scenario: Scenario) -> Iterator[str]:

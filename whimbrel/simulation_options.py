@@ -81,8 +81,8 @@ class _Reader:
         sources = {"SCENARIO": given.scenario, "curve": given.curve, "class": given.classes}
         named = [name for name, value in sources.items() if value]
         if len(named) != 1:
-            self.note(BadInput("SCENARIO", ", ".join(named), "one of: a scenario file, --curve FILE, --class CLASS"))
-        elif given.ram is not None and not given.classes:
+            raise BadInput("SCENARIO", ", ".join(named), "one of: a scenario file, --curve FILE, --class CLASS")
+        if given.ram is not None and not given.classes:
             self.note(BadInput("ram", given.ram, f"nothing together with {named[0]}, which says it"))
         rate = self.bandwidth()
         plan = None if given.scenario is None else self.read(read, given.scenario)

@@ -22,6 +22,8 @@ __all__ = ["drawn_by", "run_stepwise", "stepwise_lacks"]
 NO_END = "no end"
 DECISION, SETTINGS = '"kind":"decision"', '"kind":"settings"'
 """In each of the log's lines of this kind, whose texts have their own quotes escaped, and in no other."""
+POSTCOPY = "postcopy"
+"""How QEMU's statuses begin once the guest runs ahead of its pages."""
 OWN_CAPABILITIES = frozenset({"events", "late-block-activate", "pause-before-switchover", "return-path"})
 """What every migration has, whatever its policy."""
 LEAST_SPAN_NS, MOST_SPANS = 200_000_000, 150
@@ -60,7 +62,7 @@ def _told(outcome: Outcome, index: int = 0) -> Run:
     converged = report is not None and report.outcome == "completed"
     lines = list(outcome.log.lines())
     decisions = tuple(_decisions(lines, seen, began_ns))
-    chosen_s = next(((each.at_ns - began_ns) / 1e9 for each in seen if each.status.startswith("postcopy")), None)
+    chosen_s = next(((each.at_ns - began_ns) / 1e9 for each in seen if each.status.startswith(POSTCOPY)), None)
     rows = tuple(_rows(outcome, seen, decisions, began_ns, converged and chosen_s is None))
     return Run(
         seed=outcome.seed,
@@ -170,9 +172,9 @@ def _threshold(
     changes = [
         (each.at_s, float(each.changes["downtime_limit_s"])) for each in decisions if "downtime_limit_s" in each.changes
     ]
-    looks = [((each.at_ns - began_ns) / 1e9, each.bandwidth_bytes_per_s) for each in seen]
     bandwidth, ahead = 0.0, 0
-    for at_s, found in looks:
+    for each in seen:
+        at_s, found = (each.at_ns - began_ns) / 1e9, each.bandwidth_bytes_per_s
         while ahead < len(changes) and changes[ahead][0] <= at_s:
             changed_s, limit_s = changes[ahead]
             ahead += 1
@@ -181,6 +183,8 @@ def _threshold(
         bandwidth = found
         if bandwidth:  # none is known before the first window of 100 ms
             yield at_s, bandwidth * limit_s
+        if each.status.startswith(POSTCOPY):
+            return  # nothing is waited for any more
 
 
 def _by_iteration(seen: Sequence[Statistics]) -> dict[int, list[Statistics]]:

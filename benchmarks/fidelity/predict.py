@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +15,7 @@ from whimbrel.engine import recurrences
 from whimbrel.engine.curve import DirtyCurve
 from whimbrel.engine.errors import BadInput
 from whimbrel.engine.forecast import forecast
-from whimbrel.engine.forecast_records import Costs, Forecast, Setting, Writers
+from whimbrel.engine.forecast_records import Forecast, Setting, Writers
 from whimbrel.engine.policies.fixed import Fixed
 from whimbrel.engine.policy import Objectives
 from whimbrel.engine.timeline import Downtime
@@ -64,7 +64,7 @@ def fast(known: Known, calibration: Calibration) -> Prediction:
         pipe_bytes=known.pipe_bytes,
         latency_s=LATENCY_S,
         objectives=Objectives(downtime_s=known.limit_s),
-        costs=Costs(**{field.name: asdict(costs)[field.name] for field in fields(Costs)}),
+        costs=costs,
         limit_s=known.cut_off_s,
     )
     return _of_forecast(known, calibration, forecast(setting, Fixed(downtime_limit_s=known.limit_s)))

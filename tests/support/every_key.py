@@ -14,6 +14,7 @@ seed = 7
 policy = "fixed:downtime_limit=50ms"
 migrations = 2
 limit = "30m"
+postcopy = "20s"
 faults = true
 
 [guest]
@@ -63,6 +64,7 @@ outages = [
 source = "7.2"
 destination = "11.1"
 accelerator = "kvm"
+capabilities = ["xbzrle", "multifd"]
 
 [qemu.costs]
 cpu = "2GB/s"
@@ -153,5 +155,7 @@ SCENARIO = Scenario(
     policy="fixed:downtime_limit=50ms",
     migrations=2,
     limit_s=1800.0,
+    postcopy_at_s=20.0,
+    capabilities=("xbzrle", "multifd"),
     faults=True,
 )

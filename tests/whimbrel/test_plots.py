@@ -119,7 +119,9 @@ def test_a_course_of_one_size_has_a_plain_axis() -> None:
     alike = tuple(
         replace(row, to_send_bytes=GIB, bandwidth_bytes_per_s=None) for row in simulation().first.each_iteration
     )
-    assert "remaining" in words(draw(simulation(each_iteration=alike, remaining=((0.0, GIB), (1.0, GIB / 2)))))
+    assert "remaining" in words(
+        draw(simulation(each_iteration=alike, threshold=(), remaining=((0.0, GIB), (1.0, GIB / 2))))
+    )
     empty = draw(simulation(each_iteration=(), remaining=(), sending=(), decisions=(), downtime_s=None))
     assert "remaining" in words(empty)
 

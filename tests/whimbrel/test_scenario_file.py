@@ -11,7 +11,7 @@ import pytest
 from tests.support.every_key import EVERYTHING, SCENARIO
 from whimbrel.engine.errors import BadInput
 from whimbrel.scenario_file import BadScenario, check, loads, read
-from whimbrel.scenario_writing import Plan
+from whimbrel.scenario_writing import Plan, dumps
 from whimbrel.sim.guests.trace import Trace, write_trace
 from whimbrel.sim.scenario import GuestPlan, LinkPlan, Scenario, Writer
 
@@ -192,6 +192,38 @@ def test_they_are_told_as_one_line_or_as_a_list() -> None:
 
 
 SMALL = '[guest]\nram = "16MiB"\n'
+
+
+def test_what_can_be_judged_is_told_though_something_else_could_not_be_read() -> None:
+    """Writers that are larger than RAM already, and two ways at once of which one can't be read."""
+    text = SMALL + '[[guest.writer]]\nname = "a"\nsize = "32MiB"\n[[guest.writer]]\nname = "b"\nsize = "1 furlong"\n'
+    found = findings(text + '[guest.curve]\nwindows = ["1s"]\ndirty = ["1MiB"]\n')
+    assert [each.split(": ")[1] for each in found] == [
+        *("guest.ram", "guest.writer[2].size", "guest.curve", "guest.curve.windows")
+    ]
+    assert "at least 32MiB: all writers" in found[0]
+    assert "writer and curve together" in found[2]
+    (plain,) = findings(SMALL + 'trace = "nowhere"\n[[guest.writer]]\nname = "a"\nsize = 4096\n')[:1]
+    assert "guest.trace" in plain
+
+
+def test_a_policy_is_looked_for_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From wherever it is read; and what is written out is found from here."""
+    (tmp_path / "mine.py").write_text(
+        "from whimbrel import Decision\n\n\ndef calm(seen, *, after_s=1.0):\n    return Decision()\n"
+    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    (tmp_path / "s.toml").write_text(f'policy = "mine.py:calm:after=60"\n{SMALL}')
+    plan = read(Path("..") / "s.toml")
+    assert plan.scenario.policy == "../mine.py:calm:after=60"
+    assert loads(dumps(plan)) == plan
+    (tmp_path / "s.toml").write_text(f'policy = "nowhere.py:calm"\n{SMALL}')
+    with pytest.raises(
+        BadScenario, match=r"s.toml:1: policy: 'nowhere.py:calm' is not allowed; allowed: a Python file"
+    ):
+        read(Path("..") / "s.toml")
 
 
 def test_what_follows_from_a_finding_is_none() -> None:

@@ -15,7 +15,7 @@ from whimbrel.sim.qemu.contract import Costs
 from whimbrel.sim.scenario import GuestPlan, LinkPlan, QemuPlan, Scenario, Writer
 
 SECTIONS: list[tuple[dict[str, Key], type, set[str]]] = [
-    (TOP, Scenario, {"guest", "link", "qemu", "objectives"}),
+    (TOP, Scenario, {"guest", "link", "qemu", "objectives", "capabilities"}),
     (GUEST, GuestPlan, {"writers", "curve"}),
     (WRITER, Writer, set()),
     (LINK, LinkPlan, {"steps", "outages"}),
@@ -28,7 +28,7 @@ SECTIONS: list[tuple[dict[str, Key], type, set[str]]] = [
 @pytest.mark.parametrize(("keys", "record", "sections"), SECTIONS, ids=lambda value: getattr(value, "__name__", ""))
 def test_every_field_has_a_key(keys: dict[str, Key], record: type, sections: set[str]) -> None:
     """But for those that are sections of their own; and every key a meaning."""
-    own = {"seed", "writes", "dma"}
+    own = {"seed", "writes", "dma", "capabilities"}  # the last is the scenario's
     written = {key.field for name, key in keys.items() if name not in own}
     assert written == {each.name for each in fields(record)} - sections
     assert all(key.meaning and key.kind.unit for key in keys.values())

@@ -64,6 +64,11 @@ WRITER = '[[guest.writer]]\nname = "a"\nsize = "8MiB"\n'
             "s.toml:5: guest.curve.dirty: 1 size is not allowed; allowed: 2, one for each window",
         ),
         (SMALL + '[guest.curve]\nwindows = ["1s"]\n', "s.toml:3: guest.curve.dirty: is missing"),
+        (
+            SMALL + '[qemu]\ncapabilities = ["xbzrel"]\n',
+            "s.toml:4: qemu.capabilities[1]: 'xbzrel' is not allowed; allowed: what both QEMUs have: xbzrle, ",
+        ),
+        ('limit = "5s"\npostcopy = "6s"\n' + SMALL, "s.toml:2: postcopy: '6s' is not allowed; allowed: before it is "),
         (SMALL + "[guest.curve]\n", "s.toml:3: guest.curve: nothing is given; allowed: windows and dirty, or file"),
         (
             SMALL + '[guest.curve]\nwindows = ["1s", "2s"]\ndirty = [1, "1GiB"]\n',
@@ -94,6 +99,16 @@ def test_a_single_finding(text: str, sentence: str) -> None:
     assert found.startswith(sentence)
 
 
+def test_capabilities_that_qemu_refuses_together_are_told() -> None:
+    """In QEMU's own words, where both have each of them."""
+    versions = '[qemu]\nsource = "10.0"\ndestination = "10.0"\ncapabilities = ["postcopy-ram", "multifd"]\n'
+    with pytest.raises(BadScenario) as caught:
+        loads(SMALL + versions, name="s.toml")
+    found = list(map(str, caught.value.findings))
+    assert all(each.startswith("s.toml:6: qemu.capabilities: postcopy-ram, multifd is not allowed; ") for each in found)
+    assert "Postcopy is not yet compatible with multifd" in found[0]
+
+
 def writer(**changes: Any) -> Scenario:
     """A guest whose writer has this."""
     return replace(PLAIN, guest=replace(PLAIN.guest, writers=(replace(PLAIN.guest.writers[0], **changes),)))
@@ -111,7 +126,7 @@ def link(**changes: Any) -> Scenario:
         (replace(PLAIN, migrations=1001), ["migrations"]),
         (replace(PLAIN, limit_s=0.0), ["limit"]),
         (replace(PLAIN, limit_s=2e6), ["limit"]),
-        (replace(PLAIN, guest=replace(PLAIN.guest, vcpus=0)), ["guest.vcpus", "guest.writer[1].vcpu"]),
+        (replace(PLAIN, guest=replace(PLAIN.guest, vcpus=0)), ["guest.vcpus"]),
         (replace(PLAIN, guest=replace(PLAIN.guest, zero_bytes=4095)), ["guest.zero"]),
         (replace(PLAIN, guest=GuestPlan(ram_bytes=1 << 50)), ["guest.ram"]),
         (writer(name=""), ["guest.writer[1].name"]),
@@ -141,6 +156,11 @@ def link(**changes: Any) -> Scenario:
         (replace(PLAIN, objectives=Objectives(deadline_s=0.0)), ["objectives.deadline"]),
         (replace(PLAIN, objectives=Objectives(bandwidth_bytes_per_s=0)), ["objectives.bandwidth"]),
         (replace(PLAIN, objectives=Objectives(greatest_throttle=1.0)), ["objectives.throttle"]),
+        (replace(PLAIN, postcopy_at_s=-1.0), ["postcopy"]),
+        (replace(PLAIN, postcopy_at_s=10.0, limit_s=9.0), ["postcopy"]),
+        (replace(PLAIN, capabilities=("xbzrle", "nonsense")), ["qemu.capabilities[2]"]),
+        (replace(PLAIN, capabilities=("dirty-limit",)), ["qemu.capabilities[1]"]),
+        (replace(PLAIN, capabilities=("xbzrle",), postcopy_at_s=0.0), []),
         (PLAIN, []),
         (link(noise=0.1, noise_every_s=0.2, noise_memory=0.5, steps=((0.0, 1.0), (1.0, 2.0))), []),
         (writer(rate_bytes_per_s=1e9, period_s=2.0, duty=0.5, shift_s=3.0, vcpu=None, zero=True), []),

@@ -130,8 +130,10 @@ PLANS = st.builds(
         objectives=OBJECTIVES,
         policy=st.sampled_from(["fixed", "least_downtime", "fixed:downtime_limit=50ms", "least_downtime:worth=0.5"]),
         migrations=st.integers(1, 1000),
-        limit_s=st.floats(1e-3, 1e5),
+        limit_s=st.floats(1e5, 1e6),
         faults=st.booleans(),
+        capabilities=st.sampled_from([(), ("xbzrle",), ("auto-converge", "xbzrle")]),
+        postcopy_at_s=st.none() | st.floats(0, 1e4),
     ),
 )
 

@@ -14,7 +14,7 @@ from whimbrel.engine.errors import BadInput
 from whimbrel.engine.policy import Objectives
 from whimbrel.sim.qemu.contract import Costs
 from whimbrel.sim.scenario import GuestPlan, LinkPlan, Pattern, QemuPlan, Scenario, Writer
-from whimbrel.simulating import MODELS, refuse_what_it_lacks, setting_of, simulate
+from whimbrel.simulating import MODELS, drawn, refuse_what_it_lacks, setting_of, simulate
 from whimbrel.simulation_records import Run
 
 MIB = 1 << 20
@@ -108,43 +108,11 @@ def test_a_policy_that_looks_between_syncs_is_followed_roughly() -> None:
     assert fast.downtime_s == pytest.approx(stepwise.downtime_s, abs=0.03)
 
 
-def test_a_forecast_tells_its_whole_course() -> None:
-    run = one(SMALL, "fast")
-    assert run.each_iteration[0].to_send_bytes == 256 * MIB
-    assert [row.stopped for row in run.each_iteration] == [False] * (run.iterations - 1) + [True]
-    assert sum(run.downtime.values()) == pytest.approx(run.downtime_s)
-    assert run.decisions[0].because == "held at 300 ms"
-    times = [at_s for at_s, _ in run.remaining]
-    assert times == sorted(times)
-    assert run.remaining[0][1] == 256 * MIB
-    assert run.remaining[-1][1] == 0.0
-    assert sum(row.sent_bytes for row in run.each_iteration) == pytest.approx(run.transferred_bytes)
-
-
 def test_a_guest_that_never_converges_is_called_off_at_its_limit() -> None:
     run = one(replace(published(1, 0.1), limit_s=300.0), "fast")
     assert (run.converged, run.downtime_s, run.downtime) == (False, None, {})
     assert run.total_s == pytest.approx(300, abs=1)
     assert run.reason
-
-
-def test_a_setting_has_what_the_scenario_has() -> None:
-    guest = replace(SMALL.guest, writers=(*SMALL.guest.writers[:1], replace(SMALL.guest.writers[1], vcpu=None)))
-    setting = setting_of(replace(SMALL, guest=guest, link=LinkPlan(bandwidth_bytes_per_s=1e8, pipe_bytes=7)))
-    assert (setting.total_bytes, setting.zero_bytes, setting.pipe_bytes) == (256 * MIB, 64 * MIB, 7)
-    assert [each.cpu_share for each in setting.writers] == [0.0, None]
-    assert [each.curve.at(1e6) for each in setting.writers] == pytest.approx([16 * MIB, 64 * MIB])
-    assert setting.costs.load_s == Costs().load_s
-
-
-def test_pages_that_stay_zero_are_zero_wherever_they_lie() -> None:
-    """And those that do not are taken as full, which is noted."""
-    empty = Writer(name="empty", size_bytes=32 * MIB, zero=True)
-    guest = replace(SMALL.guest, writers=(*SMALL.guest.writers, empty))
-    assert setting_of(replace(SMALL, guest=guest)).zero_bytes == 96 * MIB
-    fresh = replace(guest, writers=(*SMALL.guest.writers, replace(empty, rate_bytes_per_s=1e6)))
-    told = simulate(replace(SMALL, guest=fresh), model="fast")
-    assert any("until they are written" in note for note in told.notes)
 
 
 # ---- what a model leaves out
@@ -157,6 +125,8 @@ BEYOND: list[tuple[str, Callable[[Scenario], Scenario]]] = [
     ("migrations", lambda s: replace(s, migrations=2)),
     ("faults", lambda s: replace(s, faults=True)),
     ("guest.pages", lambda s: replace(s, guest=replace(s.guest, pages=True))),
+    ("postcopy", lambda s: replace(s, postcopy_at_s=1.0)),
+    (r"qemu.capabilities \(multifd, xbzrle\)", lambda s: replace(s, capabilities=("xbzrle", "return-path", "multifd"))),
 ]
 
 
@@ -202,6 +172,23 @@ def test_models_and_runs_that_there_are_not() -> None:
         simulate(SMALL, model="fast", runs=2)
     with pytest.raises(BadInput, match=r"^policy: "):
         simulate(replace(SMALL, policy="nosuch"), model="fast")
+
+
+def test_what_a_seed_draws_can_be_told_before_anything_is_run() -> None:
+    """The same as the run says afterwards; what can't be run is refused here already."""
+    chancy = replace(SMALL, faults=True)
+    assert drawn(chancy, model="stepwise", seed=3) == simulate(chancy, model="stepwise", seed=3).first.drawn
+    assert drawn(SMALL, model="fast", seed=3) == {}
+    with pytest.raises(BadInput, match=r"^model: "):
+        drawn(chancy, model="fast", seed=3)
+
+
+def test_every_run_is_told_when_it_is_over() -> None:
+    ended: list[int] = []
+    told = simulate(SMALL, model="stepwise", seed=5, runs=3, ended=lambda run: ended.append(run.seed))
+    assert ended == [5, 6, 7]
+    assert told.first.threshold
+    assert not told.runs[1].threshold
 
 
 def test_every_run_has_its_own_seed() -> None:

@@ -64,6 +64,26 @@ def test_bad_options_are_named(given: Given, field: str) -> None:
     assert caught.value.field == field
 
 
+def test_all_that_is_wrong_with_options_is_told_at_once(tmp_path: Path) -> None:
+    """With what is wrong with the file, each in its place."""
+    bad = tmp_path / "s.toml"
+    bad.write_text("seed = -1\n[guest]\nram = 1\n")
+    with pytest.raises(BadScenario) as caught:
+        plan_of(Given(scenario=bad, bandwidth="fast", downtime="soon", deadline="later", policy="nosuch"))
+    assert [each.key for each in caught.value.findings] == [
+        *("bandwidth", "seed", "guest.ram", "downtime", "deadline", "policy")
+    ]
+    assert str(caught.value).splitlines()[0] == "options: 6 findings"
+    with pytest.raises(BadScenario) as caught:
+        plan_of(Given(classes=("a:size=1 furlong",), ram="lots"))
+    assert [each.key for each in caught.value.findings] == ["bandwidth", "class a: size", "ram"]
+
+
+def test_classes_that_are_larger_than_their_ram_are_told_in_peoples_units() -> None:
+    with pytest.raises(BadInput, match=r"^ram: '524224KiB' is not allowed; allowed: at least \d+[KM]iB: all classes"):
+        plan_of(Given(classes=("a:size=2GiB",), bandwidth="1Gbit/s"))
+
+
 def test_what_options_come_to_is_checked_as_a_file_is() -> None:
     with pytest.raises(BadScenario) as caught:
         plan_of(Given(scenario=FILE, downtime="0", deadline="0"))

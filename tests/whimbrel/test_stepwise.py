@@ -14,7 +14,7 @@ from whimbrel.engine.policy import Objectives
 from whimbrel.logbook import report_of
 from whimbrel.sim.scenario import GuestPlan, LinkPlan, Scenario, Writer
 from whimbrel.sim.world import simulate
-from whimbrel.stepwise import run_stepwise
+from whimbrel.stepwise import drawn_by, run_stepwise
 
 MIB = 1 << 20
 SCENARIO = Scenario(
@@ -83,6 +83,8 @@ def test_several_over_one_link_are_told_beside_the_first() -> None:
     assert len(shared.others) == 2
     assert shared.total_s > 1.5 * alone.total_s
     assert all(each["converged"] for each in shared.others)
+    assert [each["migration"] for each in shared.others] == [2, 3]
+    assert "seed" not in shared.others[0]
 
 
 def test_faults_are_drawn_from_the_seed_and_told() -> None:
@@ -93,6 +95,53 @@ def test_faults_are_drawn_from_the_seed_and_told() -> None:
     assert all(run.reason for run in runs if not run.converged)
     assert run_stepwise(replace(SCENARIO, faults=True), 3) == runs[2]
     assert "faults" not in run_stepwise(SCENARIO, 3).drawn
+
+
+def test_what_a_seed_draws_is_known_before() -> None:
+    chancy = replace(SCENARIO, faults=True, migrations=2)
+    assert drawn_by(chancy, 3) == run_stepwise(chancy, 3).drawn
+
+
+def test_the_threshold_is_that_of_each_look() -> None:
+    """The downtime limit of the time, not of the iteration's end: lowered for the landing only at the end of it."""
+    run = run_stepwise(SCENARIO, 3)
+    times = [at_s for at_s, _ in run.threshold]
+    assert times == sorted(times)
+    assert times[0] > 0.1
+    early = [value for at_s, value in run.threshold if at_s < 0.5]
+    assert early == pytest.approx([0.02 * SCENARIO.link.bandwidth_bytes_per_s] * len(early), rel=0.2)
+
+
+def test_just_before_each_sync_there_is_a_point() -> None:
+    """As much as was left then; the sync's addition comes at the same time."""
+    run = run_stepwise(SCENARIO, 3)
+    for row in run.each_iteration[:-1]:
+        assert (row.start_s + row.duration_s, row.left_bytes) in run.remaining
+
+
+def test_capabilities_are_shown_with_the_decision_that_asked_for_them() -> None:
+    """And what the report notes of them is noted."""
+    asked = replace(SCENARIO, capabilities=("xbzrle", "nonsense"))
+    run = run_stepwise(asked, 3)
+    assert run.decisions[0].changes["capabilities"] == ["xbzrle"]
+    assert any(note.startswith("nonsense dropped") for note in run.notes)
+    assert "capabilities" not in run_stepwise(SCENARIO, 3).decisions[0].changes
+    assert run_stepwise(SCENARIO, 3).notes == ()
+
+
+def test_post_copy_is_told_to_its_end() -> None:
+    """The guest moves soon after it is chosen, no iteration is one of standing still, and pages come on after it."""
+    heavy = replace(SCENARIO.guest.writers[0], size_bytes=64 * MIB, rate_bytes_per_s=300.0 * MIB)
+    scenario = replace(SCENARIO, guest=replace(SCENARIO.guest, writers=(heavy,)), postcopy_at_s=2.0)
+    run = run_stepwise(scenario, 3)
+    assert run.converged
+    assert 2.0 < run.total_s < 2.2
+    assert run.decisions[0].changes["capabilities"] == ["postcopy-ram"]
+    assert not any(row.stopped for row in run.each_iteration)
+    assert run.remaining[-1][0] > run.total_s + 0.2
+    assert run.remaining[-1][1] == 0.0
+    assert run.threshold[-1][0] < 2.2
+    assert any(note.startswith("post-copy from 2") for note in run.notes)
 
 
 def test_a_policy_is_found_by_what_the_user_wrote() -> None:

@@ -112,7 +112,7 @@ def simulate(
     head = simulation_head(plan, chosen, drawn(plan.scenario, model=chosen, seed=plan.seed, runs=runs))
     console.print(head)  # before anything is run: no crash, and nobody who has waited enough, takes the seed along
     console.file.flush()
-    with _counting(console, runs) as count:
+    with counting(console, runs) as count:
         simulation = run(plan.scenario, model=chosen, seed=plan.seed, runs=runs, ended=count)
     if plot is not None:
         save(simulation, plot)
@@ -129,7 +129,7 @@ def simulate(
 
 
 @contextmanager
-def _counting(console: Console, runs: int) -> Generator[Callable[[object], None]]:
+def counting(console: Console, runs: int) -> Generator[Callable[[object], None]]:
     """Gives what is to be called after each run; on a terminal many runs are seen to go on, and nothing stays of it."""
     if runs == 1 or not console.is_terminal:
         yield lambda _: None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from tests.support.command_line import Ran, here
+from tests.support.command_line import PROGRAM, Ran, here
 from whimbrel.cli import BAD_INPUT, OK
+from whimbrel.commands.simulating import counting
 from whimbrel.logbook import report_of
 from whimbrel.simulating import MODELS
 
@@ -135,6 +139,34 @@ def test_every_example_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path, 
 
 def test_there_are_three_examples() -> None:
     assert len(list(EXAMPLES.glob("*.toml"))) == 3
+
+
+def test_the_seed_and_all_that_was_derived_come_before_the_first_run(tmp_path: Path) -> None:
+    """Nothing that ends the process takes them along; beside an object they are for people."""
+    (tmp_path / "p.py").write_text("import os\n\ndef looks(seen):\n    os._exit(9)\n")
+    path = tmp_path / "s.toml"
+    path.write_text(SMALL.replace('"fixed"', '"p.py:looks"'))
+    for option in ([], ["--json"]):
+        ran = subprocess.run([PROGRAM, "simulate", path, *option], capture_output=True, text=True, check=False)
+        assert ran.returncode == 9
+        assert (ran.stderr == "") is not bool(option)
+        told = ran.stdout + ran.stderr
+        assert told.startswith("seed 5, model stepwise: ")
+        assert "  drawn: " in told
+        assert 'size = "8MiB"' in told
+
+
+def test_many_runs_are_seen_to_go_on_at_a_terminal() -> None:
+    """And nothing stays of it; elsewhere there is nothing to be seen."""
+    for terminal in (True, False):
+        screen = io.StringIO()
+        console = Console(file=screen, force_terminal=terminal, width=80)
+        with counting(console, 3) as count:
+            for _ in range(3):
+                count(None)
+        assert ("3/3" in screen.getvalue()) is terminal
+        with counting(console, 1) as count:
+            count(None)
 
 
 # ---- what is refused
