@@ -104,6 +104,7 @@ def show(seed: int, out: TextIO, *, as_json: bool) -> int:
     if not as_json:
         for name, what in drawn.described().items():
             print(f"{name} = {json.dumps(what)}", file=out)
+        out.flush()  # whatever becomes of the run, it can be had again
     told: list[str] = []
     found = trial.run(drawn, tell=told.append)
     again = trial.run(Trial.drawn(seed))
