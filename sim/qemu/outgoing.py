@@ -307,6 +307,8 @@ class Outgoing(Sending):
     def _heard_the_end(self, well: bool) -> None:
         if well:
             self._complete()
+        elif self._postcopy and self.status == "postcopy-active":
+            self._lose_stream()  # the guest is not its own any more: it can only wait for a new stream
         elif not self._old:
             self._fail("Sibling indicated error 1")
         else:

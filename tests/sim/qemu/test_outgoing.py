@@ -215,6 +215,22 @@ def test_post_copy(version: Version) -> None:
     assert pair.source.ask("query-migrate")["ram"]["postcopy-bytes"] > 0
 
 
+@pytest.mark.parametrize("version", [V7, V10])
+def test_a_destination_that_fails_in_post_copy_does_not_give_the_guest_back(version: Version) -> None:
+    """Whatever it says of its failure: a source in ``postcopy-active`` can only wait for a new stream."""
+    pair = Pair(version, capabilities=["postcopy-ram"], rate_bytes_per_s=100e6, costs=Costs(load_s=1.0))
+    pair.source.ask("migrate-set-parameters", max_bandwidth=20 * SLOW, downtime_limit=1)
+    pair.migrate()
+    pair.source.wait_for("active")
+    pair.source.ask("migrate-start-postcopy")
+    pair.destination.wait_for("postcopy-active")
+    pair.go(0.2)
+    pair.destination.qemu.fail_incoming("a device does not fit")
+    pair.go(2.0)
+    assert pair.destination.qemu.exit_code == 1
+    assert (pair.source.qemu.migration_status, pair.source.qemu.guest_runs) == ("postcopy-paused", False)
+
+
 def _in_postcopy(version: Version, *more: str) -> Pair:
     pair = Pair(version, capabilities=["postcopy-ram", *more], rate_bytes_per_s=100e6)
     pair.source.ask("migrate-set-parameters", max_bandwidth=20 * SLOW, downtime_limit=1, max_postcopy_bandwidth=SLOW)
