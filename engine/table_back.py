@@ -319,7 +319,14 @@ RESOLVING: Table = {
     (P.RESOLVING, S.VERDICT_POSTCOPY): (
         BREAK_IS_OUT,
         CONNECT_AGAIN,
-        Rule(P.POSTCOPY, when=facts(F.DESTINATION_RAN), rest=True, because="it runs there, and its memory follows"),
+        Rule(
+            P.POSTCOPY,
+            when=facts(F.DESTINATION_RAN),
+            owner=Owner.DESTINATION,
+            learn=facts(F.POSTCOPY, F.CONTINUED),
+            rest=True,
+            because="it runs there, and its memory follows",
+        ),
         Rule(
             P.POSTCOPY,
             when=facts(F.POSTCOPY, F.RETRIED),
