@@ -174,7 +174,7 @@ class FromSource:
         try:
             plan = self.plan(source, directory)
             preflight.raise_if_refused(preflight.judge_plan(plan))
-        except BaseException:
+        except BaseException:  # cancelled, too: nothing was started that could use it
             directory.rmdir()
             raise
         argv = plan.argv
@@ -337,7 +337,7 @@ class FromCallable:
             raise PreparationFailed(message, side="destination") from error
         try:
             return await adopt(address, source)
-        except BaseException:
+        except BaseException:  # cancelled, too: nobody else would end it
             await _to_its_end(quit_if_waiting(address))
             raise
 

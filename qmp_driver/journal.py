@@ -120,7 +120,7 @@ class Journal:
             data = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
             journal._lines = sum(1 for _ in _records(data, path))
             os.ftruncate(descriptor, data.rfind(b"\n") + 1)
-        except BaseException:
+        except BaseException:  # whatever it is: the lock on the file goes with the descriptor
             os.close(descriptor)
             raise
         return journal

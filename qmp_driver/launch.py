@@ -193,7 +193,7 @@ async def launch(
             found = await _with_ports(monitor, relocalised)
         if status.status != "inmigrate":
             raise PreparationFailed(f"it does not wait for a migration but is {status.status}", side="destination")
-    except BaseException:
+    except BaseException:  # cancelled, too: a QEMU that nobody knows of must not stay
         await asyncio.shield(asyncio.ensure_future(_clear_away(process, directory)))
         raise
     return StartedDestination(relocalised[QMP_LABEL], process, owned=True, directory=directory, relocalised=found)

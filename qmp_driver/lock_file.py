@@ -175,7 +175,7 @@ def _alone(path: Path, wait_s: float, given_up: threading.Event) -> Generator[No
                 break
         except (BlockingIOError, FileNotFoundError):
             pass
-        except BaseException:
+        except BaseException:  # whatever it is: the lock goes with the descriptor
             os.close(descriptor)
             raise
         os.close(descriptor)

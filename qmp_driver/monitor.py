@@ -268,7 +268,7 @@ class Monitor:
             self.peer_pid = peer_pid(sock)
             await self._client.connect(sock)
             self._version = self._read_greeting()
-        except BaseException:
+        except BaseException:  # cancelled, too: a monitor serves one client, and this one would keep it
             self._closing = True
             if self._client.runstate is Runstate.RUNNING:
                 await self._client.disconnect()

@@ -147,10 +147,10 @@ class Side:
                 await self._recognise(monitor, max(0.1, deadline_s - loop.time()))
                 if self.badge is not None:
                     await self._check_badge(monitor, self.badge)
-            except BaseException:
+            except BaseException:  # cancelled, too: a monitor serves one client, and this one would keep it
                 await monitor.close()
                 raise
-        except BaseException:
+        except BaseException:  # whatever it is: those who wait for the connection have to hear
             self._held_back = None  # from whom nobody knows
             self._lost.set()
             raise
