@@ -229,9 +229,9 @@ VERDICTS: dict[Intent, Verdicts] = {
         _row(SC.HOLDING, HOLD, ended=SOURCE, loading=SOURCE),
         _row(SC.MOVING, HOLD, running=FOLLOWS, ready=FOLLOWS, loading=FOLLOWS, postcopy=FOLLOWS, ended=LOST),
         _row(SC.COMPLETED, HOLD, running=RUNS, ready=ACTIVATE, loading=FOLLOWS, postcopy=FOLLOWS, ended=LOST),
-        # Without the source, what has not arrived never will.
+        # Without the source, what is not on its way never will be; all of it may be, behind what is being loaded.
         *(
-            _row(s, HOLD, running=RUNS, ready=ACTIVATE, postcopy=LOST, loading=LOST, ended=LOST)
+            _row(s, HOLD, running=RUNS, ready=ACTIVATE, postcopy=LOST, loading=GOES_ON, ended=LOST)
             for s in (SC.ENDED, SC.GONE)
         ),
         _row(SC.UNREACHABLE, HOLD, running=RUNS, ready=ACTIVATE, postcopy=FOLLOWS, ended=LOST),

@@ -131,3 +131,11 @@ def test_a_source_that_was_never_told_to_go_on_cannot_have_completed_out_of_sigh
 def test_a_source_that_ran_again_and_died_took_the_guest_along() -> None:
     facts = frozenset({Fact.CONTINUED, Fact.SETBACK})
     assert verdict(SC.ENDED, DC.READY, facts) is S.VERDICT_LOST
+
+
+@pytest.mark.parametrize("source", [SC.ENDED, SC.GONE])
+def test_in_post_copy_a_destination_that_still_loads_may_yet_have_everything(source: SourceClass) -> None:
+    """All that the source sent may lie in the pipe when it ends: lost is said when nothing more can come."""
+    facts = frozenset({Fact.CONTINUED, Fact.POSTCOPY, Fact.POSTCOPY_ASKED})
+    assert verdict(source, DC.LOADING, facts) is S.VERDICT_GOES_ON
+    assert verdict(source, DC.POSTCOPY, facts) is verdict(source, DC.ENDED, facts) is S.VERDICT_LOST
