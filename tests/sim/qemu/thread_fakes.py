@@ -351,3 +351,18 @@ class Bench:
         ram = self.thread.figures()["ram"]
         assert isinstance(ram, dict)
         return ram  # pyright: ignore[reportUnknownVariableType]
+
+
+def recorded_guest() -> FakeMemory:
+    """See the module."""
+    return FakeMemory(31_745, 120, 33_801, hot_pages_per_s=500_000)
+
+
+def series(bench: Bench, seconds: float, every_s: float = 0.1013) -> list[dict[str, object]]:
+    """``query-migrate`` at a steady pace: each answer with ``ram`` beside the rest."""
+    answers: list[dict[str, object]] = []
+    for _ in range(int(seconds / every_s)):
+        bench.run(every_s)
+        answer = bench.thread.figures()
+        answers.append({**answer, **bench.ram()})
+    return answers
