@@ -40,7 +40,7 @@ def forecast(setting: Setting, policy: Policy) -> Forecast:
         policy: as for a real migration; it is asked at the setup, at each sync, at the cadence that it states and at
             the deadline. One with a memory is used up by it: make a new one for each forecast.
     """
-    return _Run(setting, Pilot(policy, setting.objectives, setting.abilities)).run()
+    return _Run(setting, Pilot(policy, setting.objectives, abilities=setting.abilities)).run()
 
 
 @dataclass(slots=True)

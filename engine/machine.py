@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .pilot import Pilot, Steering
-from .policy import Abilities, Objectives, Policy, Reason
+from .pilot import GREATEST_WAIT_S, Pilot, Steering
+from .policy import Abilities, Measurement, Objectives, Policy, Reason
 from .protocol import DEFAULT_WAITS, SECOND_NS, Step, Waits, reopened, step
 from .report import CompletedReport, OngoingReport, StageTime
 from .resolve import DestinationClass, SourceClass, learn, verdict
@@ -34,6 +34,24 @@ class Order:
 class Tune:
     """Knobs to set on the source; of no consequence for the protocol."""
 
+    steering: Steering
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Before the start: measure what the guest dirties in these windows, wait, and say `Measured`."""
+
+    steering: Steering
+    """The decision that asks for it."""
+    windows_s: tuple[float, ...]
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shadowed:
+    """What a policy that only watches would have done; for the log."""
+
+    name: str
     steering: Steering
 
 
@@ -79,6 +97,13 @@ class Inspected:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """The answer to `Probe`: what was measured, if anything; the policy is asked again."""
+
+    measurements: tuple[Measurement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Decided:
     """A decision out of a log; only ever recalled, for a live policy is asked."""
 
@@ -88,7 +113,7 @@ class Decided:
     clamped: tuple[str, ...] = ()
 
 
-Event = Happened | Sampled | Marked | Learnt | Inspected
+Event = Happened | Sampled | Marked | Learnt | Inspected | Measured
 
 BAD_NEWS = frozenset(
     signal
@@ -129,18 +154,26 @@ class Machine:
         objectives: what the user wants.
         waits: how long each wait of the protocol may take.
         stall_ns: how long nothing may be sent before the migration is ended; QEMU itself never gives up.
+        policy_name: for what is said of the policy.
+        shadows: policies that only watch, by name: what they would have done is told by `shadowed`.
     """
 
     policy: Policy
     objectives: Objectives = field(default_factory=Objectives)
     waits: Waits = DEFAULT_WAITS
     stall_ns: int = 30 * SECOND_NS
+    policy_name: str = ""
+    shadows: Mapping[str, Policy] = field(default_factory=dict[str, Policy])
     state: State = field(default_factory=State)
     ledger: Ledger = field(default_factory=Ledger)
     last_step: Step | None = None
     _pilot: Pilot = field(init=False)
+    _watchers: list[Pilot] = field(init=False)
+    _shadowed: list[Shadowed] = field(default_factory=list[Shadowed])
+    _probing: bool = False
+    """The policy is asked again before the start, when what it wanted to know is measured."""
     _taken: list[Taken] = field(default_factory=list[Taken])
-    _orders: list[Order | Tune] = field(default_factory=list[Order | Tune])
+    _orders: list[Order | Tune | Probe] = field(default_factory=list[Order | Tune | Probe])
     _started_ns: int | None = None
     _ended_ns: int | None = None
     _now_ns: int = 0
@@ -160,7 +193,8 @@ class Machine:
     """What comes in is out of a log: no policy is asked, and nothing is raised that the log itself will tell."""
 
     def __post_init__(self) -> None:
-        self._pilot = Pilot(self.policy, self.objectives)
+        self._pilot = Pilot(self.policy, self.objectives, self.policy_name)
+        self._watchers = [Pilot(policy, self.objectives, name) for name, policy in self.shadows.items()]
 
     # ---- what goes in
 
@@ -180,6 +214,8 @@ class Machine:
                 self.state = learn(self.state, source, destination)
                 if not self._recalling:  # the log has the verdict that was drawn then
                     self._signal(follows, found)
+            case Measured(measurements):
+                self._measured(measurements)
             case _:  # the type checkers see that only Learnt is left
                 self._learn(event)
 
@@ -197,6 +233,7 @@ class Machine:
         if self.phase in STEERED_PHASES:
             user_ns = self._pilot.deadline_ns()
             if user_ns is not None and self._now_ns >= user_ns:
+                self._watch(Reason.DEADLINE)
                 self._steer(Reason.DEADLINE)
 
     # ---- a migration that another manager began
@@ -226,7 +263,7 @@ class Machine:
 
     # ---- what comes out
 
-    def orders(self) -> list[Order | Tune]:
+    def orders(self) -> list[Order | Tune | Probe]:
         """What is to be carried out, in order; asking empties the list."""
         given, self._orders = self._orders, []
         return given
@@ -234,6 +271,11 @@ class Machine:
     def taken(self) -> list[Taken]:
         """The signals taken since the last call, in order; for the log."""
         given, self._taken = self._taken, []
+        return given
+
+    def shadowed(self) -> list[Shadowed]:
+        """What the policies that only watch would have done since the last call, in order; for the log."""
+        given, self._shadowed = self._shadowed, []
         return given
 
     def next_deadline_ns(self) -> int | None:
@@ -247,8 +289,9 @@ class Machine:
 
     @property
     def wake_every_ns(self) -> int | None:
-        """The cadence that the policy asked for: statistics are worth having at least as often."""
-        return self._pilot.wake_every_ns
+        """The cadence that the policies asked for: statistics are worth having at least as often."""
+        asked = [pilot.wake_every_ns for pilot in (self._pilot, *self._watchers)]
+        return min((each for each in asked if each is not None), default=None)
 
     @property
     def phase(self) -> Phase:
@@ -374,9 +417,43 @@ class Machine:
             if setup.decision.abort:
                 self._signal(Signal.GIVEN_UP, setup.decision.because or "the policy gave up")
                 return
+            if setup.decision.not_yet_s is not None or setup.decision.measure_s:
+                self._probe(setup)
+                return
+            self._watch(Reason.SETUP)
         elif command is Command.MIGRATE:
-            self._pilot.start(self._now_ns)
+            for pilot in (self._pilot, *self._watchers):
+                pilot.start(self._now_ns)
         self._orders.append(Order(command, setup))
+
+    def _probe(self, setup: Steering) -> None:
+        """The policy wants to know more before the start: the order to arm waits for that."""
+        windows_s, wait_s = setup.decision.measure_s, min(setup.decision.not_yet_s or 0.0, GREATEST_WAIT_S)
+        self._probing = True
+        # What was decided along with it is decided anew when it is asked again.
+        held = replace(setup, changes={})
+        self._orders.append(Probe(held, windows_s if self._pilot.abilities.measuring else (), wait_s))
+        allowed_ns = self.waits.preparing_ns + round(wait_s * SECOND_NS) + round(sum(windows_s) * SECOND_NS)
+        self.state = replace(self.state, deadline_ns=self._now_ns + allowed_ns)
+
+    def _measured(self, measurements: tuple[Measurement, ...]) -> None:
+        for pilot in (self._pilot, *self._watchers):
+            pilot.measurements += measurements
+        if self._probing and self.phase is Phase.PREPARING and not self._recalling:
+            self._probing = False
+            self.state = replace(self.state, deadline_ns=self._now_ns + self.waits.preparing_ns)
+            self._order(Command.ARM)
+
+    def _watch(self, reason: Reason) -> None:
+        """Ask those who only watch."""
+        for pilot in self._watchers:
+            if reason is not Reason.TICK or pilot.tick_due(self._now_ns):
+                asked = (
+                    pilot.setup(self._now_ns)
+                    if reason is Reason.SETUP
+                    else pilot.ask(reason, self.ledger, self._now_ns)
+                )
+                self._shadowed.append(Shadowed(pilot.name, asked))
 
     def _sample(self, statistics: Statistics) -> None:
         before = len(self.ledger.iterations)
@@ -384,9 +461,13 @@ class Machine:
         if self.phase not in STEERED_PHASES or self._recalling:
             return
         # A tick is taken at the first answer after it is due: a policy is asked on fresh statistics only.
+        # Those who only watch are asked first, so that they see what the policy sees.
         if len(self.ledger.iterations) > before:
+            self._watch(Reason.ITERATION)
             self._steer(Reason.ITERATION)
-        elif self._pilot.tick_due(self._now_ns):
+            return
+        self._watch(Reason.TICK)
+        if self._pilot.tick_due(self._now_ns):
             self._steer(Reason.TICK)
 
     @property
@@ -404,16 +485,21 @@ class Machine:
     def _steer(self, reason: Reason) -> None:
         steering = self._pilot.ask(reason, self.ledger, self._now_ns)
         self._note_steering(steering)
+        decision = steering.decision
         if steering.changes:
             self._orders.append(Tune(steering))
-        if steering.decision.abort:
-            self._signal(Signal.GIVEN_UP, steering.decision.because or "the policy gave up")
+        if decision.abort:
+            self._signal(Signal.GIVEN_UP, decision.because or "the policy gave up")
+        elif decision.start_postcopy:
+            self._signal(Signal.POSTCOPY_CHOSEN, decision.because)
 
     def _recall_decision(self, made: Decided) -> None:
         self._pilot.recall(made.asked, made.changes)
         self._note_decision(bool(made.changes), made.because, made.clamped)
 
     def _note_steering(self, steering: Steering) -> None:
+        if steering.fault and steering.fault not in self._notes:
+            self._notes.append(steering.fault)
         self._note_decision(bool(steering.changes), steering.decision.because, steering.clamped)
 
     def _note_decision(self, changes: bool, because: str, clamped: tuple[str, ...]) -> None:
@@ -428,7 +514,8 @@ class Machine:
     def _learn(self, news: Learnt) -> None:
         self._facts.update(news.facts)
         if news.abilities is not None:
-            self._pilot.abilities = news.abilities
+            for pilot in (self._pilot, *self._watchers):
+                pilot.abilities = news.abilities
         if news.paused_before:
             self.state = replace(self.state, facts=self.state.facts | {Fact.PAUSED_BEFORE})
         if news.note:

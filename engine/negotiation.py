@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from .errors import PreparationFailed
 from .pilot import Steering
@@ -27,10 +28,20 @@ class Negotiated:
 
 
 def abilities(
-    source: Mapping[str, bool], destination: Mapping[str, bool], parameters: Mapping[str, object]
+    source: Mapping[str, bool],
+    destination: Mapping[str, bool],
+    parameters: Mapping[str, object],
+    *,
+    outside_throttle: bool = False,
+    measuring: bool = False,
 ) -> Abilities:
-    """What both ends have."""
-    return Abilities(capabilities=frozenset(source) & frozenset(destination), parameters=frozenset(parameters))
+    """What both ends have, and what can be done with the source besides."""
+    return Abilities(
+        capabilities=frozenset(source) & frozenset(destination),
+        parameters=frozenset(parameters),
+        outside_throttle=outside_throttle,
+        measuring=measuring,
+    )
 
 
 def negotiate(source: Mapping[str, bool], destination: Mapping[str, bool], wanted: Mapping[str, bool]) -> Negotiated:
@@ -68,35 +79,63 @@ def for_side(negotiated: Negotiated, has: Mapping[str, bool]) -> dict[str, bool]
     return {name: state for name, state in negotiated.capabilities.items() if name in has and has[name] != state}
 
 
-def parameters_of(knobs: Knobs, known: Mapping[str, object]) -> dict[str, object]:
-    """All knobs in QEMU's names and units; bandwidth and downtime always, the throttle where it is used."""
-    wanted: dict[str, object] = {
-        "downtime-limit": max(1, round(knobs.downtime_limit_s * 1000)),
-        "max-bandwidth": knobs.bandwidth_bytes_per_s,
+@dataclass(frozen=True, slots=True)
+class _Parameter:
+    """A knob's name and unit in QEMU."""
+
+    name: str
+    value: Callable[[Any], object]
+    both_ends: bool = False
+    """Whether the destination has to be told, too."""
+
+
+def _percent(share: float) -> int:
+    return max(1, round(share * 100))
+
+
+def _as_it_is(value: object) -> object:
+    return value
+
+
+PARAMETERS: Mapping[str, _Parameter] = {
+    "downtime_limit_s": _Parameter("downtime-limit", lambda seconds: max(1, round(seconds * 1000))),
+    "bandwidth_bytes_per_s": _Parameter("max-bandwidth", _as_it_is),
+    "throttle_initial": _Parameter("cpu-throttle-initial", _percent),
+    "throttle_increment": _Parameter("cpu-throttle-increment", _percent),
+    "throttle_ceiling": _Parameter("max-cpu-throttle", _percent),
+    "throttle_trigger": _Parameter("throttle-trigger-threshold", _percent),
+    "throttle_tailslow": _Parameter("cpu-throttle-tailslow", _as_it_is),
+    "dirty_limit_bytes_per_s": _Parameter("vcpu-dirty-limit", lambda rate: max(1, rate >> 20)),
+    "xbzrle_cache_bytes": _Parameter("xbzrle-cache-size", _as_it_is),
+    "multifd_channels": _Parameter("multifd-channels", _as_it_is, both_ends=True),
+}
+"""Every knob that is a parameter of QEMU, by the name of its field in `Knobs`."""
+
+
+def parameters_of(knobs: Knobs, known: Mapping[str, object], *, destination: bool = False) -> dict[str, object]:
+    """All knobs that are set, in QEMU's names and units; bandwidth and downtime always are.
+
+    Args:
+        knobs: as they stand.
+        known: the parameters that this QEMU has; empty: all are believed to be there.
+        destination: only those that the destination has to be told.
+    """
+    wanted = {
+        each.name: each.value(value)
+        for field, each in PARAMETERS.items()
+        if (value := getattr(knobs, field)) is not None and (each.both_ends or not destination)
     }
-    throttle = {
-        "cpu-throttle-initial": knobs.throttle_initial,
-        "cpu-throttle-increment": knobs.throttle_increment,
-        "max-cpu-throttle": knobs.throttle_ceiling,
-    }
-    wanted |= {name: max(1, round(share * 100)) for name, share in throttle.items() if share is not None}
     return {name: value for name, value in wanted.items() if not known or name in known}
 
 
 def changed_parameters(steering: Steering) -> dict[str, object]:
-    """The knobs that a decision changes, in QEMU's names and units."""
+    """The knobs that a decision changes and that are parameters of QEMU, in its names and units."""
     everything = parameters_of(steering.knobs, {})
-    names = {
-        "downtime_limit_s": "downtime-limit",
-        "bandwidth_bytes_per_s": "max-bandwidth",
-        "throttle_initial": "cpu-throttle-initial",
-        "throttle_increment": "cpu-throttle-increment",
-        "throttle_ceiling": "max-cpu-throttle",
-    }
-    return {names[field]: everything[names[field]] for field in steering.changes}
+    names = (PARAMETERS[field].name for field in steering.changes if field in PARAMETERS)
+    return {name: everything[name] for name in names}
 
 
-RESTORED = ("downtime-limit", "max-bandwidth", "cpu-throttle-initial", "cpu-throttle-increment", "max-cpu-throttle")
+RESTORED = tuple(each.name for each in PARAMETERS.values())
 """Put back on a source that stays: somebody else set them, for their own reasons."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .policy import Abilities, Decision, Knobs, Objectives, Observation, Policy, Reason
+from .policy import Abilities, Decision, Knobs, Measurement, Objectives, Observation, Policy, Reason
 from .statistics import Ledger
 
 LEAST_DOWNTIME_LIMIT_S = 0.001
@@ -16,10 +16,26 @@ GREATEST_DOWNTIME_LIMIT_S = 2000.0
 """QEMU's own bound (MAX_MIGRATE_DOWNTIME_SECONDS)."""
 GREATEST_THROTTLE = 0.99
 LEAST_THROTTLE = 0.01
+LEAST_DIRTY_LIMIT = 1 << 20
+"""``vcpu-dirty-limit`` is in whole MB/s, and 0 is none."""
+LEAST_XBZRLE_CACHE = 1 << 16
+MOST_CHANNELS = 255
+"""``multifd-channels`` is a byte."""
+GREATEST_WAIT_S = 3600.0
+POSTCOPY = "postcopy-ram"
+THROTTLES = {
+    "throttle_initial": "throttle",
+    "throttle_increment": "throttle step",
+    "throttle_ceiling": "throttle ceiling",
+}
+"""What the knobs of QEMU's throttle are called."""
 QEMUS_FIRST_THROTTLE = 0.2
 """QEMU's own ``cpu-throttle-initial``; it refuses a ``max-cpu-throttle`` below the initial one."""
 LEAST_WAKE_S = 0.01
 """QEMU's windows are 100 ms; asking more often than 100 times a second can teach nothing."""
+
+MOST_FAULTS = 3
+"""A policy that failed so often is not asked any more; one that does not answer, not after the first time."""
 
 GREATEST_WAKE_S = 86400.0
 """A day: "never again" is said by leaving the cadence out, and must fit a clock of nanoseconds."""
@@ -38,6 +54,8 @@ class Steering:
     clamped: tuple[str, ...]
     """What was not allowed, a sentence each."""
     at_ns: int = 0
+    fault: str = ""
+    """What the policy did wrong, a sentence that names it, the observation and the fault; empty: nothing."""
 
 
 @dataclass(slots=True)
@@ -46,12 +64,25 @@ class Pilot:
 
     policy: Policy
     objectives: Objectives
+    name: str = ""
+    """The policy's, for what is said of it."""
     abilities: Abilities = field(default_factory=Abilities)
     knobs: Knobs = field(default_factory=Knobs)
     wake_every_ns: int | None = None
     next_wake_ns: int | None = None
     started_ns: int = 0
     deadline_told: bool = False
+    measurements: tuple[Measurement, ...] = ()
+    """What was measured before the start."""
+    asked_for: frozenset[str] = frozenset()
+    """The capabilities that the policy asked for at the start."""
+    faults: int = 0
+    """How often the policy failed; at `MOST_FAULTS` it is not asked any more."""
+
+    @property
+    def dismissed(self) -> bool:
+        """Whether the policy has failed so often that it is not asked any more."""
+        return self.faults >= MOST_FAULTS
 
     def setup(self, now_ns: int) -> Steering:
         """Ask the policy before ``migrate``; every knob is then set explicitly, changed or not."""
@@ -117,31 +148,32 @@ class Pilot:
             abilities=self.abilities,
             iterations=ended,
             samples=ledger.window,
+            measurements=self.measurements,
+            vcpu_shares=ledger.vcpu_shares,
         )
 
     def _steer(self, seen: Observation, now_ns: int) -> Steering:
         clamped: list[str] = []
-        broken = False
+        fault = ""
+        decision, wanted, wake_after_s = Decision(), dict[str, Any](), None
         try:
-            decision = self.policy(seen)
-            if seen.reason is Reason.SETUP:
-                decision = self._slowing_as_allowed(decision, clamped)
-            wanted = self._wanted(decision, clamped)
-            wake_after_s = _within("wake", decision.wake_after_s, LEAST_WAKE_S, GREATEST_WAKE_S, clamped)
+            if not self.dismissed:
+                decision = self.policy(seen)
+                check_sense(decision)
+                decision = self._as_allowed(seen, decision, clamped)
+                wanted = self._wanted(decision, clamped)
+                wake_after_s = _within("wake", decision.wake_after_s, LEAST_WAKE_S, GREATEST_WAKE_S, clamped)
         except Exception as error:  # a policy is somebody's code: whatever it does must not strand a guest
-            decision, broken = Decision(abort=True, because=f"the policy failed: {error!r}"), True
-            wanted, wake_after_s = {}, None
+            clamped, fault = [], self._fault(seen, error)
+            decision, wanted = Decision(abort=self.objectives.abort_on_fault, because=fault), {}
         changes = {
             name: value for name, value in wanted.items() if value is not None and value != getattr(self.knobs, name)
         }
-        self.knobs = replace(self.knobs, **changes)  # type: ignore[arg-type]
+        self.knobs = replace(self.knobs, **changes)
         if wake_after_s is not None:
             self.wake_every_ns = round(wake_after_s * 1e9)
         if self.wake_every_ns is not None:
             self.next_wake_ns = now_ns + self.wake_every_ns
-        if decision.abort and not self.objectives.may_abort and not broken:
-            clamped.append("abort: the objectives do not allow giving up")
-            decision = replace(decision, abort=False)
         return Steering(
             asked=seen.reason,
             decision=decision,
@@ -149,7 +181,50 @@ class Pilot:
             changes=changes,
             clamped=tuple(clamped),
             at_ns=now_ns,
+            fault=fault,
         )
+
+    def _fault(self, seen: Observation, error: Exception) -> str:
+        """Count it, and say it in a sentence."""
+        self.faults = MOST_FAULTS if isinstance(error, TimeoutError) else self.faults + 1
+        if self.objectives.abort_on_fault:
+            follows = "the migration is called off"
+        else:
+            follows = "the last good settings stay"
+            if self.dismissed:
+                follows += ", and it is not asked again"
+        asked = f"{seen.reason.value} at {seen.elapsed_s:.2f} s"
+        if seen.iteration:
+            asked += f", iteration {seen.iteration}, {seen.remaining_bytes / (1 << 20):.1f} MiB to send"
+        what = str(error) if isinstance(error, Nonsense | TimeoutError) else f"raised {error!r}"
+        return f"the policy {self.name or 'given'} failed when it was asked ({asked}): {what}; {follows}"
+
+    def _as_allowed(self, seen: Observation, decision: Decision, clamped: list[str]) -> Decision:
+        """The decision without what the objectives do not allow, or what can't be done now."""
+        goal = self.objectives
+        if seen.reason is Reason.SETUP:
+            decision = self._slowing_as_allowed(decision, clamped)
+            self.asked_for = frozenset(name for name, state in decision.capabilities.items() if state)
+        else:
+            decision = replace(decision, not_yet_s=None, measure_s=(), multifd_channels=None)
+        if decision.abort and not goal.may_abort:
+            clamped.append("abort: the objectives do not allow giving up")
+            decision = replace(decision, abort=False)
+        if decision.pause and not goal.may_pause:
+            clamped.append("pause: the objectives do not allow an outage of any length")
+            decision = replace(decision, pause=False)
+        if decision.start_postcopy:
+            why_not = ""
+            if seen.reason is Reason.SETUP:
+                why_not = "it can't be chosen before the start"
+            elif not goal.may_postcopy:
+                why_not = "the objectives do not allow it"
+            elif POSTCOPY not in self.asked_for:
+                why_not = f"the policy did not ask for {POSTCOPY} at the start"
+            if why_not:
+                clamped.append(f"post-copy: {why_not}")
+                decision = replace(decision, start_postcopy=False)
+        return decision
 
     def _slowing_as_allowed(self, decision: Decision, clamped: list[str]) -> Decision:
         """Capabilities by which QEMU slows the guest on its own account, within what the user allows.
@@ -177,22 +252,35 @@ class Pilot:
             decision = replace(decision, throttle_ceiling=ceiling, throttle_initial=min(first, ceiling))
         return decision
 
-    def _wanted(self, decision: Decision, clamped: list[str]) -> dict[str, float | int | None]:
+    def _wanted(self, decision: Decision, clamped: list[str]) -> dict[str, Any]:
         goal = self.objectives
         limit = goal.downtime_s if decision.switch_over else decision.downtime_limit_s
         ceiling = min(goal.downtime_s, GREATEST_DOWNTIME_LIMIT_S)
+        if decision.pause:
+            limit = ceiling = GREATEST_DOWNTIME_LIMIT_S
         throttle = min(goal.greatest_throttle, GREATEST_THROTTLE)
-        return {
+        wanted: dict[str, Any] = {
             "downtime_limit_s": _within("downtime limit", limit, LEAST_DOWNTIME_LIMIT_S, ceiling, clamped),
             "bandwidth_bytes_per_s": self._bandwidth(decision.bandwidth_bytes_per_s, clamped),
-            "throttle_initial": _within("throttle", decision.throttle_initial, LEAST_THROTTLE, throttle, clamped),
-            "throttle_increment": _within(
-                "throttle step", decision.throttle_increment, LEAST_THROTTLE, throttle, clamped
-            ),
-            "throttle_ceiling": _within(
-                "throttle ceiling", decision.throttle_ceiling, LEAST_THROTTLE, throttle, clamped
-            ),
+            "outside_throttle": self._outside(decision.outside_throttle, throttle, clamped),
+            "throttle_trigger": _within("throttle trigger", decision.throttle_trigger, 0.01, 1.0, clamped),
+            "throttle_tailslow": decision.throttle_tailslow,
+            "dirty_limit_bytes_per_s": _whole(decision.dirty_limit_bytes_per_s, LEAST_DIRTY_LIMIT),
+            "xbzrle_cache_bytes": _power_of_two(decision.xbzrle_cache_bytes),
+            "multifd_channels": _whole(decision.multifd_channels, 1, MOST_CHANNELS),
         }
+        for what in ("initial", "increment", "ceiling"):
+            name = f"throttle_{what}"
+            wanted[name] = _within(THROTTLES[name], getattr(decision, name), LEAST_THROTTLE, throttle, clamped)
+        return wanted
+
+    def _outside(self, wanted: float | None, most: float, clamped: list[str]) -> float | None:
+        if not wanted:
+            return wanted
+        if not self.abilities.outside_throttle:
+            clamped.append("throttle from outside: this host can't slow the source's vCPUs")
+            return None
+        return _within("throttle from outside", wanted, LEAST_THROTTLE, most, clamped)
 
     def _bandwidth(self, wanted: int | None, clamped: list[str]) -> int | None:
         allowed = self.objectives.bandwidth_bytes_per_s
@@ -207,9 +295,6 @@ class Pilot:
 def _within(name: str, wanted: float | None, least: float, most: float, clamped: list[str]) -> float | None:
     if wanted is None:
         return None
-    if math.isnan(wanted):
-        clamped.append(f"{name}: not a number")
-        return None
     if most < least:
         clamped.append(f"{name}: the objectives do not allow it")
         return None
@@ -218,3 +303,61 @@ def _within(name: str, wanted: float | None, least: float, most: float, clamped:
     allowed = min(max(wanted, least), most)
     clamped.append(f"{name}: {wanted:g} is outside {least:g} to {most:g}")
     return allowed
+
+
+def _whole(wanted: int | None, least: int, most: int | None = None) -> int | None:
+    if wanted is None:
+        return None
+    return max(least, wanted if most is None else min(wanted, most))
+
+
+def _power_of_two(wanted: int | None) -> int | None:
+    return None if wanted is None else 1 << (max(LEAST_XBZRLE_CACHE, wanted).bit_length() - 1)
+
+
+class Nonsense(ValueError):
+    """A policy's answer is none."""
+
+
+_SHARES = ("throttle_initial", "throttle_increment", "throttle_ceiling", "throttle_trigger", "outside_throttle")
+_NOT_NEGATIVE = ("downtime_limit_s", "bandwidth_bytes_per_s", "dirty_limit_bytes_per_s", "xbzrle_cache_bytes",
+                 "multifd_channels", "wake_after_s", "not_yet_s")  # fmt: skip
+_WHOLE = frozenset({"bandwidth_bytes_per_s", "dirty_limit_bytes_per_s", "xbzrle_cache_bytes", "multifd_channels"})
+_SWITCHES = ("switch_over", "pause", "start_postcopy", "abort", "throttle_tailslow")
+
+
+def check_sense(decision: object) -> None:
+    """Find out whether this can be a decision at all; that it asks for more than is allowed is another matter.
+
+    Raises:
+        Nonsense: says what is wrong with it.
+    """
+    if not isinstance(decision, Decision):
+        raise Nonsense(f"it answered {decision!r:.80}, which is no Decision")
+    for name in (*_SHARES, *_NOT_NEGATIVE):
+        value: object = getattr(decision, name)
+        if value is None:
+            continue
+        kinds = (int,) if name in _WHOLE else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise Nonsense(f"it answered {name}={value!r:.80}, which is no {'whole ' if name in _WHOLE else ''}number")
+        _check_range(name, value, 1.0 if name in _SHARES else math.inf)
+    for name in _SWITCHES:
+        if getattr(decision, name) not in (True, False, None):
+            raise Nonsense(f"it answered {name}={getattr(decision, name)!r:.80}, which is neither true nor false")
+    windows: object = decision.measure_s
+    if not isinstance(windows, tuple):
+        raise Nonsense(f"it answered measure_s={windows!r:.80}, which is no tuple of seconds")
+    for window in decision.measure_s:
+        _check_range("measure_s", window, GREATEST_WAIT_S)
+    capabilities: object = decision.capabilities
+    if not isinstance(capabilities, Mapping):
+        raise Nonsense(f"it answered capabilities={capabilities!r:.80}, which is no mapping of names to true or false")
+    if not isinstance(decision.because, str):
+        raise Nonsense(f"it answered because={decision.because!r:.80}, which is no text")
+
+
+def _check_range(name: str, value: float, most: float) -> None:
+    if math.isnan(value) or not 0 <= value <= most:
+        allowed = "0 or more" if math.isinf(most) else f"from 0 to {most:g}"
+        raise Nonsense(f"it answered {name}={value!r}, where {allowed} is possible")

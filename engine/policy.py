@@ -37,6 +37,23 @@ class Reason(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What the guest did in a window of time before the migration began, as measured on its QEMU.
+
+    Attributes:
+        at_s: when the window ended, seconds since the first of them; a guest's phases show in several.
+        window_s: how long it was.
+        dirtied_bytes: distinct bytes dirtied in it (``calc-dirty-rate``: a point of the curve f).
+        vcpu_shares: how much of the window each vCPU ran, 0 to 1; empty where the host can't be asked.
+    """
+
+    at_s: float
+    window_s: float
+    dirtied_bytes: float
+    vcpu_shares: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Objectives:
     """What the user wants, not knobs."""
 
@@ -50,6 +67,13 @@ class Objectives:
     """The most of the guest's CPU time that may be taken to slow it, 0 to 0.99."""
     may_abort: bool = False
     """Whether the policy may give up when the objectives can't be met."""
+    may_pause: bool = False
+    """Whether the policy may let the guest stand still for as long as the rest takes, whatever `downtime_s` says."""
+    may_postcopy: bool = False
+    """Whether the policy may go over to post-copy: from then on a lost link stops the guest until it is mended."""
+    abort_on_fault: bool = False
+    """Whether a policy that raises, talks nonsense or never answers ends the migration; otherwise it goes on under the
+    last good settings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +86,12 @@ class Knobs:
     throttle_initial: float | None = None
     throttle_increment: float | None = None
     throttle_ceiling: float | None = None
+    throttle_trigger: float | None = None
+    throttle_tailslow: bool | None = None
+    outside_throttle: float = 0.0
+    dirty_limit_bytes_per_s: int | None = None
+    xbzrle_cache_bytes: int | None = None
+    multifd_channels: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +100,10 @@ class Abilities:
 
     capabilities: frozenset[str] = frozenset()
     parameters: frozenset[str] = frozenset()
+    outside_throttle: bool = False
+    """Whether the source's vCPU threads can be slowed from outside of QEMU: they run on this host, and it lets us."""
+    measuring: bool = False
+    """Whether the guest can be measured before the start (`Decision.measure_s`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +129,11 @@ class Observation:
     """Every iteration that has ended, oldest first. It may be kept: what ends later is not in it."""
     samples: tuple[Statistics, ...] = ()
     """The statistics of the last second or so, oldest first."""
+    measurements: tuple[Measurement, ...] = ()
+    """What was measured before the start, oldest first (see `Decision.measure_s`)."""
+    vcpu_shares: tuple[float, ...] = ()
+    """How much of the last second or so each vCPU ran, 0 to 1; empty where the host can't be asked. A throttle that
+    leaves a vCPU more than that does not slow it."""
     disk_remaining_bytes: int = 0
     disk_bytes_per_s: float = 0.0
 
@@ -109,11 +148,36 @@ class Decision:
     throttle_initial: float | None = None
     throttle_increment: float | None = None
     throttle_ceiling: float | None = None
+    throttle_trigger: float | None = None
+    """What part of the bytes sent must be dirtied, 0.01 to 1, for a sync to count for QEMU's throttle."""
+    throttle_tailslow: bool | None = None
+    """Whether QEMU's throttle rises in smaller steps towards its end."""
+    outside_throttle: float | None = None
+    """Share of their time, 0 to 0.99, that is taken from the source's vCPUs from outside of QEMU, at once and absolute;
+    0 lifts it. Only where `Abilities.outside_throttle`."""
+    dirty_limit_bytes_per_s: int | None = None
+    """The most that each vCPU may dirty (``vcpu-dirty-limit``); needs the capability ``dirty-limit``."""
+    xbzrle_cache_bytes: int | None = None
+    """Size of the cache of the capability ``xbzrle``; rounded down to a power of two, as QEMU wants it."""
+    multifd_channels: int | None = None
+    """How many channels the capability ``multifd`` opens, 1 to 255; only at `Reason.SETUP`."""
     switch_over: bool = False
     """Ask for the switchover now: the limit goes to the greatest downtime allowed. A request only: QEMU
     syncs again and may go on."""
+    pause: bool = False
+    """Let the guest stand still until the rest has gone over, however long that takes; only heeded where the
+    objectives allow it."""
+    start_postcopy: bool = False
+    """Go over to post-copy now; only heeded where the objectives allow it and the capability ``postcopy-ram`` was asked
+    for at `Reason.SETUP`."""
     abort: bool = False
     """Give up; only heeded where the objectives allow it."""
+    not_yet_s: float | None = None
+    """Only at `Reason.SETUP`: do not start, ask again in so many seconds."""
+    measure_s: tuple[float, ...] = ()
+    """Only at `Reason.SETUP`: do not start, measure what the guest dirties in windows of these lengths, one after the
+    other, and ask again. QEMU 7.2 rounds each up to whole seconds. Heeded where `Abilities.measuring`; otherwise, and
+    where a measurement fails, it is asked again without."""
     capabilities: Mapping[str, bool] = field(default_factory=dict[str, bool])
     """Only at `Reason.SETUP`: QEMU capabilities that the policy wants."""
     wake_after_s: float | None = None

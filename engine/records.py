@@ -10,7 +10,21 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from .machine import Event, Happened, Inspected, Machine, Marked, Order, Sampled, Taken, Tune
+from .machine import (
+    Event,
+    Happened,
+    Inspected,
+    Machine,
+    Marked,
+    Measured,
+    Order,
+    Probe,
+    Sampled,
+    Shadowed,
+    Taken,
+    Tune,
+)
+from .pilot import Steering
 
 Record = tuple[str, dict[str, Any]]
 """The kind of a line, and its fields."""
@@ -27,13 +41,16 @@ def of_event(event: Event) -> Record | None:
             return "mark", {"mark": mark.value, "at_s": wall_s}
         case Inspected(source, destination):
             return "inspected", {"source": source.value, "destination": destination.value}
+        case Measured(measurements):
+            return "measured", {"measurements": [asdict(each) for each in measurements]}
         case _:  # the type checkers see that only Learnt is left
             can = event.abilities
             return "learnt", {
                 "facts": dict(event.facts),
                 "note": event.note,
                 "paused_before": event.paused_before,
-                "abilities": can and {"capabilities": sorted(can.capabilities), "parameters": sorted(can.parameters)},
+                "abilities": can
+                and asdict(can) | {"capabilities": sorted(can.capabilities), "parameters": sorted(can.parameters)},
             }
 
 
@@ -53,19 +70,30 @@ def of_taken(taken: Taken) -> Iterator[Record]:
         )
 
 
-def of_order(order: Order | Tune, machine: Machine) -> Iterator[Record]:
+def of_order(order: Order | Tune | Probe, machine: Machine) -> Iterator[Record]:
     """The lines of what is about to be carried out."""
     if isinstance(order, Order):
         phase, owner = machine.phase.value, machine.owner.value
         yield "command", {"command": order.command.value, "phase": phase, "owner": owner}
     steering = order.setup if isinstance(order, Order) else order.steering
     if steering is not None:
-        yield (
-            "decision",
-            {
-                "asked": steering.asked.value,
-                "because": steering.decision.because,
-                "changes": steering.changes,
-                "clamped": list(steering.clamped),
-            },
-        )
+        yield "decision", _decision(steering)
+    if isinstance(order, Probe):
+        yield "probe", {"windows_s": list(order.windows_s), "wait_s": order.wait_s}
+
+
+def of_shadow(shadowed: Shadowed) -> Record:
+    """The line of what a policy that only watches would have done."""
+    steering = shadowed.steering
+    decision = steering.decision
+    wishes = [name for name in ("switch_over", "pause", "start_postcopy", "abort") if getattr(decision, name)]
+    return "shadow", {"policy": shadowed.name, "wishes": wishes, "fault": steering.fault, **_decision(steering)}
+
+
+def _decision(steering: Steering) -> dict[str, Any]:
+    return {
+        "asked": steering.asked.value,
+        "because": steering.decision.because,
+        "changes": steering.changes,
+        "clamped": list(steering.clamped),
+    }

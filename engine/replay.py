@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from .machine import Decided, Event, Happened, Inspected, Learnt, Machine, Marked, Order, Sampled
-from .policy import Abilities, Objectives, Policy
+from .machine import Decided, Event, Happened, Inspected, Learnt, Machine, Marked, Measured, Order, Sampled
+from .policy import Abilities, Measurement, Objectives, Policy
 from .protocol import DEFAULT_WAITS, SECOND_NS, Waits, is_settled, reopened
 from .resolve import DestinationClass, SourceClass
 from .signals import FACT_OF_COMMAND, Command, Signal
@@ -157,18 +157,33 @@ def _event(line: Line) -> Event | Decided | None:
     match line["kind"]:
         case "sample":
             names = {each.name for each in fields(Statistics)}
-            return Sampled(Statistics(**{name: value for name, value in line.items() if name in names}))
+            told = {name: value for name, value in line.items() if name in names}
+            return Sampled(Statistics(**told | {"vcpu_s": tuple(told.get("vcpu_s", ()))}))
         case "mark":
             return Marked(Mark(line["mark"]), float(line["at_s"]))
         case "learnt":
             can = line.get("abilities")
             abilities = can and Abilities(
-                capabilities=frozenset(can["capabilities"]), parameters=frozenset(can["parameters"])
+                capabilities=frozenset(can["capabilities"]),
+                parameters=frozenset(can["parameters"]),
+                outside_throttle=bool(can.get("outside_throttle", False)),
+                measuring=bool(can.get("measuring", False)),
             )
             return Learnt(line["facts"], abilities, paused_before=bool(line["paused_before"]), note=line["note"])
         case "inspected":
             return Inspected(SourceClass(line["source"]), DestinationClass(line["destination"]))
+        case "measured":
+            return Measured(tuple(_measurement(each) for each in line["measurements"]))
         case "decision":
             return Decided(line["asked"], line["because"], line["changes"], tuple(line["clamped"]))
         case _:
             return None
+
+
+def _measurement(told: Mapping[str, Any]) -> Measurement:
+    return Measurement(
+        at_s=float(told["at_s"]),
+        window_s=float(told["window_s"]),
+        dirtied_bytes=float(told["dirtied_bytes"]),
+        vcpu_shares=tuple(float(share) for share in told["vcpu_shares"]),
+    )

@@ -40,6 +40,8 @@ class Statistics:
     """Only when completed."""
     qemu_total_s: float | None = None
     setup_s: float | None = None
+    vcpu_s: tuple[float, ...] = ()
+    """How long each vCPU has run so far, seconds of its thread's time; empty where the host can't be asked."""
 
     @property
     def pages(self) -> int:
@@ -195,6 +197,18 @@ class Ledger:
         if span_ns < MIN_STEP_NS:
             return 0.0
         return (self.window[-1].transferred_bytes - self.window[0].transferred_bytes) * 1e9 / span_ns
+
+    @property
+    def vcpu_shares(self) -> tuple[float, ...]:
+        """How much of the last `WINDOW_NS` each vCPU ran, 0 to 1; empty while there is nothing to go by."""
+        told = [each for each in self.window if each.vcpu_s]
+        if len(told) < 2 or len(told[0].vcpu_s) != len(told[-1].vcpu_s):
+            return ()
+        span_s = (told[-1].at_ns - told[0].at_ns) / 1e9
+        if span_s * 1e9 < MIN_STEP_NS:
+            return ()
+        pairs = zip(told[0].vcpu_s, told[-1].vcpu_s, strict=True)
+        return tuple(min(1.0, max(0.0, (after - before) / span_s)) for before, after in pairs)
 
 
 WINDOW_NS = 1_000_000_000

@@ -18,7 +18,7 @@ from whimbrel.engine.errors import CannotConnect, PreparationFailed, QemuRefused
 from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Marked, Order
 from whimbrel.engine.negotiation import abilities, changed_parameters, for_side, negotiate, parameters_of, to_put_back
 from whimbrel.engine.pilot import Steering
-from whimbrel.engine.policy import Knobs
+from whimbrel.engine.policy import Knobs, Measurement
 from whimbrel.engine.report import CompletedReport, OngoingReport
 from whimbrel.engine.resolve import STILL_STATES
 from whimbrel.engine.signals import Command, Signal
@@ -463,6 +463,10 @@ class Procedures:
         return await self._consent.ended(report)
 
     # ---- steering
+
+    async def measure(self, windows_s: tuple[float, ...]) -> tuple[Measurement, ...]:
+        """Measure what the guest dirties in windows of these lengths, one after the other."""
+        return ()
 
     async def tune(self, steering: Steering) -> None:
         """Set the knobs that a decision changed."""

@@ -26,7 +26,7 @@ from whimbrel.engine.driving import (
     poll_pause_s,
 )
 from whimbrel.engine.errors import OutcomeUnknown, WhimbrelError
-from whimbrel.engine.machine import Event, Happened, Learnt, Machine, Order, Sampled, Tune
+from whimbrel.engine.machine import Event, Happened, Learnt, Machine, Measured, Order, Probe, Sampled, Tune
 from whimbrel.engine.report import CompletedReport, OngoingReport
 from whimbrel.engine.sampling import statistics_of
 from whimbrel.engine.signals import Command, Outcome, Signal, answer
@@ -258,6 +258,9 @@ class Runner:
             for order in orders:
                 if isinstance(order, Tune):
                     self._tune(order)
+                elif isinstance(order, Probe):
+                    self._log_order(order)
+                    self._spawn(self._probe(order))
                 else:
                     self._start(order)
             self._log_taken()
@@ -283,6 +286,12 @@ class Runner:
         work = asyncio.get_running_loop().create_task(self._execute(order))
         self._tasks[work] = order.command
         work.add_done_callback(lambda task: self._tasks.pop(task, None))
+
+    async def _probe(self, order: Probe) -> None:
+        """Measure what the policy wants to know before the start, and wait for as long as it says."""
+        measurements = await self.procedures.measure(order.windows_s)
+        await asyncio.sleep(order.wait_s)
+        self.deliver(Measured(measurements))
 
     async def _execute(self, order: Order) -> None:
         command = order.command
@@ -459,7 +468,7 @@ class Runner:
             for kind, fields in records.of_taken(taken):
                 self._note(kind, fields)
 
-    def _log_order(self, order: Order | Tune) -> None:
+    def _log_order(self, order: Order | Tune | Probe) -> None:
         for kind, fields in records.of_order(order, self.machine):
             self._note(kind, fields)
 

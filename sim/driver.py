@@ -24,7 +24,7 @@ from whimbrel.engine.driving import (
     poll_pause_s,
 )
 from whimbrel.engine.errors import OutcomeUnknown, WhimbrelError
-from whimbrel.engine.machine import Event, Happened, Machine, Order, Sampled, Tune
+from whimbrel.engine.machine import Event, Happened, Machine, Measured, Order, Probe, Sampled, Tune
 from whimbrel.engine.policy import Objectives, Policy
 from whimbrel.engine.protocol import DEFAULT_WAITS, SECOND_NS, Waits
 from whimbrel.engine.replay import replay
@@ -252,6 +252,9 @@ class Driver:
             for order in orders:
                 if isinstance(order, Tune):
                     self._tune(order)
+                elif isinstance(order, Probe):
+                    self._log_order(order)
+                    self._spawn(self._probe(order))
                 else:
                     self._start(order)
             self._log_taken()
@@ -278,6 +281,12 @@ class Driver:
         assert self.report is not None
         self.log.write_report(self.report, self.elapsed_ns(), self.loop.now_ns)
         self.ended.keep(None)
+
+    def _probe(self, order: Probe) -> Work[None]:
+        """Measure what the policy wants to know before the start, and wait for as long as it says."""
+        measurements = yield from self.procedures.measure(order.windows_s)
+        yield self.loop.sleep(order.wait_s)
+        self.deliver(Measured(measurements))
 
     def _start(self, order: Order) -> None:
         self._log_order(order)
@@ -432,7 +441,7 @@ class Driver:
             for kind, fields in records.of_taken(each):
                 self.log.write(kind, t_ns, now_ns, fields)
 
-    def _log_order(self, order: Order | Tune) -> None:
+    def _log_order(self, order: Order | Tune | Probe) -> None:
         t_ns, now_ns = self.elapsed_ns(), self.loop.now_ns
         for kind, fields in records.of_order(order, self.machine):
             self.log.write(kind, t_ns, now_ns, fields)

@@ -20,7 +20,7 @@ from whimbrel.engine.negotiation import (
     to_put_back,
 )
 from whimbrel.engine.pilot import Steering
-from whimbrel.engine.policy import Knobs
+from whimbrel.engine.policy import Knobs, Measurement
 from whimbrel.engine.resolve import STILL_STATES
 from whimbrel.engine.signals import Command, Signal
 from whimbrel.engine.states import Fact, State
@@ -463,6 +463,11 @@ class Procedures:
         self.deliver(Inspected(source, destination))
 
     # ---- steering
+
+    def measure(self, windows_s: tuple[float, ...]) -> Work[tuple[Measurement, ...]]:
+        """Measure what the guest dirties in windows of these lengths, one after the other."""
+        yield from ()
+        return ()
 
     def tune(self, steering: Steering) -> Work[None]:
         """Set the knobs that a decision changed."""

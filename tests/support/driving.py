@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from whimbrel.engine.machine import Event, Happened, Machine, Order, Sampled, Tune
+from whimbrel.engine.machine import Event, Happened, Machine, Order, Probe, Sampled, Tune
 from whimbrel.engine.policy import Decision, Objectives, Observation, Policy, Reason
 from whimbrel.engine.signals import Command, Signal
 from whimbrel.engine.statistics import Statistics
@@ -41,7 +41,7 @@ class Drive:
 
     machine: Machine
     now_s: float = 0.0
-    out: list[Order | Tune] = field(default_factory=list[Order | Tune])
+    out: list[Order | Tune | Probe] = field(default_factory=list[Order | Tune | Probe])
 
     def at(self, now_s: float, *events: Event | Signal) -> Drive:
         """Take events, one after the other, at a time in seconds."""
