@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any
 
 from .policy import Abilities, Decision, Knobs, Measurement, Objectives, Observation, Policy, Reason
@@ -19,6 +20,8 @@ LEAST_THROTTLE = 0.01
 LEAST_DIRTY_LIMIT = 1 << 20
 """``vcpu-dirty-limit`` is in whole MB/s, and 0 is none."""
 LEAST_XBZRLE_CACHE = 1 << 16
+GREATEST_SIZE = (1 << 63) - 1
+"""QEMU reads sizes and rates as 64 bits."""
 MOST_CHANNELS = 255
 """``multifd-channels`` is a byte."""
 GREATEST_WAIT_S = 3600.0
@@ -163,7 +166,7 @@ class Pilot:
                 decision = self._as_allowed(seen, decision, clamped)
                 wanted = self._wanted(decision, clamped)
                 wake_after_s = _within("wake", decision.wake_after_s, LEAST_WAKE_S, GREATEST_WAKE_S, clamped)
-        except Exception as error:  # a policy is somebody's code: whatever it does must not strand a guest
+        except (Exception, SystemExit) as error:  # somebody's code: whatever it does must not strand a guest
             clamped, fault = [], self._fault(seen, error)
             decision, wanted = Decision(abort=self.objectives.abort_on_fault, because=fault), {}
         changes = {
@@ -184,7 +187,7 @@ class Pilot:
             fault=fault,
         )
 
-    def _fault(self, seen: Observation, error: Exception) -> str:
+    def _fault(self, seen: Observation, error: BaseException) -> str:
         """Count it, and say it in a sentence."""
         self.faults = MOST_FAULTS if isinstance(error, TimeoutError) else self.faults + 1
         if self.objectives.abort_on_fault:
@@ -265,7 +268,7 @@ class Pilot:
             "outside_throttle": self._outside(decision.outside_throttle, throttle, clamped),
             "throttle_trigger": _within("throttle trigger", decision.throttle_trigger, 0.01, 1.0, clamped),
             "throttle_tailslow": decision.throttle_tailslow,
-            "dirty_limit_bytes_per_s": _whole(decision.dirty_limit_bytes_per_s, LEAST_DIRTY_LIMIT),
+            "dirty_limit_bytes_per_s": _whole(decision.dirty_limit_bytes_per_s, LEAST_DIRTY_LIMIT, GREATEST_SIZE),
             "xbzrle_cache_bytes": _power_of_two(decision.xbzrle_cache_bytes),
             "multifd_channels": _whole(decision.multifd_channels, 1, MOST_CHANNELS),
         }
@@ -282,8 +285,9 @@ class Pilot:
             return None
         return _within("throttle from outside", wanted, LEAST_THROTTLE, most, clamped)
 
-    def _bandwidth(self, wanted: int | None, clamped: list[str]) -> int | None:
+    def _bandwidth(self, asked: float | None, clamped: list[str]) -> int | None:
         allowed = self.objectives.bandwidth_bytes_per_s
+        wanted = _whole(asked, 0, GREATEST_SIZE)
         if wanted is None or not allowed:
             return wanted
         if wanted == 0 or wanted > allowed:
@@ -292,9 +296,10 @@ class Pilot:
         return wanted
 
 
-def _within(name: str, wanted: float | None, least: float, most: float, clamped: list[str]) -> float | None:
-    if wanted is None:
+def _within(name: str, asked: float | None, least: float, most: float, clamped: list[str]) -> float | None:
+    if asked is None:
         return None
+    wanted = float(asked)  # a number of numpy's would not go into the log
     if most < least:
         clamped.append(f"{name}: the objectives do not allow it")
         return None
@@ -305,14 +310,14 @@ def _within(name: str, wanted: float | None, least: float, most: float, clamped:
     return allowed
 
 
-def _whole(wanted: int | None, least: int, most: int | None = None) -> int | None:
-    if wanted is None:
-        return None
-    return max(least, wanted if most is None else min(wanted, most))
+def _whole(wanted: float | None, least: int, most: int) -> int | None:
+    """What QEMU takes: a whole number in its range; a policy may compute with fractions."""
+    return None if wanted is None else int(max(least, min(wanted, most)))
 
 
-def _power_of_two(wanted: int | None) -> int | None:
-    return None if wanted is None else 1 << (max(LEAST_XBZRLE_CACHE, wanted).bit_length() - 1)
+def _power_of_two(wanted: float | None) -> int | None:
+    size = _whole(wanted, LEAST_XBZRLE_CACHE, GREATEST_SIZE)
+    return None if size is None else 1 << (size.bit_length() - 1)
 
 
 class Nonsense(ValueError):
@@ -322,7 +327,6 @@ class Nonsense(ValueError):
 _SHARES = ("throttle_initial", "throttle_increment", "throttle_ceiling", "throttle_trigger", "outside_throttle")
 _NOT_NEGATIVE = ("downtime_limit_s", "bandwidth_bytes_per_s", "dirty_limit_bytes_per_s", "xbzrle_cache_bytes",
                  "multifd_channels", "wake_after_s", "not_yet_s")  # fmt: skip
-_WHOLE = frozenset({"bandwidth_bytes_per_s", "dirty_limit_bytes_per_s", "xbzrle_cache_bytes", "multifd_channels"})
 _SWITCHES = ("switch_over", "pause", "start_postcopy", "abort", "throttle_tailslow")
 
 
@@ -338,9 +342,6 @@ def check_sense(decision: object) -> None:
         value: object = getattr(decision, name)
         if value is None:
             continue
-        kinds = (int,) if name in _WHOLE else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds):
-            raise Nonsense(f"it answered {name}={value!r:.80}, which is no {'whole ' if name in _WHOLE else ''}number")
         _check_range(name, value, 1.0 if name in _SHARES else math.inf)
     for name in _SWITCHES:
         if getattr(decision, name) not in (True, False, None):
@@ -357,7 +358,11 @@ def check_sense(decision: object) -> None:
         raise Nonsense(f"it answered because={decision.because!r:.80}, which is no text")
 
 
-def _check_range(name: str, value: float, most: float) -> None:
-    if math.isnan(value) or not 0 <= value <= most:
+def _check_range(name: str, value: object, most: float) -> None:
+    # Numbers of numpy are Real too, and as good; true and false are, and are a slip.
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise Nonsense(f"it answered {name}={value!r:.80}, which is no number")
+    number = float(value)
+    if math.isnan(number) or not 0 <= number <= most:
         allowed = "0 or more" if math.isinf(most) else f"from 0 to {most:g}"
-        raise Nonsense(f"it answered {name}={value!r}, where {allowed} is possible")
+        raise Nonsense(f"it answered {name}={number:g}, where {allowed} is possible")

@@ -157,8 +157,9 @@ def _event(line: Line) -> Event | Decided | None:
     match line["kind"]:
         case "sample":
             names = {each.name for each in fields(Statistics)}
-            told = {name: value for name, value in line.items() if name in names}
-            return Sampled(Statistics(**told | {"vcpu_s": tuple(told.get("vcpu_s", ()))}))
+            told: dict[str, Any] = {name: value for name, value in line.items() if name in names}
+            told["vcpu_s"] = tuple(told.get("vcpu_s", ()))
+            return Sampled(Statistics(**told))
         case "mark":
             return Marked(Mark(line["mark"]), float(line["at_s"]))
         case "learnt":

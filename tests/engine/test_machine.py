@@ -455,36 +455,34 @@ def test_a_glance_shows_the_latest_numbers() -> None:
     assert it.machine.owner is Owner.SOURCE
 
 
+STARTED = (Signal.START, Signal.INSPECT_DONE, Signal.PREPARE_DONE, Signal.ARM_DONE, Signal.SOURCE_ACTIVE)
+
+
 @pytest.mark.parametrize("reason", [Reason.SETUP, Reason.ITERATION])
-def test_a_policy_that_raises_ends_the_migration_and_is_named(reason: Reason) -> None:
-    """Somebody's code may fail at any time: the guest stays where it is and the report says why."""
+@pytest.mark.parametrize("abort", [False, True])
+def test_a_policy_that_raises_ends_the_migration_only_where_that_was_asked_for(reason: Reason, abort: bool) -> None:
+    """Somebody's code may fail at any time: the report says so, and the guest moves under the last good settings."""
 
     def faulty(seen: Observation) -> Decision:
         if seen.reason is reason:
             raise KeyError("thing")
         return Decision()
 
-    machine = Machine(policy=faulty)
-    for signal in (Signal.START, Signal.INSPECT_DONE, Signal.PREPARE_DONE, Signal.ARM_DONE, Signal.SOURCE_ACTIVE):
+    machine = Machine(policy=faulty, objectives=Objectives(abort_on_fault=abort), policy_name="mine")
+    for signal in STARTED:
         machine.receive(Happened(signal), 0)
     machine.receive(Sampled(Statistics(at_ns=1, iteration=1, remaining_bytes=9)), 1)
     machine.receive(Sampled(Statistics(at_ns=2, iteration=2, remaining_bytes=9)), 2)
-    assert machine.phase is Phase.CANCELLING
+    assert machine.phase is (Phase.CANCELLING if abort else Phase.PRECOPY)
+    machine.receive(Happened(Signal.CANCEL, "enough"), 3)
     for signal in (Signal.SOURCE_CANCELLED, Signal.DISCARD_DESTINATION_DONE, Signal.RESTORE_SOURCE_DONE):
         machine.receive(Happened(signal), 3)
     report = machine.report()
     assert report is not None
-    assert (report.outcome, report.owner) == ("failed", "source")
-    assert report.why == "the policy failed: KeyError('thing')"
-
-
-@pytest.mark.parametrize("answer", [None, Decision(downtime_limit_s="50ms")])  # type: ignore[arg-type]
-def test_a_policy_that_answers_nonsense_ends_the_migration_and_is_named(answer: Decision) -> None:
-    """A forgotten return, a text for a number: named at once, not waited out."""
-    machine = Machine(policy=lambda seen: answer)
-    for signal in (Signal.START, Signal.INSPECT_DONE, Signal.PREPARE_DONE):
-        machine.receive(Happened(signal), 0)
-    assert machine.phase is Phase.CANCELLING
+    fault = next(note for note in report.notes if "mine failed when it was asked" in note)
+    assert "raised KeyError('thing')" in fault
+    assert (report.why == fault) is abort
+    assert report.owner == "source"
 
 
 def test_every_signal_is_told_for_the_log_those_of_time_too() -> None:

@@ -122,3 +122,33 @@ def test_the_source_gets_back_what_we_set_and_nothing_else() -> None:
     assert to_put_back(before) == {"downtime-limit": 77, "max-bandwidth": 5}
     every = Knobs(throttle_initial=0.1, throttle_increment=0.1, throttle_ceiling=0.1)
     assert set(parameters_of(every, {})) <= set(RESTORED)
+
+
+def test_every_knob_in_qemus_units() -> None:
+    knobs = Knobs(
+        throttle_trigger=0.01, throttle_tailslow=True, outside_throttle=0.5, dirty_limit_bytes_per_s=20 << 20,
+        xbzrle_cache_bytes=1 << 26, multifd_channels=4,
+    )  # fmt: skip
+    assert parameters_of(knobs, {}) == {
+        "downtime-limit": 300,
+        "max-bandwidth": 0,
+        "throttle-trigger-threshold": 1,
+        "cpu-throttle-tailslow": True,
+        "vcpu-dirty-limit": 20,
+        "xbzrle-cache-size": 1 << 26,
+        "multifd-channels": 4,
+    }
+
+
+def test_the_destination_is_told_how_many_channels_come() -> None:
+    assert parameters_of(Knobs(multifd_channels=4, throttle_initial=0.2), {}, destination=True) == {
+        "multifd-channels": 4
+    }
+
+
+def test_a_throttle_from_outside_is_no_parameter_of_qemu() -> None:
+    pilot = Pilot(lambda seen: Decision(outside_throttle=0.5), Objectives(greatest_throttle=0.9))
+    pilot.abilities = abilities({}, {}, {}, outside_throttle=True)
+    steered = pilot.setup(0)
+    assert steered.changes == {"outside_throttle": 0.5}
+    assert changed_parameters(steered) == {}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from whimbrel.engine.pilot import Pilot
-from whimbrel.engine.policy import Decision, Objectives, Observation, Reason
+from whimbrel.engine.policy import Abilities, Decision, Knobs, Objectives, Observation, Reason
 from whimbrel.engine.statistics import Ledger, Statistics
 
 SECOND = 1_000_000_000
@@ -105,16 +106,156 @@ def test_a_cadence_of_never_is_a_day() -> None:
     assert it.wake_every_ns == 86400 * SECOND
 
 
-def test_what_is_not_a_number_changes_nothing() -> None:
+FAULTY = [
+    (Decision(downtime_limit_s=math.nan), "downtime_limit_s=nan, where 0 or more is possible"),
+    (Decision(downtime_limit_s=-0.1), "downtime_limit_s=-0.1, where 0 or more is possible"),
+    (Decision(downtime_limit_s="50ms"), "downtime_limit_s='50ms', which is no number"),  # type: ignore[arg-type]
+    (Decision(throttle_initial=1.5), "throttle_initial=1.5, where from 0 to 1 is possible"),
+    (Decision(outside_throttle=-1), "outside_throttle=-1, where from 0 to 1 is possible"),
+    (Decision(bandwidth_bytes_per_s=True), "bandwidth_bytes_per_s=True, which is no number"),
+    (Decision(wake_after_s=math.nan), "wake_after_s=nan, where 0 or more is possible"),
+    (Decision(switch_over="yes"), "switch_over='yes', which is neither true nor false"),  # type: ignore[arg-type]
+    (Decision(measure_s=[1.0]), "measure_s=[1.0], which is no tuple of seconds"),  # type: ignore[arg-type]
+    (Decision(measure_s=(-1.0,)), "measure_s=-1, where from 0 to 3600 is possible"),
+    (
+        Decision(capabilities={"xbzrle"}),  # type: ignore[arg-type]
+        "capabilities={'xbzrle'}, which is no mapping of names to true or false",
+    ),
+    (Decision(because=7), "because=7, which is no text"),  # type: ignore[arg-type]
+    (None, "None, which is no Decision"),
+]
+
+
+@pytest.mark.parametrize(("answer", "fault"), FAULTY)
+def test_nonsense_changes_nothing_and_names_policy_observation_and_fault(answer: Decision, fault: str) -> None:
     """It would reach QEMU, or the clock, as an error in the middle of a migration."""
-    it = pilot(
-        Decision(downtime_limit_s=math.nan, throttle_initial=math.nan, wake_after_s=math.nan),
-        Objectives(greatest_throttle=0.5),
+    it = Pilot(lambda seen: answer, Objectives(greatest_throttle=0.5), "mine.py:Wild")
+    ledger = Ledger().add(Statistics(at_ns=0, iteration=3, remaining_bytes=3 << 20))
+    steered = it.ask(Reason.TICK, ledger, 2 * SECOND)
+    assert (steered.changes, it.wake_every_ns, steered.decision.abort) == ({}, None, False)
+    assert steered.fault == (
+        "the policy mine.py:Wild failed when it was asked (tick at 2.00 s, iteration 3, 3.0 MiB to send): "
+        f"it answered {fault}; the last good settings stay"
     )
+
+
+def test_a_policy_that_fails_leaves_the_last_good_settings_and_may_do_better_next_time() -> None:
+    answers = iter([Decision(downtime_limit_s=0.1), Decision(downtime_limit_s=-1), Decision(downtime_limit_s=0.2)])
+    it = Pilot(lambda seen: next(answers), Objectives())
+    limits = [it.ask(Reason.TICK, Ledger(), 0).knobs.downtime_limit_s for _ in range(3)]
+    assert limits == [0.1, 0.1, 0.2]
+
+
+@pytest.mark.parametrize("error", [KeyError("thing"), SystemExit(1)])
+def test_a_policy_that_raises_three_times_is_not_asked_again(error: BaseException) -> None:
+    asked: list[Reason] = []
+
+    def raises(seen: Observation) -> Decision:
+        asked.append(seen.reason)
+        raise error
+
+    it = Pilot(raises, Objectives())
+    faults = [it.ask(Reason.TICK, Ledger(), 0).fault for _ in range(5)]
+    assert len(asked) == 3
+    assert it.dismissed
+    assert f"raised {error!r}; the last good settings stay" in faults[0]
+    assert faults[2].endswith("the last good settings stay, and it is not asked again")
+    assert faults[3:] == ["", ""]
+
+
+def test_a_policy_that_does_not_answer_is_not_asked_again() -> None:
+    def hangs(seen: Observation) -> Decision:
+        raise TimeoutError("no answer within 1 s")
+
+    it = Pilot(hangs, Objectives())
+    fault = it.ask(Reason.TICK, Ledger(), 0).fault
+    assert "no answer within 1 s; the last good settings stay, and it is not asked again" in fault
+    assert it.dismissed
+
+
+def test_whoever_asked_for_it_has_the_migration_called_off_by_a_fault() -> None:
+    it = Pilot(lambda seen: Decision(downtime_limit_s=-1), Objectives(abort_on_fault=True))
+    steered = it.ask(Reason.TICK, Ledger(), 0)
+    assert steered.decision.abort
+    assert steered.fault.endswith("the migration is called off")
+
+
+def test_numbers_of_other_kinds_are_as_good() -> None:
+    """A researcher's numbers come out of numpy, and rates out of divisions."""
+    decision = Decision(bandwidth_bytes_per_s=np.float64(1e6), downtime_limit_s=np.float32(0.25))  # type: ignore[arg-type]
+    steered = pilot(decision).ask(Reason.TICK, Ledger(), 0)
+    assert steered.changes == {"bandwidth_bytes_per_s": 1_000_000, "downtime_limit_s": 0.25}
+    assert [type(each) for each in steered.changes.values()] == [float, int]
+
+
+def test_a_pause_needs_leave_and_lets_the_outage_be_of_any_length() -> None:
+    refused = pilot(Decision(pause=True)).ask(Reason.TICK, Ledger(), 0)
+    assert (refused.changes, refused.decision.pause) == ({}, False)
+    assert refused.clamped == ("pause: the objectives do not allow an outage of any length",)
+    heeded = pilot(Decision(pause=True), Objectives(may_pause=True)).ask(Reason.TICK, Ledger(), 0)
+    assert heeded.knobs.downtime_limit_s == 2000.0
+
+
+POSTCOPY = {"postcopy-ram": True}
+
+
+@pytest.mark.parametrize(
+    ("setup", "goal", "why_not"),
+    [
+        (POSTCOPY, Objectives(), "the objectives do not allow it"),
+        ({}, Objectives(may_postcopy=True), "the policy did not ask for postcopy-ram at the start"),
+        (POSTCOPY, Objectives(may_postcopy=True), None),
+    ],
+)
+def test_post_copy_needs_leave_and_the_capability(
+    setup: dict[str, bool], goal: Objectives, why_not: str | None
+) -> None:
+    answers = iter([Decision(capabilities=setup), Decision(start_postcopy=True)])
+    it = Pilot(lambda seen: next(answers), goal)
+    it.setup(0)
+    steered = it.ask(Reason.ITERATION, Ledger(), 0)
+    assert steered.decision.start_postcopy is (why_not is None)
+    assert steered.clamped == (() if why_not is None else (f"post-copy: {why_not}",))
+
+
+def test_post_copy_can_not_be_chosen_before_the_start() -> None:
+    decision = Decision(start_postcopy=True, capabilities=POSTCOPY)
+    steered = pilot(decision, Objectives(may_postcopy=True)).setup(0)
+    assert steered.clamped == ("post-copy: it can't be chosen before the start",)
+
+
+def test_a_throttle_from_outside_needs_a_host_that_can() -> None:
+    goal = Objectives(greatest_throttle=0.8)
+    it = pilot(Decision(outside_throttle=0.9), goal)
     steered = it.ask(Reason.TICK, Ledger(), 0)
     assert steered.changes == {}
-    assert it.wake_every_ns is None
-    assert steered.clamped == ("downtime limit: not a number", "throttle: not a number", "wake: not a number")
+    assert steered.clamped == ("throttle from outside: this host can't slow the source's vCPUs",)
+    it.abilities = Abilities(outside_throttle=True)
+    assert it.ask(Reason.TICK, Ledger(), 0).changes == {"outside_throttle": 0.8}
+
+
+def test_a_throttle_from_outside_is_lifted_by_nothing() -> None:
+    it = pilot(Decision(outside_throttle=0.0))
+    it.knobs = Knobs(outside_throttle=0.5)
+    assert it.ask(Reason.TICK, Ledger(), 0).changes == {"outside_throttle": 0.0}
+
+
+@pytest.mark.parametrize(("asked", "given"), [(1, 1 << 16), (100 << 20, 64 << 20), (1 << 26, 1 << 26)])
+def test_a_cache_is_a_power_of_two(asked: int, given: int) -> None:
+    assert pilot(Decision(xbzrle_cache_bytes=asked)).setup(0).knobs.xbzrle_cache_bytes == given
+
+
+def test_channels_are_chosen_before_the_start_only() -> None:
+    it = pilot(Decision(multifd_channels=400))
+    assert it.ask(Reason.TICK, Ledger(), 0).changes == {}
+    assert it.setup(0).knobs.multifd_channels == 255
+
+
+def test_what_is_to_be_measured_is_asked_for_before_the_start_only() -> None:
+    it = pilot(Decision(measure_s=(1.0,), not_yet_s=2.0))
+    later = it.ask(Reason.TICK, Ledger(), 0).decision
+    assert (later.measure_s, later.not_yet_s) == ((), None)
+    assert it.setup(0).decision.measure_s == (1.0,)
 
 
 @pytest.mark.parametrize(("limit_s", "allowed_s"), [(math.inf, 2000.0), (5000.0, 2000.0), (1999.0, 1999.0)])

@@ -6,8 +6,9 @@ from dataclasses import asdict
 
 from tests.support.driving import Recorder, drive, to_precopy
 from whimbrel.engine import records
-from whimbrel.engine.machine import Happened, Inspected, Learnt, Marked, Order, Sampled, Tune
-from whimbrel.engine.policy import Abilities, Decision, Reason
+from whimbrel.engine.machine import Happened, Inspected, Learnt, Marked, Measured, Order, Probe, Sampled, Shadowed, Tune
+from whimbrel.engine.pilot import Steering
+from whimbrel.engine.policy import Abilities, Decision, Knobs, Measurement, Reason
 from whimbrel.engine.resolve import DestinationClass, SourceClass
 from whimbrel.engine.signals import Command, Signal
 from whimbrel.engine.statistics import Statistics
@@ -38,7 +39,7 @@ def test_every_other_event_has_its_line() -> None:
     learnt = {"facts": {"pid": 7}, "note": "so", "paused_before": True, "abilities": None}
     assert records.of_event(Learnt({"pid": 7}, paused_before=True, note="so")) == ("learnt", learnt)
     can = Abilities(capabilities=frozenset({"b", "a"}), parameters=frozenset({"p"}))
-    kept = {"capabilities": ["a", "b"], "parameters": ["p"]}
+    kept = {"capabilities": ["a", "b"], "parameters": ["p"], "outside_throttle": False, "measuring": False}
     assert records.of_event(Learnt({}, can)) == (
         "learnt",
         {"facts": {}, "note": None, "paused_before": False, "abilities": kept},
@@ -63,3 +64,34 @@ def test_knobs_alone_are_a_decision_and_no_command() -> None:
     assert isinstance(tune, Tune)
     ((kind, decision),) = records.of_order(tune, it.machine)
     assert (kind, decision["asked"], decision["because"]) == ("decision", "iteration", "now")
+
+
+def steering(decision: Decision) -> Steering:
+    return Steering(
+        asked=Reason.TICK, decision=decision, knobs=Knobs(), changes={"downtime_limit_s": 0.1}, clamped=("so",)
+    )
+
+
+def test_what_is_to_be_measured_and_what_was_have_their_lines() -> None:
+    machine = drive().machine
+    lines = list(records.of_order(Probe(steering(Decision()), (1.0, 2.0), 5.0), machine))
+    assert [kind for kind, _ in lines] == ["decision", "probe"]
+    assert lines[1][1] == {"windows_s": [1.0, 2.0], "wait_s": 5.0}
+    found = Measurement(at_s=1.0, window_s=1.0, dirtied_bytes=7.0, vcpu_shares=(0.5,))
+    assert records.of_event(Measured((found,))) == ("measured", {"measurements": [asdict(found)]})
+
+
+def test_what_a_watching_policy_would_have_done_has_its_line() -> None:
+    told = Shadowed("low", steering(Decision(switch_over=True, abort=True, because="enough")))
+    assert records.of_shadow(told) == (
+        "shadow",
+        {
+            "policy": "low",
+            "wishes": ["switch_over", "abort"],
+            "fault": "",
+            "asked": "tick",
+            "because": "enough",
+            "changes": {"downtime_limit_s": 0.1},
+            "clamped": ["so"],
+        },
+    )

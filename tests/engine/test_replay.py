@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests.support.driving import SECOND, Recorder, nothing
 from tests.support.exploration import ABANDONED, UNASKED
 from tests.support.scribe import Scribe
-from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Machine, Marked, Order, Sampled
-from whimbrel.engine.policy import Abilities, Decision, Observation, Reason
+from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Machine, Marked, Measured, Order, Sampled
+from whimbrel.engine.policy import Abilities, Decision, Measurement, Observation, Reason
 from whimbrel.engine.protocol import is_settled
 from whimbrel.engine.replay import Replayed, replay
 from whimbrel.engine.resolve import DestinationClass, SourceClass
@@ -112,7 +112,13 @@ def statistics(at_ns: int, iteration: int, sent: int) -> Statistics:
         duplicate_pages=0,
         dirty_bytes_per_s=1e6,
         bandwidth_bytes_per_s=1e8,
+        vcpu_s=(0.5, sent / 1e6),
     )
+
+
+def measurement(window_s: float, dirtied_bytes: float) -> Measurement:
+    """One window before the start."""
+    return Measurement(at_s=window_s, window_s=window_s, dirtied_bytes=dirtied_bytes, vcpu_shares=(0.25,))
 
 
 EVENTS: st.SearchStrategy[Event | Signal] = st.one_of(
@@ -122,11 +128,18 @@ EVENTS: st.SearchStrategy[Event | Signal] = st.one_of(
     st.builds(
         Learnt,
         st.dictionaries(st.text(max_size=3), st.integers()),
-        st.none() | st.builds(Abilities, capabilities=st.frozensets(st.sampled_from(["xbzrle", "multifd"]))),
+        st.none()
+        | st.builds(
+            Abilities,
+            capabilities=st.frozensets(st.sampled_from(["xbzrle", "multifd"])),
+            outside_throttle=st.booleans(),
+            measuring=st.booleans(),
+        ),
         paused_before=st.booleans(),
         note=st.none() | st.text(max_size=5),
     ),
     st.builds(statistics, st.just(0), st.integers(1, 4), st.integers(0, 1 << 22)).map(Sampled),
+    st.lists(st.builds(measurement, st.floats(0, 9), st.floats(0, 1e9)), max_size=2).map(tuple).map(Measured),
 )
 
 

@@ -162,3 +162,28 @@ def test_any_sequence_of_answers_gives_sane_iterations(steps: list[tuple[int, in
         assert each.dirtied_bytes >= 0
         assert each.remaining_at_end_bytes >= 0
         assert each.duration_s >= 0
+
+
+def ran(at_s: float, *vcpu_s: float) -> Statistics:
+    """An answer at which the vCPUs had run for so long."""
+    return Statistics(at_ns=round(at_s * 1e9), vcpu_s=vcpu_s)
+
+
+@pytest.mark.parametrize(
+    ("answers", "shares"),
+    [
+        ([ran(0, 1.0, 5.0), ran(0.5, 1.1, 5.5)], (0.2, 1.0)),
+        ([ran(0, 1.0), ran(0.5, 1.9)], (1.0,)),  # clocks of two kinds: never more than all of it
+        ([ran(0, 1.0), ran(0.5, 0.9)], (0.0,)),
+        ([ran(0), ran(0.5)], ()),
+        ([ran(0, 1.0), ran(0.4), ran(0.5, 1.25)], (0.5,)),  # one look at the host failed
+        ([ran(0, 1.0), ran(0.5, 1.0, 2.0)], ()),  # a vCPU came
+        ([ran(0, 1.0), ran(0.0000001, 1.0)], ()),
+        ([ran(0, 1.0)], ()),
+    ],
+)
+def test_how_much_each_vcpu_ran(answers: list[Statistics], shares: tuple[float, ...]) -> None:
+    ledger = Ledger()
+    for answer in answers:
+        ledger = ledger.add(answer)
+    assert ledger.vcpu_shares == pytest.approx(shares)
