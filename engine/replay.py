@@ -65,7 +65,7 @@ class Replayed:
             case "end":
                 self._take_end(line)
             case _:
-                event = _event(line)
+                event = event_of(line)
                 if event is not None:
                     self.machine.recall(event, self.last_ns)
 
@@ -152,7 +152,7 @@ def replay(
     return told
 
 
-def _event(line: Line) -> Event | Decided | None:
+def event_of(line: Line) -> Event | Decided | None:
     """The event that a line records; ``None`` for a line that is only worth reading."""
     match line["kind"]:
         case "sample":

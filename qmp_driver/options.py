@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +33,8 @@ class Options:
     """``None``: `LeastDowntime`. An object with state serves one migration only."""
     policy_name: str = ""
     """For the log; empty: what the policy itself is called."""
+    shadows: Mapping[str, Policy] = field(default_factory=dict[str, Policy])
+    """Policies that only watch, by name: what they would have done goes into the log (`whimbrel.engine.shadows`)."""
     log_path: Path | None = None
     """``None``: a new file in the user's state folder."""
     host: str = "127.0.0.1"

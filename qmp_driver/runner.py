@@ -41,6 +41,7 @@ from .options import Options
 from .procedures import Procedures
 from .side import Side
 from .sockets import Address
+from .supervision import Supervised
 from .takeover import FENCE_LOOK_S, Takeover, believe_fences, the_dead
 
 
@@ -64,10 +65,12 @@ class Runner:
         if takeover is None:
             self._started_ns = time.monotonic_ns()
             self.machine = Machine(
-                policy=options.fresh_policy(),
+                policy=Supervised(options.fresh_policy()),
                 objectives=options.objectives,
                 waits=options.waits,
                 stall_ns=options.stall_ns,
+                policy_name=options.policy_name,
+                shadows={name: Supervised(policy) for name, policy in options.shadows.items()},
             )
         else:
             self._started_ns = takeover.legacy.started_ns(self._host, time.monotonic_ns())
@@ -467,6 +470,8 @@ class Runner:
         for taken in self.machine.taken():
             for kind, fields in records.of_taken(taken):
                 self._note(kind, fields)
+        for shadowed in self.machine.shadowed():
+            self._note(*records.of_shadow(shadowed))
 
     def _log_order(self, order: Order | Tune | Probe) -> None:
         for kind, fields in records.of_order(order, self.machine):

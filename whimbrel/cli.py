@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from whimbrel.commands import logs, moving, others, simulating
+from whimbrel.commands import logs, moving, others, shadowing, simulating
 from whimbrel.commands.codes import (
     BAD_INPUT,
     CANCELLED,
@@ -54,6 +54,7 @@ COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (others.policies, "List the policies and their parameters."),
     (simulating.simulate, "Simulate a migration."),
     (logs.report, "Print the report of a migration again."),
+    (shadowing.shadow, "Say what other policies would have done."),
     (others.guest, "Run the workload guest alone."),
     (others.doctor, "Say what this host can do."),
     (others.version, "Print the version."),

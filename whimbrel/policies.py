@@ -15,7 +15,7 @@ import inspect
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from inspect import Parameter
 from pathlib import Path
 from typing import Any, cast
@@ -55,6 +55,15 @@ def resolve(text: str) -> Policy:
         policy = functools.partial(factory, **values) if values else factory
         return cast(Policy, policy)
     return _make(factory, values, text)
+
+
+def named(texts: Iterable[str] | None) -> dict[str, Policy]:
+    """Fresh policies by what the user wrote, in that order.
+
+    Raises:
+        BadInput: as for `resolve`.
+    """
+    return {text: resolve(text) for text in texts or ()}
 
 
 def describe(factory: PolicyFactory) -> str:

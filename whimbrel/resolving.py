@@ -29,6 +29,7 @@ from whimbrel.qmp_driver.journal import Journal, is_held, read
 from whimbrel.qmp_driver.lock_file import FileLock
 from whimbrel.qmp_driver.options import Options
 from whimbrel.qmp_driver.runner import Runner
+from whimbrel.qmp_driver.supervision import Supervised
 from whimbrel.qmp_driver.takeover import Takeover
 from whimbrel.shielding import to_its_end
 
@@ -204,7 +205,7 @@ def _replayed(lines: Sequence[Line], options: Options, log: Path) -> Replayed:
     try:
         return replay(
             lines,
-            policy=options.fresh_policy(),
+            policy=Supervised(options.fresh_policy()),
             objectives=options.objectives,
             waits=options.waits,
             stall_ns=options.stall_ns,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -60,13 +61,13 @@ def test_a_policy_that_can_not_be_stopped_is_left_behind_and_not_asked_again() -
 
 @pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3)])
 def test_what_it_raises_is_raised_where_it_was_asked_and_it_may_be_asked_again(error: BaseException) -> None:
-    answers = iter([error, Decision(because="better")])
+    answers: Iterator[BaseException | Decision] = iter([error, Decision(because="better")])
 
     def policy(seen: Observation) -> Decision:
         answer = next(answers)
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
+        if isinstance(answer, Decision):
+            return answer
+        raise answer
 
     it = Supervised(policy)
     with pytest.raises(type(error)):

@@ -15,7 +15,7 @@ from whimbrel.given import address, destination, new_file, objectives
 from whimbrel.live import console as new_console
 from whimbrel.live import ending, print_json, run, run_demo_shown, run_shown
 from whimbrel.migration import Migration
-from whimbrel.policies import resolve
+from whimbrel.policies import named, resolve
 from whimbrel.qmp_driver.lock_file import FileLock
 from whimbrel.qmp_driver.options import Options
 from whimbrel.units import parse_size
@@ -39,6 +39,7 @@ from .words import (
     PolicyName,
     Replacements,
     Seed,
+    Shadows,
     SourceQmp,
 )
 
@@ -55,6 +56,7 @@ def demo(
     deadline: Deadline = None,
     bandwidth: Bandwidth = "128MiB/s",
     policy: PolicyName = "least_downtime",
+    shadow: Shadows = None,
     source_qemu: Annotated[str, typer.Option(metavar="BINARY", help="QEMU of the source.")] = "qemu-system-x86_64",
     destination_qemu: DestinationQemu = None,
     machine: Annotated[str, typer.Option(metavar="TYPE", help="Machine type.")] = "q35",
@@ -88,6 +90,7 @@ def demo(
             objectives=objectives(downtime, deadline, bandwidth),
             policy=resolve(policy),
             policy_name=policy,
+            shadows=named(shadow),
             log_path=new_file(log),
             accept_memory_loss=accept_memory_loss,
             guardian=not no_guardian,
@@ -126,6 +129,7 @@ def migrate(
     deadline: Deadline = None,
     bandwidth: Bandwidth = None,
     policy: PolicyName = "least_downtime",
+    shadow: Shadows = None,
     log: NewLog = None,
     keep_source: Annotated[
         bool, typer.Option("--keep-source", help="Leave the source process after a success.")
@@ -150,6 +154,7 @@ def migrate(
         objectives=objectives(downtime, deadline, bandwidth),
         policy=resolve(policy),
         policy_name=policy,
+        shadows=named(shadow),
         log_path=new_file(log),
         host=host,
         port=port,

@@ -18,6 +18,12 @@ Bandwidth = Annotated[
     str | None, typer.Option(metavar="RATE", help="Send at most this much, such as 50MiB/s or 1Gbit/s.")
 ]
 PolicyName = Annotated[str, typer.Option("--policy", metavar="POLICY", help="NAME, NAME:key=value,…, or FILE.py:NAME.")]
+Shadows = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shadow", metavar="POLICY", help="A policy that only watches; see whimbrel shadow; repeat."
+    ),
+]
 NewLog = Annotated[Path | None, typer.Option("--log", metavar="PATH", help="Where the log goes: a new file.")]
 OldLog = Annotated[Path, typer.Argument(metavar="LOG", help="The log of a migration.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Of the guest's choices and contents.")]
