@@ -18,10 +18,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from whimbrel.laboratory.stage import QEMU
+
 from . import cpu, fastpath, fullpath, gap, outage, overhead, pages, step
 from .bars import Bar, Result, as_text
 from .pairs import Manner, Pairs
-from .stage import QEMU
 
 Measured = tuple[list[Result], dict[str, Pairs]]
 MEASURES: dict[str, Callable[[Manner], Measured]] = {

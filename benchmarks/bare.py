@@ -13,9 +13,8 @@ from typing import Any, cast
 from qemu.qmp import EventListener, QMPClient
 
 from whimbrel.engine.errors import WhimbrelError
-
-from .load import Stopwatch
-from .stage import Moved, Stage
+from whimbrel.laboratory.load import Stopwatch
+from whimbrel.laboratory.stage import Moved, Stage
 
 POLL_S = 0.02
 DOWNTIME_LIMIT_MS = 300

@@ -5,11 +5,12 @@ Both ends on this host and no pace on the link: what is left is the switchover i
 
 from __future__ import annotations
 
+from whimbrel.laboratory.place import Loopback
+
 from .bars import Bar, Result, Row
 from .figures import difference, median
 from .guests import FINE_BEAT_HZ, small
 from .pairs import Manner, Pairs, run_pairs
-from .place import Loopback
 
 GREATEST_MS = 10.0
 _PARTS = (

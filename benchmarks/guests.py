@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from whimbrel.guest.spec import Content, PageClass, WorkloadSpec
+from whimbrel.laboratory.stage import Guest
 
 MIB = 1 << 20
 BEAT_HZ = 200
 FINE_BEAT_HZ = 500
 """Where single milliseconds count."""
 _PAGE_BYTES = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Guest:
-    """A guest: what it does and how much memory it has."""
-
-    name: str
-    spec: WorkloadSpec
-    ram_bytes: int
-    """Not a multiple of 256 KiB."""
 
 
 def small(beat_hz: int = BEAT_HZ) -> Guest:

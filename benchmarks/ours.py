@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
 
 import whimbrel
+from whimbrel.laboratory.load import Stopwatch
+from whimbrel.laboratory.moments import Moments
+from whimbrel.laboratory.relay import AddressProxy
+from whimbrel.laboratory.stage import Moved, Stage
 from whimbrel.qmp_driver import journal
 
-from .load import Stopwatch
-from .relay import AddressProxy
-from .stage import Moved, Stage
 
-
-async def move(stage: Stage, *, ready: bool = False) -> Moved:
+async def move(stage: Stage, *, ready: bool = False, options: whimbrel.Options | None = None) -> Moved:
     """Move the guest.
 
     Args:
         stage: the running source.
         ready: the destination process is up before the time begins to count.
+        options: those of the migration; its host and its log are the stage's. ``None``: all as it comes.
 
     Raises:
         WhimbrelError: the migration failed.
@@ -35,15 +36,18 @@ async def move(stage: Stage, *, ready: bool = False) -> Moved:
     else:
         where = whimbrel.FromArgv(stage.destination_arguments(qmp=False), directory=stage.folder)
     try:
-        return await _move(stage, where, from_call=ready or stage.place.relayed)
+        return await _move(stage, where, options or whimbrel.Options(), from_call=ready or stage.place.relayed)
     finally:
         if proxy is not None:
             await proxy.close()
 
 
-async def _move(stage: Stage, where: whimbrel.Destination, *, from_call: bool) -> Moved:
+async def _move(
+    stage: Stage, where: whimbrel.Destination, options: whimbrel.Options, *, from_call: bool
+) -> Moved:
     log = stage.folder / "log.jsonl"
-    migration = whimbrel.Migration(str(stage.source_qmp), where, whimbrel.Options(host=stage.place.host, log_path=log))
+    options = replace(options, host=stage.place.host, log_path=log)
+    migration = whimbrel.Migration(str(stage.source_qmp), where, options)
     stage.listen_to_destination()
     watch = Stopwatch.start(stage.pids)
     called_ns = time.monotonic_ns()
@@ -71,49 +75,6 @@ def downtime(report: whimbrel.CompletedReport) -> Iterator[tuple[str, float]]:
     assert report.downtime is not None
     for name in ("stop_s", "drain_s", "last_ram_s", "device_state_s", "load_s", "resume_s"):
         yield name.removesuffix("_s"), getattr(report.downtime, name)
-
-
-class Moments:
-    """When things happened, out of a migration's log; the first time counts."""
-
-    def __init__(self, lines: list[dict[str, Any]]) -> None:
-        """Take the lines, the header first."""
-        self._lines = lines
-        self._zero_ns: int = lines[0]["monotonic_ns"]
-
-    def command_ns(self, command: str) -> int:
-        """Moment at which a command of the engine was sent out, monotonic ns."""
-        return self._ns("command", command)
-
-    def signal_ns(self, signal: str) -> int:
-        """Moment at which we learnt something, monotonic ns."""
-        return self._ns("signal", signal)
-
-    def qmp_s(self, side: str, event: str, status: str = "") -> float:
-        """Moment at which QEMU says that an event happened, wall-clock seconds."""
-        for line in self._lines:
-            if line["kind"] != "qmp" or line["data"].get("status", "") != status:
-                continue
-            if (line["side"], line["event"]) == (side, event):
-                return float(line["at_s"])
-        raise LookupError(f"the log has no {event} {status} of the {side}")
-
-    def mark_s(self, mark: str) -> float:
-        """Moment of a mark, wall-clock seconds."""
-        for line in self._lines:
-            if line["kind"] == "mark" and line["mark"] == mark:
-                return float(line["at_s"])
-        raise LookupError(f"the log has no mark {mark}")
-
-    def wall_s(self, monotonic_ns: int) -> float:
-        """The wall-clock second of a moment, by the clocks as they stood when the log began."""
-        return float(self._lines[0]["started_wall_s"]) + (monotonic_ns - self._zero_ns) / 1e9
-
-    def _ns(self, kind: str, value: str) -> int:
-        for line in self._lines:
-            if line["kind"] == kind and line[kind] == value:
-                return self._zero_ns + int(line["t_ns"])
-        raise LookupError(f"the log has no {kind} {value}")
 
 
 def items(moments: Moments, called_ns: int, ended_ns: int) -> dict[str, float]:

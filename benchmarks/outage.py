@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from whimbrel.laboratory.link import can_link, paced_link
+from whimbrel.laboratory.place import Place
+from whimbrel.laboratory.relay import paced_relay
+from whimbrel.laboratory.stage import Guest
+
 from .bars import Bar, Result, Row
 from .figures import median, ratio
-from .guests import Guest, idle, idle_zeros_last, writer
-from .link import can_link, paced_link
+from .guests import idle, idle_zeros_last, writer
 from .pairs import Manner, Pairs, run_pairs
-from .place import Place
-from .relay import paced_relay
 
 GREATEST_TIME_RATIO = 1.05
 

@@ -7,11 +7,12 @@ from QEMU's stamp on the source's ``completed`` to that on the destination's ``R
 
 from __future__ import annotations
 
+from whimbrel.laboratory.place import Loopback
+
 from .bars import Bar, Result, Row
 from .figures import Estimate, median
 from .guests import small
 from .pairs import Manner, Pairs, run_pairs
-from .place import Loopback
 
 GREATEST_MS = 60.0
 _SHOWN = (

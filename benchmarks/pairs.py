@@ -11,11 +11,11 @@ from pathlib import Path
 
 import uvloop
 
+from whimbrel.laboratory.load import Stopwatch, until_quiet
+from whimbrel.laboratory.place import Place
+from whimbrel.laboratory.stage import Guest, Move, stage
+
 from . import bare, ours
-from .guests import Guest
-from .load import Stopwatch, until_quiet
-from .place import Place
-from .stage import Move, stage
 
 BUSY_CORES = 0.5
 """A pair during which others used more than this is done again: it says more about them."""

@@ -14,11 +14,12 @@ from typing import Any, Final, cast
 
 import uvloop
 
-from benchmarks.guests import MIB, Guest
-from benchmarks.link import paced_link
-from benchmarks.load import until_quiet
-from benchmarks.place import Loopback, Place
+from benchmarks.guests import MIB
 from whimbrel.guest.spec import PAGE_BYTES
+from whimbrel.laboratory.link import paced_link
+from whimbrel.laboratory.load import until_quiet
+from whimbrel.laboratory.place import Loopback, Place
+from whimbrel.laboratory.stage import Guest
 
 from . import traces
 from .moving import Moved, move, traced_stage

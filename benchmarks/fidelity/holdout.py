@@ -19,11 +19,12 @@ from typing import Final
 import msgspec
 import uvloop
 
-from benchmarks.guests import MIB, Guest
-from benchmarks.link import Link, paced_link
-from benchmarks.load import until_quiet
+from benchmarks.guests import MIB
 from whimbrel.engine.errors import BadInput
 from whimbrel.guest.spec import PAGE_BYTES, PageClass, WorkloadSpec
+from whimbrel.laboratory.link import Link, paced_link
+from whimbrel.laboratory.load import until_quiet
+from whimbrel.laboratory.stage import Guest
 
 from . import predict
 from .compare import Comparison, compare

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import whimbrel
-from benchmarks.guests import Guest
-from benchmarks.load import Stopwatch
-from benchmarks.ours import Moments, downtime
-from benchmarks.place import Place
-from benchmarks.stage import BOOT_TIMEOUT_S, VERIFY_TIMEOUT_S, MemoryLost, Stage
+from benchmarks.ours import downtime
 from whimbrel.guest.timeline import Timeline, gaps_s
+from whimbrel.laboratory.load import Stopwatch
+from whimbrel.laboratory.moments import Moments
+from whimbrel.laboratory.place import Place
+from whimbrel.laboratory.stage import BOOT_TIMEOUT_S, VERIFY_TIMEOUT_S, Guest, MemoryLost, Stage
 from whimbrel.qmp_driver import journal
 
 from . import traces

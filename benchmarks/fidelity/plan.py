@@ -12,8 +12,9 @@ import itertools
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.guests import MIB, Guest
+from benchmarks.guests import MIB
 from whimbrel.guest.spec import PAGE_BYTES, PageClass, Pattern, WorkloadSpec
+from whimbrel.laboratory.stage import Guest
 
 LINK_RATE: Final = "400mbit"
 RAM_BYTES: Final = 262080 << 10

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final
 
-from benchmarks.link import Link
+from whimbrel.laboratory.link import Link
 from whimbrel.qmp_driver.stream import UNSENT_BYTES
 
 SETTLE_S: Final = 1.0

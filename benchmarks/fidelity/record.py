@@ -12,9 +12,9 @@ from typing import Final
 
 import uvloop
 
-from benchmarks.link import Link, paced_link
-from benchmarks.load import until_quiet
-from benchmarks.stage import QEMU
+from whimbrel.laboratory.link import Link, paced_link
+from whimbrel.laboratory.load import until_quiet
+from whimbrel.laboratory.stage import QEMU
 
 from . import traces
 from .moving import Moved, move, traced_stage

@@ -6,9 +6,9 @@ import pytest
 
 from benchmarks import bare
 from benchmarks.guests import small
-from benchmarks.load import Stopwatch
-from benchmarks.place import Loopback
-from benchmarks.stage import stage
+from whimbrel.laboratory.load import Stopwatch
+from whimbrel.laboratory.place import Loopback
+from whimbrel.laboratory.stage import stage
 
 
 @pytest.mark.parametrize("ready", [False, True])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.cpu import judge
 from benchmarks.pairs import Pairs
-from benchmarks.stage import Move
+from whimbrel.laboratory.stage import Move
 
 
 def _move(by: str, cpu_s: float) -> Move:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.fidelity.probe import probe
-from benchmarks.link import can_link, paced_link
+from whimbrel.laboratory.link import can_link, paced_link
 
 WHY_NOT = can_link()
 

@@ -11,9 +11,10 @@ from benchmarks.fidelity import plan, record, traces
 from benchmarks.fidelity.moving import Moved, move, traced_stage
 from benchmarks.fidelity.record import BUSY_CORES, GREATEST_REPEATS, outcome_of
 from benchmarks.fidelity.records import Run, load_runs
-from benchmarks.guests import MIB, Guest
-from benchmarks.place import Loopback
+from benchmarks.guests import MIB
 from whimbrel.guest.spec import PAGE_BYTES, PageClass, WorkloadSpec
+from whimbrel.laboratory.place import Loopback
+from whimbrel.laboratory.stage import Guest
 
 GUEST = Guest("small", WorkloadSpec(classes=(PageClass(name="cold", size_bytes=16 * MIB),)), 40 * MIB + (64 << 10))
 

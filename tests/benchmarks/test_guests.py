@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.guests import FINE_BEAT_HZ, MIB, Guest, idle, idle_zeros_last, small, writer
+from benchmarks.guests import FINE_BEAT_HZ, MIB, idle, idle_zeros_last, small, writer
 from whimbrel.guest.boot import ram_for
+from whimbrel.laboratory.stage import Guest
 
 ALL = [small(), small(FINE_BEAT_HZ), idle(), idle_zeros_last(), writer(0.05, 114 * MIB), writer(0.5, 114 * MIB)]
 

@@ -6,10 +6,10 @@ import pytest
 
 from benchmarks import ours
 from benchmarks.guests import small
-from benchmarks.load import Stopwatch
-from benchmarks.place import Loopback, Place
-from benchmarks.relay import paced_relay
-from benchmarks.stage import Move, stage
+from whimbrel.laboratory.load import Stopwatch
+from whimbrel.laboratory.place import Loopback, Place
+from whimbrel.laboratory.relay import paced_relay
+from whimbrel.laboratory.stage import Move, stage
 
 PARTS = ("before.open", "before.inspect", "before.prepare", "before.arm", "before.migrate")
 
@@ -35,14 +35,3 @@ async def test_through_the_relay_all_of_it_goes() -> None:
     with paced_relay(64 << 20) as relay:
         move = await _moved(relay, ready=False)
     assert move.total_s >= (16 << 20) / (64 << 20) * 0.9
-
-
-def test_a_moment_that_the_log_has_not_is_named() -> None:
-    moments = ours.Moments([{"kind": "header", "monotonic_ns": 5, "started_wall_s": 100.0}])
-    with pytest.raises(LookupError, match="no mark source-stop"):
-        moments.mark_s("source-stop")
-    with pytest.raises(LookupError, match="no command migrate"):
-        moments.command_ns("migrate")
-    with pytest.raises(LookupError, match="no MIGRATION active of the source"):
-        moments.qmp_s("source", "MIGRATION", "active")
-    assert moments.wall_s(5 + 10**9) == 101.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.guests import small
 from benchmarks.pairs import Manner, run_pairs
-from benchmarks.place import Loopback
+from whimbrel.laboratory.place import Loopback
 
 
 def test_each_guest_is_moved_both_ways_and_each_pair_is_told(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.link import can_link, namespaces_of, paced_link
 from whimbrel.engine.errors import WhimbrelError
+from whimbrel.laboratory.link import can_link, namespaces_of, paced_link
 
 WHY_NOT = can_link()
 needs_link = pytest.mark.skipif(bool(WHY_NOT), reason=f"no paced link can be made here: {WHY_NOT}")

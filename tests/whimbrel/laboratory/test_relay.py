@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.relay import BURST_BYTES, AddressProxy, Pacer, paced_relay
+from whimbrel.laboratory.relay import BURST_BYTES, AddressProxy, Pacer, paced_relay
 
 
 def test_a_full_bucket_lets_a_burst_through_and_then_paces() -> None:

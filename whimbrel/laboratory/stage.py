@@ -17,10 +17,10 @@ from qemu.qmp import ConnectError, QMPClient
 from whimbrel.engine.errors import WhimbrelError
 from whimbrel.guest.boot import guest_arguments
 from whimbrel.guest.monitor import GuestMonitor
+from whimbrel.guest.spec import PAGE_BYTES, WorkloadSpec
 from whimbrel.guest.timeline import Timeline
 from whimbrel.qmp_driver.destination import StartedDestination
 
-from .guests import Guest
 from .load import Stopwatch
 from .place import Place
 
@@ -32,6 +32,16 @@ WARM_UP_S = 1.0
 """So long the guest runs before it is moved: its rate of writing is steady by then."""
 BEATS_AFTER = 20
 _LOOK_EVERY_S = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A guest: what it does and how much memory it has."""
+
+    name: str
+    spec: WorkloadSpec
+    ram_bytes: int
+    """Not a multiple of 256 KiB (`whimbrel.guest.boot.DEFAULT_RAM_BYTES` says why)."""
 
 
 class MemoryLost(WhimbrelError):
@@ -61,6 +71,8 @@ class Move:
     """Sum of all gaps above 30 ms between two heartbeats, the outage among them."""
     work: float
     """Part of its wanted writes that the guest got done during the move, 0 to 1."""
+    lost_s: float
+    """Guest-seconds: the writes that it gave up, as time at its rate; 0.0 of one that writes nothing."""
     manager_cpu_s: float
     others_cores: float
     """Cores that neither we nor the QEMUs used, on average over the move."""
@@ -200,10 +212,15 @@ class Stage:
             after_resume_s=beats_wall_s[1] - moved.resume_wall_s,
             stalls_s=timeline.stalls_s,
             work=timeline.work,
+            lost_s=self._lost_s(timeline.dropped),
             manager_cpu_s=moved.manager_cpu_s,
             others_cores=others_cores,
             items=moved.items,
         )
+
+    def _lost_s(self, dropped_writes: int) -> float:
+        per_s = sum(each.mean_rate_bytes_per_s for each in self.guest.spec.classes) / PAGE_BYTES
+        return dropped_writes / per_s if per_s else 0.0
 
     async def end(self) -> None:
         """End what was started, by pid, and wait for it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from benchmarks.load import LISTENER_PREFIX, Stopwatch, manager_cpu_s, until_quiet
+from whimbrel.laboratory.load import LISTENER_PREFIX, Stopwatch, manager_cpu_s, until_quiet
 
 
 def _burn(seconds: float) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks import bare
-from benchmarks.guests import MIB, Guest, small
-from benchmarks.load import Stopwatch
-from benchmarks.place import Loopback
-from benchmarks.stage import MemoryLost, stage
+from benchmarks.guests import MIB, small
 from whimbrel.engine.errors import WhimbrelError
 from whimbrel.guest.spec import WorkloadSpec
+from whimbrel.laboratory.load import Stopwatch
+from whimbrel.laboratory.place import Loopback
+from whimbrel.laboratory.stage import Guest, MemoryLost, stage
 
 
 async def test_everything_ends_with_it() -> None:
