@@ -20,7 +20,7 @@ from typing import Any
 
 from whimbrel.laboratory.stage import QEMU
 
-from . import cpu, fastpath, fullpath, gap, outage, overhead, pages, step
+from . import cpu, fastpath, fullpath, gap, outage, overhead, pages, step, throttle
 from .bars import Bar, Result, as_text
 from .pairs import Manner, Pairs
 
@@ -30,6 +30,7 @@ MEASURES: dict[str, Callable[[Manner], Measured]] = {
     "gap": gap.measure,
     "outage": outage.measure,
     "step": step.measure,
+    "throttle": throttle.measure,
     "pages": pages.measure,
     "fastpath": fastpath.measure,
     "fullpath": fullpath.measure,
@@ -118,7 +119,8 @@ def _measure(what: str, manner: Manner) -> Measured:
         found, pairs = MEASURES[name](manner)
         measured |= pairs
         results += found if what != "cpu" else []
-    return results + (cpu.judge(measured) if what in ("cpu", "all") else []), measured
+    against_bare = {name: pairs for name, pairs in measured.items() if name not in throttle.POLICIES}
+    return results + (cpu.judge(against_bare) if what in ("cpu", "all") else []), measured
 
 
 def _sentence(bar: Bar) -> str:

@@ -42,9 +42,7 @@ async def move(stage: Stage, *, ready: bool = False, options: whimbrel.Options |
             await proxy.close()
 
 
-async def _move(
-    stage: Stage, where: whimbrel.Destination, options: whimbrel.Options, *, from_call: bool
-) -> Moved:
+async def _move(stage: Stage, where: whimbrel.Destination, options: whimbrel.Options, *, from_call: bool) -> Moved:
     log = stage.folder / "log.jsonl"
     options = replace(options, host=stage.place.host, log_path=log)
     migration = whimbrel.Migration(str(stage.source_qmp), where, options)

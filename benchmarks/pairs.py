@@ -72,7 +72,7 @@ async def _run_pairs(place: Place, guest: Guest, manner: Manner, ready: bool) ->
     for run in range(manner.runs):
         chances = GREATEST_REPEATS if manner.patience_s > 0 else 0
         while True:
-            with _holding(manner.lock):
+            with holding(manner.lock):
                 await until_quiet(manner.patience_s)
                 pair = await _pair(place, guest, ready, ours_first=bool(run % 2))
             others = max(move.others_cores for move in pair.values())
@@ -104,7 +104,8 @@ async def _pair(place: Place, guest: Guest, ready: bool, *, ours_first: bool) ->
 
 
 @contextlib.contextmanager
-def _holding(lock: Path | None) -> Generator[None, None, None]:
+def holding(lock: Path | None) -> Generator[None, None, None]:
+    """Hold a lock on this file, if one is given, so long."""
     if lock is None:
         yield
         return

@@ -2,11 +2,14 @@
 
 It goes from sync to sync: how long the bitmap takes to be sent as far as the threshold follows from the link and
 QEMU's windows (`forecast_sender`), what the sync then finds follows from the dirty curve (`forecast_dirt`), and the
-policy is asked as on a real migration, through the same pilot. Standard library only, and no pages.
+policy is asked as on a real migration, through the same pilot. Standard library only, and no pages. What a policy wants
+to have measured before the start is answered with the curve itself, at once; what it wants to wait for is taken to have
+passed.
 
 What it leaves out, so that it may differ from the simulator, which goes step by step: noise, steps and outages of the
-link; XBZRLE, multifd and post-copy; that a page which is to be written may be zero as yet; the time that passes
-between an event and a policy's decision; and all spread about the expectation. How near it comes to the simulator is
+link; XBZRLE and multifd; what of post-copy hangs on more than how much is left (`forecast_postcopy`); that a page which
+is to be written may be zero as yet; phases, which the curves have only as their mean; the time that passes between an
+event and a policy's decision; and all spread about the expectation. How near it comes to the simulator is
 measured in ``tests/sim/test_forecast_agrees.py``.
 """
 
@@ -18,18 +21,22 @@ from dataclasses import dataclass, replace
 from .curve import PAGE_BYTES
 from .forecast_chunks import ChunkedDirt
 from .forecast_dirt import Dirt
+from .forecast_postcopy import postcopy
 from .forecast_records import Decided, Forecast, Outage, Outcome, Row, Setting
 from .forecast_sender import LEAST_BYTES, ZERO_PAGE_WIRE_BYTES, Sending
 from .forecast_throttle import Throttle
+from .forecast_vcpus import VcpuTime
 from .forecast_view import View
 from .pilot import Pilot, Steering
-from .policy import Policy, Reason
+from .policy import Measurement, Policy, Reason
 from .statistics import Statistics
 
 __all__ = ["forecast"]
 
 ROUNDING_S = 1e-9
 """Moments that are no further apart are the same."""
+MOST_QUESTIONS = 100
+"""A policy that wants to wait or to measure once more after so many times never starts."""
 
 
 def forecast(setting: Setting, policy: Policy) -> Forecast:
@@ -68,6 +75,8 @@ class _Run:
         self.dirt = Dirt.of(setting) if setting.clear_chunk_bytes is None else ChunkedDirt.of(setting)
         self.throttle = Throttle(setting.throttling, setting.throttling.always, begins_s)
         self.view = View(setting.total_bytes, costs.setup_s)
+        self.vcpus = VcpuTime.of(self.dirt)
+        self.preempt = False
         self.sync_s_per_byte = costs.sync_s_per_dirty_page / PAGE_BYTES
         self.sync_s = costs.sync_s + costs.sync_s_per_page * setting.total_bytes / PAGE_BYTES
         self.logged_s = begins_s + costs.start_stall_s
@@ -82,18 +91,49 @@ class _Run:
 
     def run(self) -> Forecast:
         """From the setup to the end."""
-        setup = self.pilot.setup(0)
-        self._carry_out(setup)
-        if setup.decision.abort:
+        setup = self._setup()
+        if setup is None or setup.decision.abort:
             self.sender.now_s = self.logged_s = 0.0
-            return self._called_off(Outcome.GAVE_UP, setup.decision.because or "the policy gave up")
-        self.throttle.active |= setup.decision.capabilities.get("auto-converge", False)
+            never = "the policy never starts" if setup is None else ""
+            because = never or setup.decision.because or "the policy gave up"
+            return self._called_off(Outcome.GAVE_UP, because)
+        has = self.pilot.abilities.capabilities
+        on = {name for name, state in setup.decision.capabilities.items() if state and (not has or name in has)}
+        self.preempt = "postcopy-preempt" in on
+        self.throttle.by_limit = "dirty-limit" in on and "auto-converge" not in on
+        self.throttle.active |= "auto-converge" in on or self.throttle.by_limit
+        self.worked_s *= self.dirt.speed
         if self.throttle.active and self.setting.throttling.periodic_sync_s is not None:
             self.forced_s = self.sender.now_s + self.setting.throttling.periodic_sync_s
         self.pilot.start(0)
         self._open()
         self.view.add(self._look())
         return self._iterate()
+
+    def _setup(self) -> Steering | None:
+        """Ask the policy before the start, until it lets it begin; ``None``: it never does."""
+        waited_s = 0.0
+        for _ in range(MOST_QUESTIONS):
+            setup = self.pilot.setup(0)
+            decision = setup.decision
+            if decision.abort or (decision.not_yet_s is None and not decision.measure_s):
+                self._carry_out(setup)
+                return setup
+            for window_s in decision.measure_s if self.pilot.abilities.measuring else ():
+                waited_s += window_s
+                self.pilot.measurements += (self._measure(waited_s, window_s),)
+            waited_s += decision.not_yet_s or 0.0
+        return None
+
+    def _measure(self, at_s: float, window_s: float) -> Measurement:
+        return Measurement(
+            at_s=at_s, window_s=window_s, dirtied_bytes=self.dirt.logged_bytes(window_s), vcpu_shares=self._shares
+        )
+
+    @property
+    def _shares(self) -> tuple[float, ...]:
+        """How much each vCPU runs, where that can be seen: where the host can also bound it."""
+        return self.vcpus.shares if self.pilot.abilities.outside_throttle else ()
 
     # ---- the loop
 
@@ -164,7 +204,7 @@ class _Run:
         sender, dirt = self.sender, self.dirt
         now_s = sender.now_s
         ran_s = max(0.0, now_s - self.logged_s)
-        self.worked_s += dirt.speed * ran_s
+        self.worked_s += dirt.mean_speed(ran_s) * ran_s
         takes_s = self._sync_s(ran_s)
         marked = dirt.sync(ran_s, dirt.pending_bytes - sender.normal_bytes, self._sending_s(ran_s))
         self.logged_s = max(self.logged_s, now_s)
@@ -173,8 +213,13 @@ class _Run:
         sender.normal_bytes = dirt.pending_bytes if dirt.pending_bytes >= LEAST_BYTES else 0.0
         sender.zero_first = True
         self.throttle.synced(sender.now_s, marked, sender.sent_bytes, self.pilot.knobs, dirt)
-        self.most_throttle = max(self.most_throttle, self.throttle.fraction)
+        self._slowed()
         self.number += 1
+
+    def _slowed(self) -> None:
+        """The guest may run at another speed from here on."""
+        self.vcpus.changed(self.sender.now_s, self.dirt, self.throttle.taken)
+        self.most_throttle = max(self.most_throttle, self.throttle.taken)
 
     def _sending_s(self, ran_s: float) -> float:
         """How much of that time went to pages in full: zero pages have no addresses here."""
@@ -206,7 +251,7 @@ class _Run:
             sender.now_s,
             sender.normal_bytes + sender.zero_bytes,
             sender.sent_bytes,
-            self.throttle.fraction,
+            self.throttle.taken,
         )
 
     def _close(self, marked_bytes: float) -> None:
@@ -230,18 +275,25 @@ class _Run:
     # ---- the policy
 
     def _look(self) -> Statistics:
-        return self.view.look(self.sender, self.throttle, self.number, round(self.sender.now_s * 1e9))
+        now_s = self.sender.now_s
+        ran_s = self.vcpus.at(now_s) if self._shares else ()
+        return self.view.look(self.sender, self.throttle, self.number, round(now_s * 1e9), ran_s)
 
     def _ask(self, reason: Reason) -> Forecast | None:
         steering = self.pilot.ask(reason, self.view.ledger, round(self.sender.now_s * 1e9))
         self._carry_out(steering)
         if steering.decision.abort:
             return self._called_off(Outcome.GAVE_UP, steering.decision.because or "the policy gave up")
-        return None
+        return self._postcopy() if steering.decision.start_postcopy else None
 
     def _carry_out(self, steering: Steering) -> None:
-        if not steering.changes and not steering.clamped and steering.asked is not Reason.SETUP:
+        at_setup, chose = steering.asked is Reason.SETUP, steering.decision.start_postcopy
+        if not (steering.changes or steering.clamped or steering.fault or at_setup or chose):
             return
+        if steering.knobs.outside_throttle != self.throttle.outside:
+            self.throttle.outside = steering.knobs.outside_throttle
+            self.dirt.slow(self.throttle.taken, 0.0 if at_setup else max(0.0, self.sender.now_s - self.logged_s))
+            self._slowed()
         self.sender.limit_s = steering.knobs.downtime_limit_s
         self.sender.limit_bandwidth(steering.knobs.bandwidth_bytes_per_s)
         self.decisions.append(
@@ -263,7 +315,7 @@ class _Run:
         stopped_s = sender.now_s + costs.stop_s
         sender.idle(stopped_s)
         ran_s = max(0.0, stopped_s - self.logged_s)
-        self.worked_s += self.dirt.speed * ran_s
+        self.worked_s += self.dirt.mean_speed(ran_s) * ran_s
         sync_s = self._sync_s(ran_s)
         self.dirt.sync(ran_s, self.dirt.pending_bytes - sender.normal_bytes, self._sending_s(ran_s))
         normal = self.dirt.pending_bytes
@@ -287,6 +339,20 @@ class _Run:
     def _completed(self) -> Forecast:
         outage = self._outage()
         return self._said(Outcome.COMPLETED, self.logged_s + outage.total_s, outage, "")
+
+    def _postcopy(self) -> Forecast:
+        """Stop the guest, hand it over as it is, and have the rest follow."""
+        sender, setting = self.sender, self.setting
+        sent_bytes = sender.sent_bytes
+        self._close(0.0)
+        whole = self._outage()
+        # What lies in the pipe goes before the device state; the pages that are left do not.
+        outage = replace(whole, last_ram_s=0.0, last_ram_bytes=0.0)
+        follows = postcopy(setting, self.dirt, sender.zero_bytes, preempt=self.preempt)
+        sender.sent_bytes = sent_bytes + follows.wire_bytes + setting.costs.device_state_bytes
+        self.worked_s += follows.worked_s
+        said = self._said(Outcome.COMPLETED, self.logged_s + outage.total_s + follows.span_s, outage, "")
+        return replace(said, postcopy_s=follows.span_s)
 
     def _called_off(self, outcome: Outcome, reason: str) -> Forecast:
         now_s, sent = min(self.sender.now_s, self.setting.limit_s), self.sender.sent_bytes

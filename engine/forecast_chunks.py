@@ -50,6 +50,8 @@ class ChunkedDirt(Dirt):
             pieces.sort(key=begin_of)
         self.runs = [*unsent, *self._joined(pieces)]
         self.pending_bytes = sum([run.density * run.length_bytes for run in self.runs])
+        for area in self.areas:
+            area.synced()
         return max(0.0, self.pending_bytes - left_bytes)
 
     def _cut(self, run: Run) -> Iterator[Run]:
@@ -100,7 +102,7 @@ class ChunkedDirt(Dirt):
         """Pages that were not sent: what is written besides comes to them."""
         if run.window_s == EVER:
             return
-        more_s = run.area.speed * ran_s
+        more_s = run.area.mean_speed(ran_s) * ran_s
         if run.area.writers is not None:
             at = run.area.writers.curve.at
             fresh = (at(run.window_s + more_s) - at(run.window_s)) / run.area.range_bytes
@@ -110,7 +112,8 @@ class ChunkedDirt(Dirt):
     @staticmethod
     def _log(piece: Run, ran_s: float, cleared_s: float | None) -> None:
         """Pages that were sent: find them dirty as far as the log has them."""
-        area, before_s, window_s = piece.area, piece.window_s, piece.area.speed * ran_s
+        area, before_s, speed = piece.area, piece.window_s, piece.area.mean_speed(ran_s)
+        window_s = speed * ran_s
         piece.window_s = window_s
         if area.writers is None:
             piece.density = 0.0
@@ -118,7 +121,7 @@ class ChunkedDirt(Dirt):
         at = area.writers.curve.at
         logged = at(window_s)
         if cleared_s is not None:
-            since_s = area.speed * max(0.0, ran_s - cleared_s)
+            since_s = speed * max(0.0, ran_s - cleared_s)
             least, most = at(since_s), logged
             logged = least if before_s == EVER else least + at(before_s + window_s) - at(before_s + since_s)
             # They are as many as would be written in a window in between: that is what they are taken for from here on.

@@ -32,6 +32,31 @@ class Area:
     writers: Writers | None
     """``None``: nobody."""
     speed: float = 1.0
+    """Since the last change."""
+    throttled: float = 1.0
+    """What a throttle leaves of it."""
+    limited: float = 1.0
+    """What a limit leaves of it."""
+    changed_s: float = 0.0
+    """When that was, seconds after the last sync."""
+    before_s: float = 0.0
+    """Of the writers' own time, from the last sync until then."""
+
+    def mean_speed(self, ran_s: float) -> float:
+        """Over the time since the last sync."""
+        if not self.changed_s:
+            return self.speed
+        return (self.before_s + self.speed * (ran_s - self.changed_s)) / ran_s if ran_s > 0 else self.speed
+
+    def set_speed(self, ran_s: float) -> None:
+        """From here on it is the lesser of what a throttle and a limit leave."""
+        speed = min(self.throttled, self.limited)
+        if speed != self.speed:
+            self.before_s, self.changed_s, self.speed = self.mean_speed(ran_s) * ran_s, ran_s, speed
+
+    def synced(self) -> None:
+        """There was a sync."""
+        self.changed_s = self.before_s = 0.0
 
 
 @dataclass(slots=True)
@@ -77,32 +102,45 @@ class Dirt:
         runs = [Run(area, area.begin, area.range_bytes, EVER, 1.0) for area in areas]
         return cls(areas, runs, normal)
 
-    def slow(self, throttle: float) -> None:
-        """From here on the vCPUs have only ``1 - throttle`` of their time."""
+    def slow(self, throttle: float, ran_s: float = 0.0) -> None:
+        """From here on the vCPUs have only ``1 - throttle`` of their time.
+
+        Args:
+            throttle: 0 to 0.99.
+            ran_s: for how long the guest ran since the last sync.
+        """
         for area in self.areas:
             if area.writers is not None:
-                area.speed = area.writers.speed(throttle)
+                area.throttled = area.writers.speed(throttle)
+                area.set_speed(ran_s)
 
     def limit(self, vcpu_bytes_per_s: float) -> None:
-        """From here on no vCPU dirties more than that per second; devices are not held."""
+        """From here on, at a sync, no vCPU dirties more than that per second; devices are not held."""
         for area in self.areas:
             if area.writers is not None:
-                area.speed = area.writers.speed_within(vcpu_bytes_per_s)
+                area.limited = area.writers.speed_within(vcpu_bytes_per_s)
+                area.set_speed(0.0)
 
     @property
     def speed(self) -> float:
         """What the slowest of the writers have left of their speed."""
         return min((area.speed for area in self.areas), default=1.0)
 
+    def mean_speed(self, ran_s: float) -> float:
+        """What they have had of it since the last sync."""
+        return min((area.mean_speed(ran_s) for area in self.areas), default=1.0)
+
     def logged_bytes(self, ran_s: float) -> float:
         """What the log would hold at a sync, in the bitmap already or not; arguments as of `sync`."""
-        return sum(each.writers.curve.at(each.speed * ran_s) for each in self.areas if each.writers is not None)
+        return sum(
+            each.writers.curve.at(each.mean_speed(ran_s) * ran_s) for each in self.areas if each.writers is not None
+        )
 
     def sync(self, ran_s: float, sent_bytes: float, sending_s: float = 0.0) -> float:
         """Merge the log into the bitmap; the log begins anew.
 
         Args:
-            ran_s: for how long the guest ran since the last sync, at the present speed.
+            ran_s: for how long the guest ran since the last sync.
             sent_bytes: memory that was taken off the bitmap since then, zero pages not counted.
             sending_s: in how much time they were sent; looked at by `whimbrel.engine.forecast_chunks` only.
 
@@ -117,13 +155,13 @@ class Dirt:
         pending = 0.0
         for run in unsent:
             if run.window_s != EVER:
-                run.window_s += run.area.speed * ran_s
+                run.window_s += run.area.mean_speed(ran_s) * ran_s
                 pending += self._dirty(run)
             else:
                 pending += run.length_bytes * run.density
             runs.append(run)
         for run in sent:
-            run.window_s = run.area.speed * ran_s
+            run.window_s = run.area.mean_speed(ran_s) * ran_s
             if runs and runs[-1].area is run.area and runs[-1].window_s == run.window_s:
                 runs[-1].length_bytes += run.length_bytes
                 pending += runs[-1].density * run.length_bytes
@@ -131,6 +169,8 @@ class Dirt:
                 pending += self._dirty(run)
                 runs.append(run)
         self.runs, self.pending_bytes = runs, pending
+        for area in self.areas:
+            area.synced()
         return max(0.0, pending - left_bytes)
 
     def _part(self, sent_bytes: float) -> tuple[list[Run], list[Run]]:

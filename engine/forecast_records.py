@@ -33,12 +33,16 @@ class Writers:
         vcpus: over how many vCPUs they are spread, for a limit on each one.
         range_bytes: the addresses that their pages are scattered over; ``None``: no more than they ever dirty. The
             ranges lie one behind the other from the lowest address up.
+        vcpu: the first of those vCPUs.
+        duty: the part of all time in which they write; in the rest they need no CPU.
     """
 
     curve: DirtyCurve
     cpu_share: float | None = 1.0
     vcpus: int = 1
     range_bytes: float | None = None
+    vcpu: int = 0
+    duty: float = 1.0
 
     def speed(self, throttle: float) -> float:
         """What they keep of their speed under a throttle of 0 to 0.99."""
@@ -258,7 +262,8 @@ class Forecast:
 
     Attributes:
         outcome: how it ends.
-        total_s: from ``migrate`` until the guest runs at the destination, or until it is called off.
+        total_s: from ``migrate`` until the guest runs at the destination, with post-copy until all of it is there, or
+            until it is called off.
         downtime_s: of the outage; where it does not converge: what it would be, were the guest stopped there and then.
         outage: itemised; ``None`` where it does not converge.
         rows: the iterations.
@@ -268,6 +273,7 @@ class Forecast:
         throttle: the most that the guest was slowed by.
         work: what the guest did of what it would have done unhindered while the migration went on, 0 to 1; the
             outage counts as nothing done.
+        postcopy_s: for so long, the end of `total_s`, pages still come after the guest has moved.
     """
 
     outcome: Outcome
@@ -280,6 +286,12 @@ class Forecast:
     reason: str = ""
     throttle: float = 0.0
     work: float = 1.0
+    postcopy_s: float = 0.0
+
+    @property
+    def moved_s(self) -> float:
+        """From ``migrate`` until the guest runs at the destination, or until it is called off."""
+        return self.total_s - self.postcopy_s
 
     @property
     def converged(self) -> bool:

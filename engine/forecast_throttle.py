@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from .forecast_dirt import Dirt
 from .forecast_records import Detector, Throttling
+from .pilot import LEAST_DIRTY_LIMIT
 from .policy import Knobs
 
 LEAST_PERIOD_S = 1.0
@@ -24,8 +25,10 @@ class Throttle:
 
     Attributes:
         plan: how it is done.
-        active: whether anything is done at all (``auto-converge``).
-        fraction: of the vCPUs' time that is taken, now.
+        active: whether anything is done at all (``auto-converge``, ``dirty-limit``).
+        by_limit: that is a limit on what each vCPU dirties, not the throttle.
+        outside: of the vCPUs' time that is taken from outside of QEMU, now.
+        fraction: of the vCPUs' time that QEMU takes, now.
         dirty_bytes_per_s: what ``query-migrate`` shows as dirty rate; it moves once in a period, too.
         period_began_s: when.
     """
@@ -33,6 +36,8 @@ class Throttle:
     plan: Throttling
     active: bool
     period_began_s: float
+    by_limit: bool = False
+    outside: float = 0.0
     fraction: float = 0.0
     dirty_bytes_per_s: float = 0.0
     limiting: bool = False
@@ -42,6 +47,11 @@ class Throttle:
     _sent_before: float = 0.0
     _ratio_before: float = 0.0
     _not_falling: int = 0
+
+    @property
+    def taken(self) -> float:
+        """Of the vCPUs' time, by whatever means: a quota from outside and QEMU's sleeps overlap."""
+        return max(self.fraction, self.outside)
 
     def synced(self, now_s: float, marked_bytes: float, sent_bytes: float, knobs: Knobs, dirt: Dirt) -> None:
         """A sync was made.
@@ -58,14 +68,15 @@ class Throttle:
         if span_s <= LEAST_PERIOD_S:
             return
         sent = sent_bytes - self._sent_before
-        if self.active and self._detects(self._dirtied, sent):
+        trigger = self.plan.trigger if knobs.throttle_trigger is None else knobs.throttle_trigger
+        if self.active and self._detects(self._dirtied, sent, trigger):
             self._slow(self._dirtied, sent, knobs, dirt)
         self.dirty_bytes_per_s = self._dirtied / span_s
         self.period_began_s, self._dirtied, self._sent_before = now_s, 0.0, sent_bytes
 
-    def _detects(self, dirtied: float, sent: float) -> bool:
+    def _detects(self, dirtied: float, sent: float, trigger: float) -> bool:
         """Whether the guest is to be slowed by one step more."""
-        high = dirtied > self.plan.trigger * sent
+        high = dirtied > trigger * sent
         detected = False
         if high:
             self._high += 1
@@ -82,18 +93,20 @@ class Throttle:
 
     def _slow(self, dirtied: float, sent: float, knobs: Knobs, dirt: Dirt) -> None:
         plan = self.plan
-        if plan.vcpu_limit_bytes_per_s is not None:
+        if self.by_limit or plan.vcpu_limit_bytes_per_s is not None:
             self.limiting = True
-            dirt.limit(plan.vcpu_limit_bytes_per_s)
+            limit = knobs.dirty_limit_bytes_per_s or plan.vcpu_limit_bytes_per_s or LEAST_DIRTY_LIMIT
+            dirt.limit(limit)
             return
         if not self.fraction:
             wanted = plan.initial if knobs.throttle_initial is None else knobs.throttle_initial
         else:
             step = plan.increment if knobs.throttle_increment is None else knobs.throttle_increment
-            if plan.tailslow:
+            if plan.tailslow if knobs.throttle_tailslow is None else knobs.throttle_tailslow:
                 running = 1.0 - self.fraction
-                step = min(running - running * plan.trigger * sent / dirtied, step)
+                trigger = plan.trigger if knobs.throttle_trigger is None else knobs.throttle_trigger
+                step = min(running - running * trigger * sent / dirtied, step)
             ceiling = plan.ceiling if knobs.throttle_ceiling is None else knobs.throttle_ceiling
             wanted = min(self.fraction + step, ceiling)
         self.fraction = min(max(wanted, LEAST_THROTTLE), GREATEST_THROTTLE)
-        dirt.slow(self.fraction)
+        dirt.slow(self.taken)

@@ -18,8 +18,10 @@ class View:
     setup_s: float
     ledger: Ledger = field(default_factory=Ledger)
 
-    def look(self, sender: Sending, throttle: Throttle, number: int, now_ns: int) -> Statistics:
-        """``query-migrate`` at this moment, as fresh or stale as QEMU's is."""
+    def look(
+        self, sender: Sending, throttle: Throttle, number: int, now_ns: int, vcpu_s: tuple[float, ...] = ()
+    ) -> Statistics:
+        """``query-migrate`` at this moment, as fresh or stale as QEMU's is, and how long each vCPU has run."""
         bandwidth = sender.bandwidth_bytes_per_s
         return Statistics(
             at_ns=now_ns,
@@ -35,6 +37,7 @@ class View:
             throttle=throttle.fraction,
             qemu_total_s=sender.now_s,
             setup_s=self.setup_s,
+            vcpu_s=vcpu_s,
         )
 
     def add(self, now: Statistics) -> None:
@@ -93,4 +96,5 @@ class View:
             dirty_bytes_per_s=opened.dirty_bytes_per_s,
             bandwidth_bytes_per_s=now.bandwidth_bytes_per_s,
             throttle=opened.throttle,
+            vcpu_s=tuple([a + part * (b - a) for a, b in zip(opened.vcpu_s, now.vcpu_s, strict=True)]),
         )

@@ -515,7 +515,7 @@ class Machine:
         self._facts.update(news.facts)
         if news.abilities is not None:
             for pilot in (self._pilot, *self._watchers):
-                pilot.abilities = news.abilities
+                pilot.learn(news.abilities)
         if news.paused_before:
             self.state = replace(self.state, facts=self.state.facts | {Fact.PAUSED_BEFORE})
         if news.note:

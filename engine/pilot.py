@@ -87,6 +87,12 @@ class Pilot:
         """Whether the policy has failed so often that it is not asked any more."""
         return self.faults >= MOST_FAULTS
 
+    def learn(self, abilities: Abilities) -> None:
+        """What can be done has changed: a throttle that can't be had any more is not taken any more."""
+        self.abilities = abilities
+        if not abilities.outside_throttle:
+            self.knobs = replace(self.knobs, outside_throttle=0.0)
+
     def setup(self, now_ns: int) -> Steering:
         """Ask the policy before ``migrate``; every knob is then set explicitly, changed or not."""
         self.reset(now_ns)
@@ -172,7 +178,8 @@ class Pilot:
         changes = {
             name: value for name, value in wanted.items() if value is not None and value != getattr(self.knobs, name)
         }
-        self.knobs = replace(self.knobs, **changes)
+        if changes:
+            self.knobs = replace(self.knobs, **changes)
         if wake_after_s is not None:
             self.wake_every_ns = round(wake_after_s * 1e9)
         if self.wake_every_ns is not None:
@@ -208,7 +215,7 @@ class Pilot:
         if seen.reason is Reason.SETUP:
             decision = self._slowing_as_allowed(decision, clamped)
             self.asked_for = frozenset(name for name, state in decision.capabilities.items() if state)
-        else:
+        elif decision.not_yet_s is not None or decision.measure_s or decision.multifd_channels is not None:
             decision = replace(decision, not_yet_s=None, measure_s=(), multifd_channels=None)
         if decision.abort and not goal.may_abort:
             clamped.append("abort: the objectives do not allow giving up")

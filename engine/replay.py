@@ -68,6 +68,8 @@ class Replayed:
                 event = event_of(line)
                 if event is not None:
                     self.machine.recall(event, self.last_ns)
+                if isinstance(event, Measured):
+                    self._expected.append(Command.ARM)  # that is what waited for it, whatever else came meanwhile
 
     def _take_end(self, line: Line) -> None:
         """What it ended as is in its report, whatever these tables would have made of it."""

@@ -55,12 +55,13 @@ class Figures(Protocol):
     def cpu_throttle_percentage(self) -> int | None: ...
 
 
-def statistics_of(info: Figures, at_ns: int) -> Statistics:
+def statistics_of(info: Figures, at_ns: int, *, vcpu_s: tuple[float, ...] = ()) -> Statistics:
     """One answer of ``query-migrate``.
 
     Args:
         info: the answer.
         at_ns: the migration's clock at its arrival.
+        vcpu_s: how long each vCPU has run by then, where the host can be asked.
     """
     ram, expected_ms = info.ram, info.expected_downtime_ms
     expected_s = None if expected_ms is None or expected_ms > FAR_FUTURE_MS else expected_ms / 1000
@@ -79,6 +80,7 @@ def statistics_of(info: Figures, at_ns: int) -> Statistics:
             qemu_downtime_s=downtime_s,
             qemu_total_s=total_s,
             setup_s=setup_s,
+            vcpu_s=vcpu_s,
         )
     return Statistics(
         at_ns=at_ns,
@@ -97,6 +99,7 @@ def statistics_of(info: Figures, at_ns: int) -> Statistics:
         qemu_downtime_s=downtime_s,
         qemu_total_s=total_s,
         setup_s=setup_s,
+        vcpu_s=vcpu_s,
     )
 
 

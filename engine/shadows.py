@@ -109,7 +109,7 @@ class _Story:
         match event_of(line):
             case Learnt(abilities=can) if can is not None:
                 for pilot in self.pilots:
-                    pilot.abilities = can
+                    pilot.learn(can)
             case Measured(measurements):
                 for pilot in self.pilots:
                     pilot.measurements += measurements

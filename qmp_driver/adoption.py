@@ -21,7 +21,7 @@ from typing import Any, Self
 import msgspec
 
 from whimbrel.engine.errors import PreparationFailed, WhimbrelError
-from whimbrel.engine.policy import Objectives
+from whimbrel.engine.policy import Abilities, Objectives
 from whimbrel.engine.protocol import Waits
 from whimbrel.engine.side_words import NO_STATUS
 from whimbrel.engine.states import Side as SideName
@@ -32,6 +32,8 @@ from .hooks import Hooks
 from .known import Known, Likeness, recorded_address
 from .launch import Announce, StartedDestination, unannounced
 from .options import Options
+from .outside_hold import LINE as OUTSIDE
+from .outside_hold import Hold
 from .processes import ProcessIdentity, QemuProcess
 from .sockets import Address
 from .truth import SourceTruth
@@ -128,6 +130,8 @@ class Legacy:
         settings: what was set before, by side; a side that is missing was not touched.
         uri: where the destination listened last.
         badge: what the source wears if it is still in this migration (see ``badge``).
+        outside: what slows, or may slow, the guest from outside of QEMU.
+        abilities: what could be done with this pair.
         source_address: as the caller gave it.
         last_t_ns: the migration's clock at the last line.
     """
@@ -142,10 +146,13 @@ class Legacy:
     settings: dict[str, Settings] = field(default_factory=dict[str, Settings])
     uri: str = ""
     badge: str | None = None
+    outside: Hold | None = None
+    abilities: Abilities | None = None
     last_t_ns: int = 0
     _writer: Host = Host()
     """Where the manager ran that wrote the line at hand: a log may have seen several."""
     _seen_from: dict[SideName, Host] = field(default_factory=dict[SideName, Host])
+    _outside_seen_from: Host = Host()
     _status_seen: set[str] = field(default_factory=set[str])
 
     @classmethod
@@ -201,6 +208,10 @@ class Legacy:
         """What one side's pid means here."""
         return here.judge(self._seen_from.get(side, self.host))
 
+    def judge_outside(self, here: Host) -> Judged:
+        """What the threads that are slowed from outside mean here."""
+        return here.judge(self._outside_seen_from)
+
     def known(self, side: SideName) -> Known | None:
         """What is known of one side's QEMU."""
         if side is SideName.SOURCE:
@@ -218,6 +229,9 @@ class Legacy:
                 self._take_side(SideName(line["side"]), _known(line))
             case "badge":
                 self.badge = line["id"]
+            case kind if kind == OUTSIDE:
+                self.outside = None if line["hold"] is None else Hold.of(line["hold"])
+                self._outside_seen_from = self._writer
             case "starting":
                 self.directory = Path(line["directory"])
             case "destination":
@@ -227,6 +241,8 @@ class Legacy:
                 self.settings.setdefault(line["side"], found)  # those of the first time are those of before
             case "learnt":
                 self.uri = str(line["facts"].get("uri", self.uri))
+                if line.get("abilities") is not None:
+                    self.abilities = msgspec.convert(line["abilities"], Abilities)
             case "qmp" if line["event"] == "MIGRATION" and line["data"].get("status") not in NO_STATUS:
                 self._status_seen.add(line["side"])
             case _:

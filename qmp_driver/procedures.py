@@ -16,9 +16,8 @@ from typing import Any
 
 from whimbrel.engine.errors import CannotConnect, PreparationFailed, QemuRefused, WhimbrelError
 from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Marked, Order
-from whimbrel.engine.negotiation import abilities, changed_parameters, for_side, negotiate, parameters_of, to_put_back
+from whimbrel.engine.negotiation import for_side, negotiate, parameters_of, to_put_back
 from whimbrel.engine.pilot import Steering
-from whimbrel.engine.policy import Knobs, Measurement
 from whimbrel.engine.report import CompletedReport, OngoingReport
 from whimbrel.engine.resolve import STILL_STATES
 from whimbrel.engine.signals import Command, Signal
@@ -33,6 +32,7 @@ from .consent import Consent
 from .destination import Destination, SourceTruth, StartedDestination
 from .discarding import see_that_it_may_end
 from .facts import SideFacts, read_facts
+from .helm import Helm
 from .inspection import look_at_destination, look_at_source
 from .journal import Journal
 from .launch import end_in
@@ -85,12 +85,14 @@ class Procedures:
     """The capabilities that we set otherwise, as they were."""
     _parameters: dict[str, object] = field(default_factory=dict[str, object])
     """All of the source's, as it had them."""
-    _parameters_before: dict[str, object] = field(default_factory=dict[str, object])
-    """Those that are put back on it."""
+    _parameters_before: dict[str, dict[str, object]] = field(default_factory=dict[str, dict[str, object]])
+    """Those that are put back, by side."""
     _sole: SoleManagers = field(default_factory=SoleManagers)
+    helm: Helm = field(init=False)
     _consent: Consent = field(init=False)
 
     def __post_init__(self) -> None:
+        self.helm = Helm(self.source, self.options, deliver=self.deliver, write=self.write)
         self._consent = Consent(
             options=self.options,
             source=self.source,
@@ -153,10 +155,9 @@ class Procedures:
             self.unborn = legacy.directory
         for side, before in legacy.settings.items():
             self._changed[side] = dict(before.capabilities)
+            self._parameters_before[side] = dict(before.parameters)
             self.armed = self.armed or side == "source"
         self._badge = self.source.badge = legacy.badge
-        if "source" in legacy.settings:
-            self._parameters_before = dict(legacy.settings["source"].parameters)
 
     def be_the_only_one(self) -> None:
         """See to it that no other manager of this host touches either QEMU, as long as we live.
@@ -183,8 +184,8 @@ class Procedures:
         self.truth = await SourceTruth.read(monitor)
         facts = self.truth.facts
         self.source.status = facts.migration_status or ""  # of an earlier migration: no news for this one
-        self._capabilities["source"], self._parameters = await asyncio.gather(
-            replies.query_capabilities(monitor), replies.query_parameters(monitor)
+        self._capabilities["source"], self._parameters, _ = await asyncio.gather(
+            replies.query_capabilities(monitor), replies.query_parameters(monitor), self.helm.look(monitor, facts)
         )
         self.deliver(
             Learnt(
@@ -212,6 +213,7 @@ class Procedures:
             await replies.stop(monitor)  # clears autostart on a destination that is still inmigrate
         facts, has = await asyncio.gather(read_facts(monitor, pid=pid), replies.query_capabilities(monitor))
         self._capabilities["destination"] = has
+        offered = self.helm.offer(self._capabilities["source"], has, self._parameters)
         self.deliver(
             Learnt(
                 {
@@ -221,8 +223,9 @@ class Procedures:
                     "destination_pid": pid,
                     "destination_directory": str(self.started.directory or ""),
                     "relocalised": dict(self.started.relocalised),
+                    "no_outside_throttle": self.helm.cpus.because,
                 },
-                abilities=abilities(self._capabilities["source"], has, self._parameters),
+                abilities=offered,
             )
         )
         self._take_findings(self.strategy.compare(self.truth, facts))
@@ -238,12 +241,19 @@ class Procedures:
         self.armed = True
         wanted = {side: for_side(agreed, has[side]) for side in ("source", "destination")}
         self._changed = {side: {name: has[side][name] for name in names} for side, names in wanted.items()}
-        self._parameters_before = to_put_back(self._parameters)
+        self._parameters_before["source"] = to_put_back(self._parameters)
+        told = parameters_of(setup.knobs, self._parameters, destination=True)
+        if told:  # most migrations have nothing to tell it
+            known = await replies.query_parameters(destination)
+            told = {name: value for name, value in told.items() if name in known}
+            self._parameters_before["destination"] = {name: known[name] for name in told}
         for side, before in self._changed.items():
-            parameters = self._parameters_before if side == "source" else {}
+            parameters = self._parameters_before.get(side, {})
             self.write("settings", {"side": side, "capabilities": before, "parameters": parameters})
         if wanted["destination"]:
             await replies.set_capabilities(destination, wanted["destination"])
+        if told:  # before it listens: it counts the connections that it waits for
+            await replies.set_parameters(destination, told)
         await replies.migrate_incoming(destination, _listen_uri(self.options))
         listening, *_ = await asyncio.gather(
             replies.query_migrate(destination),
@@ -366,7 +376,9 @@ class Procedures:
         stay = self._sides if self.options.keep_source else (self.destination,)
         if self.options.keep_source and self.source.alive:
             await self._take_badge_off(self.source.require())  # first, as in `_put_back`
-        await leave_no_settings(stay, self._changed, self.deliver)
+        stays = {each.name.value for each in stay}
+        parameters = {side: before for side, before in self._parameters_before.items() if side in stays - {"source"}}
+        await leave_no_settings(stay, self._changed, self.deliver, parameters=parameters)
         if self.options.keep_source or self.source.fenced:
             return
         try:
@@ -432,7 +444,8 @@ class Procedures:
     async def _put_back(self, monitor: Monitor) -> None:
         # First: one without it is asked nothing, one without our settings would be taken for another's.
         await self._take_badge_off(monitor)
-        await put_back(monitor, self._parameters_before, self._changed.get("source"), self.deliver)
+        before = self._parameters_before.get("source", {})
+        await put_back(monitor, before, self._changed.get("source"), self.deliver)
 
     async def reclaim(self) -> None:
         """Hand the guest's lock back to the source."""
@@ -461,20 +474,6 @@ class Procedures:
     async def ended(self, report: CompletedReport) -> CompletedReport:
         """See the guest's lock with it and tell the caller's hook; what goes wrong is a note in the report."""
         return await self._consent.ended(report)
-
-    # ---- steering
-
-    async def measure(self, windows_s: tuple[float, ...]) -> tuple[Measurement, ...]:
-        """Measure what the guest dirties in windows of these lengths, one after the other."""
-        return ()
-
-    async def tune(self, steering: Steering) -> None:
-        """Set the knobs that a decision changed."""
-        await replies.set_parameters(self.source.require(), changed_parameters(steering))
-
-    async def set_knobs(self, knobs: Knobs) -> None:
-        """Set all knobs."""
-        await replies.set_parameters(self.source.require(), parameters_of(knobs, {}))
 
     def _take_findings(self, findings: tuple[Any, ...]) -> None:
         from .preflight import raise_if_refused

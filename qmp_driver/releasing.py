@@ -48,25 +48,30 @@ async def leave_no_settings(
     before: Mapping[str, Mapping[str, bool]],
     deliver: Callable[[Event], None],
     *,
+    parameters: Mapping[str, Mapping[str, object]] | None = None,
     within_s: float = SETTINGS_WITHIN_S,
 ) -> None:
-    """Set capabilities back as they were; what can't be is noted.
+    """Set capabilities and parameters back as they were; what can't be is noted.
 
     Ours would bind whoever migrates these QEMUs next: ``pause-before-switchover`` makes them wait for ever.
 
     Args:
         sides: that stay.
-        before: what was set before, by side.
+        before: capabilities as they were, by side.
         deliver: takes the notes.
+        parameters: parameters as they were, by side, where those are set back, too.
         within_s: how long each side may take, seconds.
     """
     for side in sides:
-        capabilities = before.get(side.name.value)
-        if not capabilities or not side.alive:
+        capabilities, values = before.get(side.name.value), (parameters or {}).get(side.name.value)
+        if not (capabilities or values) or not side.alive:
             continue
         try:
             async with asyncio.timeout(within_s):
-                await replies.set_capabilities(side.require(), capabilities)
+                if values:
+                    await replies.set_parameters(side.require(), values)
+                if capabilities:
+                    await replies.set_capabilities(side.require(), capabilities)
         except (WhimbrelError, TimeoutError) as error:
             words = error if str(error) else f"no answer within {within_s:g} s"
             deliver(Learnt({}, note=f"the {side.name.value} keeps this migration's settings: {words}"))

@@ -209,6 +209,8 @@ class DirtyRate(msgspec.Struct, frozen=True, rename="kebab"):
     calc_time: int | None = None
     """Length of the window, in the unit that was asked for (seconds unless ``calc-time-unit`` was given)."""
     mode: str | None = None
+    calc_time_unit: str | None = None
+    """Of `calc_time`; said by QEMU 8.2 and later, which count windows in milliseconds where asked."""
 
 
 class _Capability(msgspec.Struct, frozen=True):
@@ -349,12 +351,21 @@ async def announce_self(executor: Executor) -> None:
     await executor.execute("announce-self", {"initial": 50, "max": 550, "rounds": 5, "step": 100})
 
 
-async def calc_dirty_rate(executor: Executor, window_s: int) -> None:
-    """Start to measure the dirty rate by sampling pages, over a window of 1 to 60 whole seconds.
+async def calc_dirty_rate(executor: Executor, window_s: float, *, milliseconds: bool = False) -> None:
+    """Start to measure the dirty rate by sampling pages.
 
     No mode is sent, which means page sampling: the other two crash QEMU 7.2 where it runs under TCG.
+
+    Args:
+        executor: the source's monitor.
+        window_s: length of the window, 1 to 60 whole seconds; from 0.05 s with ``milliseconds``.
+        milliseconds: count it in milliseconds (QEMU 8.2 and later).
     """
-    await executor.execute("calc-dirty-rate", {"calc-time": window_s})
+    if milliseconds:
+        arguments: dict[str, object] = {"calc-time": round(window_s * 1000), "calc-time-unit": "millisecond"}
+    else:
+        arguments = {"calc-time": round(window_s)}
+    await executor.execute("calc-dirty-rate", arguments)
 
 
 async def query_dirty_rate(executor: Executor) -> DirtyRate:

@@ -98,8 +98,7 @@ class Runner:
         self._watching = False
         self._ended = asyncio.Event()
         self._changed = asyncio.Event()
-        self._tuning: asyncio.Task[None] | None = None
-        self._next_tune: Tune | None = None
+        self._probing: asyncio.Task[None] | None = None
         self._broken: BaseException | None = None
         self._begun = False
         self._wish: str | None = None
@@ -144,6 +143,7 @@ class Runner:
                 self._timer.cancel()
             await self._source.close()
             await self._destination.close()
+            await self.procedures.helm.close()
             self.procedures.let_go()
         report = self.machine.report()
         assert report is not None
@@ -179,6 +179,7 @@ class Runner:
         sides = (self._source, self._destination)
         await believe_fences(sides, takeover.fenced)
         self.procedures.be_the_only_one()
+        self._early_notes += self.procedures.helm.undo_left(takeover.legacy, self._host)
         if self._source.badge is not None:
             await self._source.reconnect(within_s=FENCE_LOOK_S)
         if self._source.overtaken:
@@ -202,6 +203,7 @@ class Runner:
         else:
             self.machine.take_over(self.now_ns())
         self._carry_out(before)
+        self.procedures.helm.offer_no_throttle(takeover.legacy)
         for text in takeover.notes:
             self.note(text)
         for news in the_dead(*sides, self.machine.state.facts):
@@ -260,20 +262,25 @@ class Runner:
         while orders := self.machine.orders():
             for order in orders:
                 if isinstance(order, Tune):
-                    self._tune(order)
+                    self._log_order(order)
+                    self.procedures.helm.tune(order.steering)
                 elif isinstance(order, Probe):
                     self._log_order(order)
-                    self._spawn(self._probe(order))
+                    self._probing = self._spawn(self._probe(order))
                 else:
                     self._start(order)
             self._log_taken()
         after = self.machine.phase
+        self._slow_the_guest(after)
+        if self._probing is not None and after is not Phase.PREPARING:
+            self._probing.cancel()  # whatever it would find, nobody asks for it any more
+            self._probing = None
         if before is Phase.RESOLVING and after in GOES_ON:
             # What was said while both were asked may have been passed over: let the next look tell it as news.
             self._source.status = self._destination.status = None
             self._wake_poll()
             if after is Phase.PRECOPY and self._takeover is not None:
-                self._spawn(self._set_all_knobs())
+                self.procedures.helm.tune_all(self.machine.progress().knobs)
         self._arm_timer()
         self._tell()
         if after.is_end:
@@ -292,8 +299,9 @@ class Runner:
 
     async def _probe(self, order: Probe) -> None:
         """Measure what the policy wants to know before the start, and wait for as long as it says."""
-        measurements = await self.procedures.measure(order.windows_s)
+        measurements = await self.procedures.helm.measure(order.windows_s)
         await asyncio.sleep(order.wait_s)
+        self._probing = None
         self.deliver(Measured(measurements))
 
     async def _execute(self, order: Order) -> None:
@@ -372,33 +380,14 @@ class Runner:
 
     # ---- steering
 
-    def _tune(self, order: Tune) -> None:
-        self._log_order(order)
-        if not order.steering.changes:
-            return
-        if self._tuning is not None and not self._tuning.done():
-            self._next_tune = order  # the newest knobs are what counts; they hold all the earlier ones
-            return
-        self._tuning = asyncio.get_running_loop().create_task(self._set_knobs(order))
-        self._tasks[self._tuning] = None
-        self._tuning.add_done_callback(lambda task: self._tasks.pop(task, None))
+    def _slow_the_guest(self, phase: Phase) -> None:
+        """Have the throttle from outside as the knobs say, in pre-copy.
 
-    async def _set_all_knobs(self) -> None:
-        """Set the knobs as the log has them: whether the last that it names were set, nobody saw."""
-        try:
-            await self.procedures.set_knobs(self.machine.progress().knobs)
-        except WhimbrelError as error:
-            self._note("note", {"text": f"the knobs could not be set: {error}"})
-
-    async def _set_knobs(self, order: Tune) -> None:
-        following: Tune | None = order
-        while following is not None:
-            self._next_tune = None
-            try:
-                await self.procedures.tune(following.steering)
-            except WhimbrelError as error:
-                self._note("note", {"text": f"the knobs could not be set: {error}"})
-            following = self._next_tune
+        It is given back in every other phase: the guest stands still then, or runs elsewhere, or the source is to go on
+        with it as it was.
+        """
+        share = self.machine.progress().knobs.outside_throttle if phase is Phase.PRECOPY else 0.0
+        self.procedures.helm.slow(share)
 
     # ---- watching
 
@@ -407,10 +396,11 @@ class Runner:
             self._watching = True
             self._spawn(self._watch())
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks[task] = None
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
+        return task
 
     def _wake_poll(self) -> None:
         self._poll_wake.set()
@@ -447,7 +437,7 @@ class Runner:
             if phase is Phase.PRECOPY and self.journal.is_short_of_room:
                 await self.journal.make_room()
             if info.ram is not None and info.status not in ("completed",):
-                self.deliver(Sampled(statistics_of(info, self.now_ns())))
+                self.deliver(Sampled(statistics_of(info, self.now_ns(), vcpu_s=self.procedures.helm.run_times_s())))
             self._on_time()
 
     # ---- the log

@@ -62,8 +62,10 @@ class Witness:
         broken: what did not hold, in order.
         outage_ns: from the moment when the guest last stopped at the source to that at which it first ran at the
             destination; ``None``: it did not.
+        whole_ns: when all of it was there, in post-copy its memory too; ``None``: it never was.
         d_has_run: it has run at the destination.
         stale: the source ran after it had stopped for the switchover: the destination's copy is old.
+        on_whole: told when that is so.
         continued, told_to_run, postcopy_began, shut_down, acted: what was done, and by whom.
         excused: something happened after which nobody can know, or do, all that is needed.
     """
@@ -74,6 +76,8 @@ class Witness:
     broken: list[Broken] = field(default_factory=list[Broken])
     stopped_ns: int | None = None
     resumed_ns: int | None = None
+    whole_ns: int | None = None
+    on_whole: Callable[[], None] = lambda: None
     d_has_run: bool = False
     stale: bool = False
     continued: bool = False
@@ -101,7 +105,9 @@ class Witness:
         """As `look`, for a world in which nothing goes wrong: there the run states tell when to."""
         destination = self.destination
         state = self.source.run_state
-        if state != self._s_state or (destination is not None and destination.run_state != self._d_state):
+        told = state != self._s_state or (destination is not None and destination.run_state != self._d_state)
+        # In post-copy what comes last is told by the status alone.
+        if told or (self.postcopy_began and self.whole_ns is None):
             self._s_state = state
             self._d_state = destination.run_state if destination is not None else ""
             self.look()
@@ -133,6 +139,9 @@ class Witness:
             self._d_ran = d_runs
             if d_runs and not self.d_has_run:
                 self.d_has_run, self.resumed_ns = True, self.now_ns()
+        if self.d_has_run and self.whole_ns is None and status == "completed":
+            self.whole_ns = self.now_ns()
+            self.on_whole()
         if d_runs or (s_runs and self.d_has_run):
             self._judge(s_runs, d_runs, status)
 

@@ -37,6 +37,7 @@ from whimbrel.engine.states import Side as SideName
 from .clock import Timer
 from .driver_ends import the_dead
 from .driver_log import FORMAT, Log, wall_s
+from .driver_outside import HELD_IN
 from .driver_procedures import Place, Procedures
 from .driver_replies import query_status
 from .driver_side import Side, address_of
@@ -189,6 +190,7 @@ class Driver:
         """
         self._over = True
         self.loop.end()
+        self.procedures.outside.end()
         for task in list(self._tasks):
             task.cancel()
         for side in (self.source, self.destination):
@@ -259,6 +261,8 @@ class Driver:
                     self._start(order)
             self._log_taken()
         after = machine.phase
+        if after not in HELD_IN:
+            self.procedures.outside.give_back()
         if before is Phase.RESOLVING and after in GOES_ON:
             # What was said while both were asked may have been passed over: let the next look tell it as news.
             self.source.status = self.destination.status = None
@@ -285,7 +289,8 @@ class Driver:
     def _probe(self, order: Probe) -> Work[None]:
         """Measure what the policy wants to know before the start, and wait for as long as it says."""
         measurements = yield from self.procedures.measure(order.windows_s)
-        yield self.loop.sleep(order.wait_s)
+        if order.wait_s:
+            yield self.loop.sleep(order.wait_s)
         self.deliver(Measured(measurements))
 
     def _start(self, order: Order) -> None:
@@ -422,7 +427,7 @@ class Driver:
         if phase is not Phase.ACTIVATING and self.source.alive:
             info = yield from self.source.look()
             if info.ram is not None and info.status != "completed":
-                self.deliver(Sampled(statistics_of(info, self.elapsed_ns())))
+                self.deliver(Sampled(statistics_of(info, self.elapsed_ns(), vcpu_s=self.procedures.place.vcpu_s)))
             if self._due_ns is not None and self.elapsed_ns() >= self._due_ns:
                 self._on_time()
 

@@ -30,6 +30,8 @@ from . import driver_ends as ends
 from . import driver_replies as replies
 from .driver_line import Line, Wire
 from .driver_log import wall_s
+from .driver_measuring import measure
+from .driver_outside import OutsideThrottle
 from .driver_side import Handle, Local, Side, address_of, identity_of
 from .driver_tasks import Loop, Work
 
@@ -72,6 +74,20 @@ class Place(Protocol):
     @property
     def start_s(self) -> float:
         """How long it takes until it greets."""
+        ...
+
+    @property
+    def local(self) -> bool:
+        """Whether the source's vCPU threads can be seen and slowed: they are of the manager's own host."""
+        ...
+
+    @property
+    def vcpu_s(self) -> tuple[float, ...]:
+        """How long each of them has run, seconds; empty where that can't be seen."""
+        ...
+
+    def slow_source(self, share: float, lease_s: float) -> None:
+        """Take this share of their time from them, at once, until it is changed or the lease has passed; 0: none."""
         ...
 
 
@@ -127,11 +143,17 @@ class Procedures:
     uri: str = ""
     armed: bool = False
     adopted: bool = False
+    outside: OutsideThrottle = field(init=False)
+    _knobs: Knobs = field(default_factory=Knobs)
+    """As the setup left them."""
     _quit: bool = False
     _capabilities: dict[str, dict[str, bool]] = field(default_factory=dict[str, dict[str, bool]])
     _changed: dict[str, dict[str, bool]] = field(default_factory=dict[str, dict[str, bool]])
     _parameters: dict[str, object] = field(default_factory=dict[str, object])
     _parameters_before: dict[str, object] = field(default_factory=dict[str, object])
+
+    def __post_init__(self) -> None:
+        self.outside = OutsideThrottle(self.loop, self.place)
 
     def of(self, order: Order) -> Work[None]:
         """The procedure that carries out an order."""
@@ -244,7 +266,13 @@ class Procedures:
                     "destination_qmp": address_of(self.destination.name),
                     "destination_pid": pid,
                 },
-                abilities=abilities(self._capabilities["source"], has, self._parameters),
+                abilities=abilities(
+                    self._capabilities["source"],
+                    has,
+                    self._parameters,
+                    outside_throttle=self.place.local,
+                    measuring=self.place.local,
+                ),
             )
         )
 
@@ -256,7 +284,7 @@ class Procedures:
         agreed = negotiate(has["source"], has["destination"], setup.decision.capabilities)
         for sentence in agreed.dropped:
             self.deliver(Learnt({}, note=sentence))
-        self.armed = True
+        self.armed, self._knobs = True, setup.knobs
         wanted = {side: for_side(agreed, has[side]) for side in ("source", "destination")}
         self._changed = {side: {name: has[side][name] for name in names} for side, names in wanted.items()}
         self._parameters_before = to_put_back(self._parameters)
@@ -265,6 +293,8 @@ class Procedures:
             self.write("settings", {"side": side, "capabilities": before, "parameters": parameters})
         if wanted["destination"]:
             yield from replies.set_capabilities(destination, wanted["destination"])
+        if parameters := parameters_of(setup.knobs, self._parameters, destination=True):
+            yield from replies.set_parameters(destination, parameters)
         yield from destination.call("migrate-incoming", {"uri": LISTEN_URI})
         listening, *_ = yield from self.loop.together(
             replies.query_migrate(destination),
@@ -296,6 +326,7 @@ class Procedures:
 
     def migrate(self) -> Work[None]:
         """Start it; from here on the source is watched."""
+        self.outside.take(self._knobs.outside_throttle)
         try:
             yield from self.source.require().call("migrate", {"uri": self.uri})
         finally:
@@ -466,15 +497,20 @@ class Procedures:
 
     def measure(self, windows_s: tuple[float, ...]) -> Work[tuple[Measurement, ...]]:
         """Measure what the guest dirties in windows of these lengths, one after the other."""
-        yield from ()
-        return ()
+        if not windows_s:
+            return ()
+        return (yield from measure(self.loop, self.source, windows_s, lambda: self.place.vcpu_s, self.write))
 
     def tune(self, steering: Steering) -> Work[None]:
         """Set the knobs that a decision changed."""
-        yield from replies.set_parameters(self.source.require(), changed_parameters(steering))
+        if "outside_throttle" in steering.changes:
+            self.outside.take(steering.knobs.outside_throttle)
+        if parameters := changed_parameters(steering):
+            yield from replies.set_parameters(self.source.require(), parameters)
 
     def set_knobs(self, knobs: Knobs) -> Work[None]:
         """Set all knobs."""
+        self.outside.take(knobs.outside_throttle)
         yield from replies.set_parameters(self.source.require(), parameters_of(knobs, {}))
 
 

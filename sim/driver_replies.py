@@ -145,6 +145,27 @@ def set_parameters(line: Caller, parameters: Mapping[str, object]) -> Work[None]
     yield from line.call("migrate-set-parameters", parameters)
 
 
+def calc_dirty_rate(line: Caller, calc_time: int, unit: str | None, sample_pages: int) -> Work[None]:
+    """Begin to measure how much the guest dirties.
+
+    Args:
+        line: to the guest's QEMU.
+        calc_time: for so long, seconds if ``unit`` is not given.
+        unit: ``millisecond``; ``None``: QEMU does not know units (before 8.2).
+        sample_pages: how many pages of each GiB are looked at, 128 to 16384.
+    """
+    arguments: dict[str, object] = {"calc-time": calc_time, "sample-pages": sample_pages}
+    if unit is not None:
+        arguments["calc-time-unit"] = unit
+    yield from line.call("calc-dirty-rate", arguments)
+
+
+def query_dirty_rate(line: Caller) -> Work[Mapping[str, Any]]:
+    """Ask how far a measurement is, and what it found (``dirty-rate``, MiB/s)."""
+    said: Mapping[str, Any] = yield from line.call("query-dirty-rate")
+    return said
+
+
 def cont(line: Caller) -> Work[None]:
     """Let the guest run."""
     yield from line.call("cont")

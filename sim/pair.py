@@ -10,7 +10,7 @@ from whimbrel.engine.states import Side as SideName
 from whimbrel.engine.statistics import Statistics
 
 from .checkers import Witness
-from .clock import Clock
+from .clock import SECOND_NS, Clock, Timer
 from .driver import Driver, Settings
 from .driver_line import Trouble, Wire
 from .driver_log import EPOCH_S, Log
@@ -80,6 +80,9 @@ class Pair:
         log: of the migration, whoever wrote it.
         driver: the present manager; ``None`` while there is none.
         ended: whether a manager has seen it to its end.
+        ended_ns: when one last did.
+        work: what the guest has done from ``migrate`` until all of it was at the destination, or to the end, as a part
+            of what it would have done; ``None``: it has not come to that.
         began_ns: when the first manager began.
         migrate_ns: when ``migrate`` was ordered; ``None``: it was not.
         on_order: told of each command of a manager, before it is carried out.
@@ -118,6 +121,8 @@ class Pair:
         self.log = Log()
         self.driver: Driver | None = None
         self.ended = False
+        self.ended_ns: int | None = None
+        self.work: float | None = None
         self.began_ns = clock.now_ns
         self.migrate_ns: int | None = None
         self.on_order: Callable[[Command], None] = lambda _: None
@@ -129,9 +134,10 @@ class Pair:
         self.memory = memory_of(scenario.guest, seed=number(seed, "memory"), kvm=plan.kvm)
         self.source_qemu = self._start(plan.source, SideName.SOURCE)
         self.destination_qemu: Qemu | None = None
-        self.witness = Witness(lambda: clock.now_ns, self.source_qemu)
+        self.witness = Witness(lambda: clock.now_ns, self.source_qemu, on_whole=self._take_work)
         self.source = Watched(self.source_qemu, lambda: None)
         self.source_wire = self._wire(self.source_qemu, SideName.SOURCE)
+        self._lease: Timer | None = None
         self.destination: Watched | None = None
         self.destination_wire: Wire | None = None
 
@@ -153,21 +159,48 @@ class Pair:
         badge = f"whimbrel-migration-{number(self._seed, 'badge'):016x}"
         driver = make(Loop(self._clock), self, self._settings, self.log, badge=badge)
         driver.on_order = self._ordered
-        self.driver, self.ended = driver, False
+        self.driver, self.ended, self.ended_ns = driver, False, None
         driver.ended.then(self._has_ended)
         return driver
 
     def _has_ended(self) -> None:
-        self.ended = True
+        self.ended, self.ended_ns = True, self._clock.now_ns
+        if self.witness.whole_ns is None:
+            self._take_work()
+
+    def _take_work(self) -> None:
+        self.work = self.memory.done_work(self._clock.now_ns)
 
     def _ordered(self, command: Command) -> None:
         if command is Command.MIGRATE and self.migrate_ns is None:
             self.migrate_ns = self._clock.now_ns
+            self.memory.count_work(self.migrate_ns)
         self.on_order(command)
 
     def source_figures(self) -> Statistics | None:
         """The last that a manager saw of the source's figures."""
         return self.driver.machine.ledger.last if self.driver is not None else None
+
+    # ---- the source's vCPUs, where it is on the manager's host
+
+    @property
+    def local(self) -> bool:
+        """See `Place`."""
+        return self.watched and self._scenario.qemu.local
+
+    @property
+    def vcpu_s(self) -> tuple[float, ...]:
+        """See `Place`."""
+        return self.source_qemu.vcpu_s if self.local else ()
+
+    def slow_source(self, share: float, lease_s: float) -> None:
+        """See `Place`."""
+        if self._lease is not None:
+            self._lease.cancel()
+            self._lease = None
+        self.source_qemu.slow_from_outside(share)
+        if share:
+            self._lease = self._clock.after(round(lease_s * SECOND_NS), lambda: self.slow_source(0.0, 0.0))
 
     # ---- QEMUs
 

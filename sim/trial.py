@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from random import Random
 from typing import Any
@@ -24,11 +24,14 @@ from .pair import Pair
 from .qemu.contract import Costs, Version
 from .scenario import GuestPlan, LinkPlan, Pattern, QemuPlan, Scenario, Writer
 from .seeds import stream
+from .trial_steering import Steered, Steering
 from .world import Wanting, World, expected_s
 
 MIB = 1 << 20
 PATIENCE_S = 15.0
 """After so long, and three times what it would take undisturbed, the user calls it off."""
+STEERED = 0.3
+"""So many policies do more than steer the limit (`whimbrel.sim.trial_steering`)."""
 REST_S = 240.0
 """After its end: every fault has healed, and a connection that hung has been given up (135 s)."""
 
@@ -45,6 +48,7 @@ class Trial:
         watched: whether the processes are of the manager's host.
         waits: how long the manager waits; shorter ones than usual are a fault, too.
         keep_source: whether the source is left.
+        steering: what the policy does besides; ``None``: nothing.
     """
 
     seed: int
@@ -54,6 +58,7 @@ class Trial:
     watched: bool = True
     waits: Waits = DEFAULT_WAITS
     keep_source: bool = False
+    steering: Steering | None = None
 
     @classmethod
     def drawn(cls, seed: int) -> Trial:
@@ -65,6 +70,10 @@ class Trial:
         if postcopy:
             capabilities.append("postcopy-ram")
         capabilities += [name for name in ("auto-converge", "xbzrle") if random.random() < 0.1]
+        own = stream(seed, "steering")
+        steering = Steering.drawn(own) if own.random() < STEERED else None
+        if steering is not None:
+            scenario = replace(scenario, objectives=steering.allowed(scenario.objectives))
         return cls(
             seed=seed,
             scenario=scenario,
@@ -73,6 +82,7 @@ class Trial:
             watched=random.random() < 0.8,
             waits=_shortened(random.uniform(0.01, 0.3)) if random.random() < 0.1 else DEFAULT_WAITS,
             keep_source=random.random() < 0.1,
+            steering=steering,
         )
 
     def described(self) -> dict[str, Any]:
@@ -83,6 +93,7 @@ class Trial:
             "capabilities": [*self.scenario.capabilities, *self.capabilities],
             "watched": self.watched,
             "keep_source": self.keep_source,
+            "steering": None if self.steering is None else _plain(asdict(self.steering)),
             "waits": "usual" if self.waits == DEFAULT_WAITS else _plain(asdict(self.waits)),
             "faults": [str(fault) for fault in self.faults],
         }
@@ -90,7 +101,8 @@ class Trial:
     def policy(self) -> Policy:
         """A fresh one."""
         inner: Policy = Fixed() if self.scenario.policy == "fixed" else LeastDowntime()
-        return Wanting(inner, self.capabilities)
+        wanting = Wanting(inner, self.capabilities)
+        return wanting if self.steering is None else Steered(wanting, self.steering)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +186,8 @@ def _to_its_end(world: World, pair: Pair, patience_s: float) -> None:
         pair.witness.breaks(Breach.NO_END, f"no end, long after every fault has healed: {phase}")
         return
     world.run_for(REST_S)
+    if pair.source_qemu.slowed:
+        pair.witness.breaks(Breach.WRONG_END, "the source's vCPUs are still slowed from outside")
     if pair.driver is not None:
         pair.witness.judge_end(pair.driver.machine.state)
 

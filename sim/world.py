@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from whimbrel.engine.errors import BadInput
-from whimbrel.engine.policies import Fixed, LeastDowntime
+from whimbrel.engine.policies import BUILT_IN
 from whimbrel.engine.policy import Decision, Observation, Policy, Reason
 from whimbrel.engine.report import CompletedReport
 from whimbrel.engine.signals import Command
@@ -30,9 +30,8 @@ from .scenario import Scenario
 from .scenario_findings import findings
 from .seeds import number, stream
 
-POLICIES: dict[str, Callable[[], Policy]] = {"fixed": Fixed, "least_downtime": LeastDowntime}
-"""Those that a scenario may name by itself; any other is handed over."""
-POLICIES_ALLOWED = f"one of {', '.join(sorted(POLICIES))}, or a policy itself"
+POLICIES_ALLOWED = f"one of {', '.join(sorted(BUILT_IN))}, or a policy itself"
+"""A scenario may name those that come with Whimbrel; any other, and one with parameters, is handed over."""
 GRACE_S = 1200.0
 """From the moment at which it is called off to that at which it must have ended: every wait of the protocol, twice."""
 
@@ -57,19 +56,27 @@ class Truth:
 
     Attributes:
         outage_s: from the guest's stop at the source to its first step at the destination; ``None``: never.
-        total_s: from ``migrate`` to that step, or to the end where there was none.
+        moved_s: from ``migrate`` to that step, or to the end where there was none.
+        total_s: from ``migrate`` until all of the guest was at the destination, with post-copy its memory, too; or to
+            the end where it never was.
         wire_bytes: what the link carried forth for all migrations on it, protocol and pages.
         transferred_bytes: QEMU's last ``ram.transferred``.
         iterations: QEMU's last ``dirty-sync-count``.
-        work: what the guest did, as a part of what it would have done without the migration.
+        work: what the guest did in that time, as a part of what it would have done without the migration.
+        throttle: the most of their time that was taken from its vCPUs, by QEMU or from outside of it; where each may
+            only dirty so much, the most of its speed that one lost. 0 to 1.
+        postcopy: it went over to post-copy.
     """
 
     outage_s: float | None
+    moved_s: float
     total_s: float
     wire_bytes: int
     transferred_bytes: int
     iterations: int
     work: float
+    throttle: float
+    postcopy: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,9 +286,11 @@ class World:
         going = list(self.pairs) if or_ended else []
         over: list[bool] = []
         limit = clock.at(until_ns, lambda: over.append(True))
+        step, (first_look, *others) = clock.step, looks
         while not over:
-            clock.step()
-            for look in looks:
+            step()
+            first_look()
+            for look in others:
                 look()
             if going and going[0].ended:
                 going = [pair for pair in going if not pair.ended]
@@ -301,7 +310,11 @@ class World:
         witness = pair.witness
         report = pair.driver.report if pair.driver is not None else None
         migrate_ns = pair.migrate_ns
-        over_ns = witness.resumed_ns if witness.resumed_ns is not None else self.clock.now_ns
+        now_ns = self.clock.now_ns
+        end_ns = pair.ended_ns if pair.ended_ns is not None else now_ns
+        over_ns = witness.whole_ns if witness.whole_ns is not None else end_ns
+        moved_ns = witness.resumed_ns if witness.resumed_ns is not None else end_ns
+        began_ns = migrate_ns if migrate_ns is not None else over_ns
         last = pair.source_figures()
         return Outcome(
             scenario=self.scenario,
@@ -310,11 +323,14 @@ class World:
             log=pair.log,
             truth=Truth(
                 outage_s=None if witness.outage_ns is None else witness.outage_ns / SECOND_NS,
-                total_s=(over_ns - migrate_ns) / SECOND_NS if migrate_ns is not None else 0.0,
+                moved_s=max(0, moved_ns - began_ns) / SECOND_NS,
+                total_s=max(0, over_ns - began_ns) / SECOND_NS,
                 wire_bytes=self.network.carried_bytes,
                 transferred_bytes=last.transferred_bytes if last else 0,
                 iterations=last.iteration if last else 0,
-                work=pair.memory.done_work,
+                work=pair.work if pair.work is not None else pair.memory.done_work(now_ns),
+                throttle=pair.memory.most_slowed,
+                postcopy=pair.source_qemu.outgoing.in_postcopy,
             ),
             derived=self.derived() | {"migrate_ns": migrate_ns - pair.began_ns if migrate_ns is not None else None},
         )
@@ -341,9 +357,9 @@ def _maker(scenario: Scenario, policy: Policy | None) -> Callable[[], Policy]:
 def _plain_maker(scenario: Scenario, policy: Policy | None) -> Callable[[], Policy]:
     if policy is not None:
         return lambda: copy.deepcopy(policy)
-    if scenario.policy not in POLICIES:
+    if scenario.policy not in BUILT_IN:
         raise BadInput("policy", scenario.policy, POLICIES_ALLOWED)
-    return POLICIES[scenario.policy]
+    return BUILT_IN[scenario.policy]
 
 
 def check(scenario: Scenario, policy: Policy | None = None) -> None:
@@ -358,7 +374,7 @@ def check(scenario: Scenario, policy: Policy | None = None) -> None:
             handed over, whether the one that it names is not known here.
     """
     found = findings(scenario)
-    if policy is None and scenario.policy not in POLICIES:
+    if policy is None and scenario.policy not in BUILT_IN:
         if not found:
             raise BadInput("policy", scenario.policy, POLICIES_ALLOWED)
         found.append(f"policy: {scenario.policy!r} is not {POLICIES_ALLOWED}")
@@ -372,7 +388,7 @@ def simulate(scenario: Scenario, seed: int, policy: Policy | None = None) -> Out
     Args:
         scenario: what is simulated.
         seed: what everything that is left to chance follows from.
-        policy: instead of the scenario's, which may only name one of `POLICIES`.
+        policy: instead of the scenario's, which may only name one of those that come with Whimbrel.
 
     Returns:
         How it went; with several migrations the first's, with the `others`.

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from whimbrel.commands import logs, moving, others, shadowing, simulating
+from whimbrel.commands import comparing, logs, moving, others, shadowing, simulating, sweeping
 from whimbrel.commands.codes import (
     BAD_INPUT,
     CANCELLED,
@@ -53,6 +53,8 @@ COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (logs.history, "List past migrations."),
     (others.policies, "List the policies and their parameters."),
     (simulating.simulate, "Simulate a migration."),
+    (comparing.compare, "Compare policies, and with the best possible."),
+    (sweeping.sweep, "The same on a Dask cluster."),
     (logs.report, "Print the report of a migration again."),
     (shadowing.shadow, "Say what other policies would have done."),
     (others.guest, "Run the workload guest alone."),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from whimbrel.engine.errors import BadInput
+from whimbrel.engine.pilot import GREATEST_THROTTLE
 from whimbrel.engine.policy import Objectives
 from whimbrel.qmp_driver.destination import Existing, FromSource
 from whimbrel.qmp_driver.sockets import Address
-from whimbrel.units import parse_duration, parse_rate
+from whimbrel.units import parse_duration, parse_fraction, parse_rate
 
 GREATEST_PORT = 65535
 
@@ -28,17 +31,72 @@ def check_text(words: Iterable[str]) -> None:
             raise BadInput("argument", word.encode("utf-8", "surrogateescape"), "text in UTF-8") from error
 
 
-def objectives(downtime: str, deadline: str | None, bandwidth: str | None) -> Objectives:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowed:
+    """What a policy may do, as it was typed; what was not is not allowed.
+
+    Attributes:
+        throttle: the most of the guest's CPU time that may be taken, such as ``90%`` or ``0.9``.
+        may_abort: give up.
+        may_pause: let the guest stand still for as long as the rest takes.
+        may_postcopy: go over to post-copy.
+        abort_on_fault: a policy that fails ends the migration.
+    """
+
+    throttle: str | None = None
+    may_abort: bool = False
+    may_pause: bool = False
+    may_postcopy: bool = False
+    abort_on_fault: bool = False
+
+    def of(self, goal: Objectives) -> Objectives:
+        """These besides what is allowed already.
+
+        Raises:
+            BadInput: the throttle can't be read.
+        """
+        return replace(
+            goal,
+            greatest_throttle=goal.greatest_throttle if self.throttle is None else throttle(self.throttle),
+            may_abort=goal.may_abort or self.may_abort,
+            may_pause=goal.may_pause or self.may_pause,
+            may_postcopy=goal.may_postcopy or self.may_postcopy,
+            abort_on_fault=goal.abort_on_fault or self.abort_on_fault,
+        )
+
+
+NOTHING_MORE = Allowed()
+
+
+def throttle(text: str) -> float:
+    """The most of the guest's CPU time that may be taken, 0 to 0.99.
+
+    Raises:
+        BadInput: it is no such part.
+    """
+    try:
+        part = parse_fraction(text, field="throttle")
+    except BadInput:
+        part = math.inf
+    if not 0 <= part <= GREATEST_THROTTLE:
+        raise BadInput("throttle", text, "a part from 0 to 99% (0.99), for some of the guest's time has to be left")
+    return part
+
+
+def objectives(
+    downtime: str, deadline: str | None, bandwidth: str | None, allowed: Allowed = NOTHING_MORE
+) -> Objectives:
     """What the user wants, from people's units.
 
     Raises:
         BadInput: one of them can't be read.
     """
-    return Objectives(
+    goal = Objectives(
         downtime_s=parse_duration(downtime, field="downtime"),
         deadline_s=None if deadline is None else parse_duration(deadline, field="deadline"),
         bandwidth_bytes_per_s=None if bandwidth is None else round(parse_rate(bandwidth, field="bandwidth")),
     )
+    return allowed.of(goal)
 
 
 def address(field: str, text: str) -> Address:

@@ -1,27 +1,33 @@
-"""Finding a policy by what the user wrote: a name, a name with parameters, or a file::
+"""Finding a policy by what the user wrote: a name, a name with parameters, a file, or a composition of these::
 
-least_downtime
-fixed:downtime_limit=50ms,bandwidth=100MiB/s
-my_policy.py:Patient
-my_policy.py:Patient:after=60
+    least_downtime
+    fixed:downtime_limit=50ms,bandwidth=100MiB/s
+    my_policy.py:Patient
+    my_policy.py:Patient:after=60
+    then(least_downtime, hybrid_after:iterations=1, after=30s)
+
+How compositions are written is told in `whimbrel.policy_text`.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import importlib.util
 import inspect
 import math
 import os
 import sys
 from collections.abc import Callable, Iterable
+from importlib.metadata import EntryPoint, entry_points
 from inspect import Parameter
 from pathlib import Path
 from typing import Any, cast
 
+from whimbrel import policy_text
 from whimbrel.engine.errors import BadInput
+from whimbrel.engine.policies import BUILT_IN, first, then, when
 from whimbrel.engine.policy import Policy
+from whimbrel.policy_text import KINDS, Composed
 from whimbrel.units import format_duration, format_rate, format_size, parse_duration, parse_rate, parse_size
 
 GROUP = "whimbrel.policies"
@@ -30,31 +36,64 @@ PolicyFactory = Callable[..., Policy]
 
 
 def available() -> dict[str, PolicyFactory]:
-    """Every registered policy by name: our own, and those of installed packages (entry points)."""
-    return {point.name: point.load() for point in sorted(importlib.metadata.entry_points(group=GROUP))}
+    """Every policy that can be named: our own in their order, then those of other packages (entry points) by name."""
+    return dict(BUILT_IN) | {name: cast(PolicyFactory, point.load()) for name, point in _installed().items()}
+
+
+def _installed() -> dict[str, EntryPoint]:
+    """Those of other packages; one of the name of our own is not ours."""
+    return {point.name: point for point in sorted(entry_points(group=GROUP)) if point.name not in BUILT_IN}
 
 
 def resolve(text: str) -> Policy:
     """A fresh policy from what the user wrote.
 
     Raises:
-        BadInput: no such policy, no such file, or parameters that it does not take.
+        BadInput: no such policy, no such file, parameters that it does not take, or a composition that is not well
+            formed; in one of several, the part that is wrong.
     """
+    parts = policy_text.composed(text)
+    return _single(policy_text.unbracketed(text)) if parts is None else _compose(parts)
+
+
+def _compose(given: Composed) -> Policy:
+    if given.kind == "first":
+        return first(*(resolve(part) for part in given.parts))
+    if given.kind == "when":
+        test, policy, otherwise = given.parts
+        return when(policy_text.condition(test), resolve(policy), resolve(otherwise))
+    before, after = given.parts
+    after_s, iterations, until = (given.options.get(name) for name in policy_text.OPTIONS)
+    return then(
+        resolve(before),
+        resolve(after),
+        after_s=None if after_s is None else parse_duration(after_s, field="policy option after"),
+        iterations=None if iterations is None else policy_text.whole("policy option iterations", iterations),
+        until=None if until is None else policy_text.condition(until),
+    )
+
+
+def _single(text: str) -> Policy:
     name, _, rest = text.partition(":")
     if name.endswith(".py"):
         attribute, _, parameters = rest.partition(":")
         factory = _from_file(Path(name), attribute)
     else:
         parameters = rest
-        known = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
-        if name not in known:
-            raise BadInput("policy", text, f"one of {', '.join(sorted(known))}, or FILE.py:NAME")
-        factory = cast(PolicyFactory, known[name].load())
+        factory = BUILT_IN.get(name) or _from_package(name, text)
     values = _values(factory, parameters, text)
     if _is_policy_itself(factory):
         policy = functools.partial(factory, **values) if values else factory
         return cast(Policy, policy)
     return _make(factory, values, text)
+
+
+def _from_package(name: str, text: str) -> PolicyFactory:
+    installed = _installed()
+    if name not in installed:
+        ways = f"FILE.py:NAME, or a composition ({', '.join(f'{kind}(...)' for kind in KINDS)})"
+        raise BadInput("policy", text, f"one of {', '.join([*BUILT_IN, *installed])}, {ways}")
+    return cast(PolicyFactory, installed[name].load())
 
 
 def named(texts: Iterable[str] | None) -> dict[str, Policy]:
@@ -122,6 +161,8 @@ def _from_file(path: Path, attribute: str) -> PolicyFactory:
 def _make(factory: PolicyFactory, values: dict[str, Any], text: str) -> Policy:
     try:
         made: object = factory(**values)
+    except BadInput as error:
+        raise BadInput(f"policy parameter {_short(error.field)}", error.given, error.allowed) from None
     except (Exception, SystemExit) as error:  # the user's code may fail in any way
         raise BadInput("policy", text, f"one that can be made with these parameters ({error!r})") from error
     if not callable(made):

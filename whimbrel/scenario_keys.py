@@ -299,6 +299,7 @@ QEMU: Final[dict[str, Key]] = {
     "source": Key("source", _of(Version), "version of the source"),
     "destination": Key("destination", _of(Version), "version of the destination"),
     "accelerator": Key("kvm", ACCELERATOR, "whose dirty log it is: cleared at the sync, or chunk by chunk"),
+    "local": Key("local", SWITCH, "the source is on the manager's host, which sees its vCPUs' time and can take of it"),
     "capabilities": Key("capabilities", _list_of(TEXT), "asked for besides what the policy asks, by QEMU's names"),
 }
 COSTS: Final[dict[str, Key]] = {
@@ -312,4 +313,7 @@ OBJECTIVES: Final[dict[str, Key]] = {
     "bandwidth": Key("bandwidth_bytes_per_s", WHOLE_RATE, "the most that may be sent"),
     "throttle": Key("greatest_throttle", PART, "the most of the guest's CPU time that may be taken"),
     "may_abort": Key("may_abort", SWITCH, "whether the policy may give up"),
+    "may_pause": Key("may_pause", SWITCH, "whether it may let the guest stand still for as long as the rest takes"),
+    "may_postcopy": Key("may_postcopy", SWITCH, "whether it may go over to post-copy"),
+    "abort_on_fault": Key("abort_on_fault", SWITCH, "whether a policy that fails ends the migration"),
 }

@@ -17,7 +17,7 @@ from whimbrel.sim.qemu.contract import Version
 from whimbrel.sim.scenario import GuestPlan, LinkPlan, QemuPlan, Scenario
 from whimbrel.sim.world import Wanting
 from whimbrel.simulation_records import Decided, Row, Run
-from whimbrel.units import format_rate
+from whimbrel.units import format_duration, format_rate
 
 __all__ = [
     "beyond_a_steady_link",
@@ -35,8 +35,10 @@ PERIODIC_SYNC_S = 5.0
 """QEMU 9.2 and later sync at least so often while the guest is throttled."""
 CLEAR_CHUNK_BYTES = 1 << 30
 """KVM's dirty log is cleared by so much at a time (``x-clear-bitmap-shift`` of 18, in pages of 4 KiB)."""
-FAST_KNOWS = frozenset({"auto-converge"})
+FAST_KNOWS = frozenset({"auto-converge", "dirty-limit"})
 """Of the capabilities that change the figures."""
+NEED_KVM = frozenset({"dirty-limit"})
+"""TCG has no dirty ring, and QEMU refuses them there."""
 OF_NO_ACCOUNT = frozenset(
     {
         *("events", "return-path", "pause-before-switchover", "late-block-activate", "switchover-ack"),
@@ -72,7 +74,13 @@ def curves(guest: GuestPlan) -> Iterator[Writers]:
     for area in areas_of(guest):
         if area.law is not None:
             share = None if area.writer.vcpu is None else area.writer.cpu_share
-            yield Writers(curve=_AreaCurve(area), cpu_share=share, range_bytes=area.pages * PAGE_BYTES)
+            yield Writers(
+                curve=_AreaCurve(area),
+                cpu_share=share,
+                range_bytes=area.pages * PAGE_BYTES,
+                vcpu=area.writer.vcpu or 0,
+                duty=area.phases.duty,
+            )
 
 
 def setting_of(scenario: Scenario) -> Setting:
@@ -99,7 +107,13 @@ def _abilities(qemu: QemuPlan) -> Abilities:
     ends = (qemu.source, qemu.destination)
     both = [frozenset(capabilities.names(each)) for each in ends]
     settable = [frozenset(parameter.name for parameter in parameters.of(each)) for each in ends]
-    return Abilities(capabilities=both[0] & both[1], parameters=settable[0] & settable[1])
+    shared = both[0] & both[1]
+    return Abilities(
+        capabilities=shared if qemu.kvm else shared - NEED_KVM,
+        parameters=settable[0] & settable[1],
+        outside_throttle=qemu.local,
+        measuring=qemu.local,
+    )
 
 
 def zero_bytes(guest: GuestPlan) -> int:
@@ -141,7 +155,7 @@ def run_fast(scenario: Scenario, seed: int) -> Run:
         converged=told.converged,
         outcome=told.outcome.value,
         reason=told.reason,
-        total_s=told.total_s,
+        total_s=told.moved_s,
         downtime_s=told.downtime_s if told.converged else None,
         iterations=len(rows),
         transferred_bytes=told.transferred_bytes,
@@ -162,7 +176,7 @@ def run_fast(scenario: Scenario, seed: int) -> Run:
         remaining=tuple(_forecast_points(told)),
         sending=tuple(by_iteration(rows)),
         threshold=tuple(_thresholds(told, scenario.objectives.downtime_s)),
-        notes=tuple(_passed_over(asked, setting.abilities)),
+        notes=(*_passed_over(asked, setting.abilities), *_of_postcopy(told)),
     )
 
 
@@ -175,7 +189,16 @@ def _passed_over(asked: Iterable[str], able: Abilities) -> Iterator[str]:
     if missed:
         yield (
             f"{', '.join(missed)} asked for and passed over, which can change all figures: this model sends every page"
-            " whole, over one channel, and slows a guest by auto-converge only; the model stepwise knows more"
+            " whole, over one channel; the model stepwise knows more"
+        )
+
+
+def _of_postcopy(told: Forecast) -> Iterator[str]:
+    """What a total time does not say: the guest runs at the destination, and pages still come."""
+    if told.postcopy_s:
+        yield (
+            f"post-copy from {format_duration(told.moved_s - told.downtime_s)} on, its last page comes"
+            f" {format_duration(told.postcopy_s)} after the guest has moved; total time and downtime are those of its move"
         )
 
 
@@ -196,7 +219,7 @@ def _forecast_rows(told: Forecast) -> Iterator[Row]:
     if told.outage is not None:
         yield Row(
             number=len(told.rows) + 1,
-            start_s=told.total_s - told.outage.total_s,
+            start_s=told.moved_s - told.outage.total_s,
             duration_s=told.outage.total_s,
             to_send_bytes=told.outage.last_ram_bytes,
             sent_bytes=told.transferred_bytes - sum(row.wire_bytes for row in told.rows),
@@ -209,9 +232,9 @@ def _forecast_points(told: Forecast) -> Iterator[tuple[float, float]]:
         yield row.start_s, row.to_send_bytes
         yield row.start_s + row.duration_s, row.left_bytes
     if told.outage is not None:
-        yield told.total_s - told.outage.total_s, told.outage.last_ram_bytes
+        yield told.moved_s - told.outage.total_s, told.outage.last_ram_bytes
         after_s = told.outage.device_state_s + told.outage.load_s + told.outage.resume_s
-        yield told.total_s - after_s, 0.0
+        yield told.moved_s - after_s, 0.0
 
 
 def _thresholds(told: Forecast, limit_s: float) -> Iterator[tuple[float, float]]:

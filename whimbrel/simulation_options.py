@@ -12,6 +12,7 @@ from typing import TypeVar
 from whimbrel.curve_file import measured_guest, read_curve
 from whimbrel.engine.errors import BadInput
 from whimbrel.engine.policy import Objectives
+from whimbrel.given import NOTHING_MORE, Allowed
 from whimbrel.guest.spec import WorkloadSpec
 from whimbrel.guest_plan import guest_plan
 from whimbrel.policies import resolve
@@ -42,6 +43,7 @@ class Given:
     bandwidth: str | None = None
     downtime: str | None = None
     deadline: str | None = None
+    allowed: Allowed = NOTHING_MORE
     policy: str | None = None
     seed: int | None = None
 
@@ -129,7 +131,7 @@ class _Reader:
             goal = replace(goal, deadline_s=self.read(partial(parse_duration, field="deadline"), given.deadline))
         if rate is not None:
             goal = replace(goal, bandwidth_bytes_per_s=round(rate))
-        return goal
+        return self.read(given.allowed.of, goal) or goal
 
     def read(self, how: Callable[[From], To], value: From) -> To | None:
         """What is read, or nothing and one finding more."""

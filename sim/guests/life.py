@@ -23,18 +23,29 @@ class Life:
 
     Args:
         areas: all RAM; `streams` has an entry for each.
+        vcpus: how many vCPUs it has.
     """
 
-    def __init__(self, areas: tuple[Area, ...]) -> None:
+    def __init__(self, areas: tuple[Area, ...], vcpus: int = 1) -> None:
         self._areas = areas
         self.streams = [Stream(area.per_s, area.phases) if area.law else None for area in areas]
         self._free = [Stream(area.per_s, area.phases) if area.law else None for area in areas]
         self.running = False
         self._guest_ns = 0
         self._since_ns = 0
+        self._counted_from = (0, 0.0)
+        """From when on work is counted, and the seconds of it that were lost by then."""
+        self._slowed_s = 0.0
+        """Seconds of work lost to low speeds, by the last change of speeds."""
+        self._marked = (0.0, 0.0, 0.0)
+        """The guest's time then, the draws made and those that would have been made."""
         self._began_ns: int | None = None
         self._throttle = 0.0
+        self._outside = 0.0
         self._limit: float | None = None
+        self.most_slowed = 0.0
+        """The most of their time that was ever taken from the vCPUs, by whatever means, 0 to 1."""
+        self._vcpus = [_Vcpu(number, areas, self.streams) for number in range(vcpus)]
 
     def guest_s(self, now_ns: int) -> float:
         """Seconds for which the guest has run."""
@@ -57,28 +68,83 @@ class Life:
         self._since_ns, self.running = now_ns, False
 
     def throttle(self, now_ns: int, fraction: float) -> None:
-        """Each vCPU is asleep for this part of its time."""
+        """Each vCPU is asleep for this part of its time, by QEMU's own doing."""
         self._throttle = fraction
         self._set_speeds(now_ns)
+
+    def throttle_from_outside(self, now_ns: int, fraction: float) -> None:
+        """Each vCPU's thread gets no more than the rest of the time from its host."""
+        if fraction != self._outside:
+            self._outside = fraction
+            self._set_speeds(now_ns)
+
+    @property
+    def taken(self) -> float:
+        """The part of its time that each vCPU does not get.
+
+        QEMU's throttle has the thread sleep; a quota from outside bounds how much CPU it may use in each of the
+        scheduler's periods. A thread that sleeps uses none of its quota, and one that is held by its quota sleeps off
+        part of QEMU's sleep meanwhile, so that the two overlap: the larger one is what is felt, not their sum.
+        """
+        return max(self._throttle, self._outside)
 
     def limit(self, now_ns: int, bytes_per_s: float | None) -> None:
         """The most that each vCPU may dirty."""
         self._limit = bytes_per_s
         self._set_speeds(now_ns)
 
-    def done_work(self, now_ns: int) -> float:
-        """Draws made against those of a guest that was never hindered, whose time never stood still."""
-        if self._began_ns is None or now_ns <= self._began_ns:
-            return 1.0
-        wall_s = (now_ns - self._began_ns) / SECOND_NS
+    def vcpu_s(self, now_ns: int) -> tuple[float, ...]:
+        """How long each vCPU has run, seconds of its thread's time.
+
+        What its writers need at their full speeds (`Writer.cpu_share`), as far as they make their draws; several on one
+        vCPU add up, to no more than there is. What the guest does besides is not modelled: a writer without a share
+        needs next to nothing.
+        """
         guest_s = self.guest_s(now_ns)
-        done = wanted = 0.0
-        for stream, free in zip(self.streams, self._free, strict=True):
-            if stream is not None and free is not None:
-                done += stream.draws(guest_s)
-                # While it is halted its phases stand still: what it would have done then is the mean of a cycle.
-                wanted += free.draws(guest_s) + free.per_s * free.phases.duty * (wall_s - guest_s)
-        return min(done / wanted, 1.0) if wanted else 1.0
+        return tuple([each.ran_s(guest_s) for each in self._vcpus])
+
+    def count_work(self, now_ns: int) -> None:
+        """Count work from here on, and no more what was done, or lost, before."""
+        self._mark(self.guest_s(now_ns))
+        self._counted_from = (now_ns, self._lost_s(now_ns))
+
+    def done_work(self, now_ns: int) -> float:
+        """The part of its time that the guest had for its work, 0 to 1; one that never writes has none to lose.
+
+        What it stood still is lost. What it ran at less than its full speed is lost as far as it made fewer draws than
+        it wanted to: a throttle costs nothing while nobody wants to write.
+        """
+        since_ns, lost_before_s = self._counted_from
+        if self._began_ns is None or not any(self.streams):
+            return 1.0
+        since_ns = max(since_ns, self._began_ns)
+        if now_ns <= since_ns:
+            return 1.0
+        lost_s = self._lost_s(now_ns) - lost_before_s
+        return min(1.0, max(0.0, 1.0 - lost_s * SECOND_NS / (now_ns - since_ns)))
+
+    def _lost_s(self, now_ns: int) -> float:
+        """Since the guest began."""
+        if self._began_ns is None:
+            return 0.0
+        guest_s = self.guest_s(now_ns)
+        return (now_ns - self._began_ns) / SECOND_NS - guest_s + self._slowed_s + self._slowed_since_s(guest_s)
+
+    def _slowed_since_s(self, guest_s: float) -> float:
+        """What is lost of the time since the last change of speeds."""
+        from_s, done_before, wanted_before = self._marked
+        done, wanted = self._draws(self.streams, guest_s), self._draws(self._free, guest_s)
+        if wanted <= wanted_before:
+            return 0.0
+        return (guest_s - from_s) * (1.0 - (done - done_before) / (wanted - wanted_before))
+
+    def _mark(self, guest_s: float) -> None:
+        self._slowed_s += self._slowed_since_s(guest_s)
+        self._marked = (guest_s, self._draws(self.streams, guest_s), self._draws(self._free, guest_s))
+
+    @staticmethod
+    def _draws(streams: list[Stream | None], guest_s: float) -> float:
+        return math.fsum([stream.draws(guest_s) for stream in streams if stream is not None])
 
     def expected_bytes(self, now_ns: int, window_s: float) -> float:
         """Distinct bytes that a window of its own time from now on is expected to dirty, at its present speeds."""
@@ -91,12 +157,16 @@ class Life:
 
     def _set_speeds(self, now_ns: int) -> None:
         guest_s = self.guest_s(now_ns)
-        allowed = self._allowed()
+        allowed, taken = self._allowed(), self.taken
+        self._mark(guest_s)
+        for vcpu in self._vcpus:
+            vcpu.mark(guest_s, taken)
+        self.most_slowed = max(self.most_slowed, taken, *(1.0 - speed for speed in allowed.values()))
         for area, stream in zip(self._areas, self.streams, strict=True):
             if stream is not None:
-                vcpu = area.writer.vcpu
-                speed = throttled(self._throttle, area.writer.cpu_share) if vcpu is not None else 1.0
-                stream.go_at(guest_s, min(speed, allowed.get(vcpu, 1.0)))
+                number = area.writer.vcpu
+                speed = throttled(taken, area.writer.cpu_share) if number is not None else 1.0
+                stream.go_at(guest_s, min(speed, allowed.get(number, 1.0)))
 
     def _allowed(self) -> dict[int | None, float]:
         """By vCPU: the speed that the dirty limit leaves it."""
@@ -107,6 +177,34 @@ class Life:
                     by_vcpu.setdefault(area.writer.vcpu, []).append((area.law, area.per_s))
         pages = (self._limit or 0.0) / PAGE_BYTES
         return {vcpu: _limited(laws, pages) for vcpu, laws in by_vcpu.items()}
+
+
+class _Vcpu:
+    """How long one vCPU has run, from the draws of those who write on it."""
+
+    __slots__ = ("_awake", "_from_needed_s", "_from_ran_s", "_from_s", "_writers")
+
+    def __init__(self, number: int, areas: tuple[Area, ...], streams: list[Stream | None]) -> None:
+        self._writers = [
+            (stream, area.writer.cpu_share / stream.per_s)
+            for area, stream in zip(areas, streams, strict=True)
+            if stream is not None and area.writer.vcpu == number and area.writer.cpu_share
+        ]
+        self._from_s = self._from_needed_s = self._from_ran_s = 0.0
+        self._awake = 1.0
+
+    def ran_s(self, guest_s: float) -> float:
+        """By a moment of the guest's time."""
+        needed_s = self._needed_s(guest_s) - self._from_needed_s
+        return self._from_ran_s + min(needed_s, self._awake * (guest_s - self._from_s))
+
+    def mark(self, guest_s: float, taken: float) -> None:
+        """From this moment on so much of its time is taken from it."""
+        self._from_ran_s = self.ran_s(guest_s)
+        self._from_s, self._from_needed_s, self._awake = guest_s, self._needed_s(guest_s), 1.0 - taken
+
+    def _needed_s(self, guest_s: float) -> float:
+        return math.fsum([stream.draws(guest_s) * each_s for stream, each_s in self._writers])
 
 
 def throttled(fraction: float, cpu_share: float) -> float:

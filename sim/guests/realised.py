@@ -25,6 +25,8 @@ Flags = NDArray[np.bool_]
 Clocks = NDArray[np.float64]
 _BLOCK = 1 << 16
 """Draws that are made at a time: bounds the memory for a long leap."""
+_GUIDES = 1 << 12
+"""Entries of the table that finds a rank's group."""
 _LOOK_AHEAD = 1 << 13
 _FARTHEST = 1 << 20
 """Draws ahead after which a search for a missing page is given up."""
@@ -130,10 +132,17 @@ class _Ranked:
         self._shares: Clocks = np.array([pages * p for pages, p in groups], dtype=np.float64)
         self._ends: Clocks = np.cumsum(self._shares)
         self._begins = self._ends - self._shares
+        # Which group a draw falls into is looked up by its first bits; only where a group ends within those is it
+        # searched for. (Products of floats keep their order, and a power of two divides exactly.)
+        borders = np.searchsorted(self._ends, np.arange(_GUIDES + 1) / _GUIDES * self._ends[-1], side="right")
+        self._guide: Pages = np.where(borders[:-1] == borders[1:], borders[:-1], -1)
 
     def next(self, count: int) -> Pages:
-        drawn: Clocks = self._dice.random(count) * self._ends[-1]
-        above: Pages = np.searchsorted(self._ends, drawn, side="right")
+        dice: Clocks = self._dice.random(count)
+        drawn: Clocks = dice * self._ends[-1]
+        above: Pages = self._guide[(dice * _GUIDES).astype(np.int64)]
+        searched = np.flatnonzero(above < 0)
+        above[searched] = np.searchsorted(self._ends, drawn[searched], side="right")
         group: Pages = np.minimum(above, len(self._sizes) - 1)
         part: Clocks = (drawn - self._begins[group]) / self._shares[group]
         within: Pages = (part * self._sizes[group]).astype(np.int64)
@@ -207,6 +216,17 @@ class PageWriter:
             count = min(due, _BLOCK)
             due -= count
             yield self._choice.next(count)
+
+    def timed(self, clock: float) -> Iterator[tuple[Clocks, Pages]]:
+        """As `until`, with the clock at each draw, and none left out; not after `next_touch`."""
+        count = _LOOK_AHEAD
+        while count == _LOOK_AHEAD:
+            clocks = self._times.at(self._done, _LOOK_AHEAD)
+            count = int(np.searchsorted(clocks, clock, side="right"))
+            if count:
+                self._times.by(float(clocks[count - 1]))  # those are past, and need not be kept
+                self._done += count
+                yield clocks[:count], self._choice.next(count)
 
     def next_touch(self, missing: Flags) -> tuple[float, int] | None:
         """The clock at the next draw that hits a missing page, and the page; ``None``: it is far off.

@@ -69,10 +69,22 @@ class Batch:
 
     def take(self, zero: Flags, full_bytes: Counts | int) -> int:
         """Send as many as fit of some pages, in their order; says how many."""
+        if isinstance(full_bytes, int) and not zero.any():
+            return self._take_alike(len(zero), full_bytes)
         costs = np.where(zero, ZERO_PAGE_BYTES, full_bytes)
         taken = self._fitting(costs)
         zeros = int(np.count_nonzero(zero[:taken]))
         self._count(taken, costs, normal=taken - zeros, zero=zeros)
+        return taken
+
+    def _take_alike(self, count: int, each_bytes: int) -> int:
+        """The same where all of them go in full, at the same cost."""
+        taken = min(count, max(0, self._most_bytes - self._bytes) // each_bytes)
+        if not taken and not any(self._counts.values()):
+            taken = 1
+        self._bytes += taken * each_bytes
+        self.most_pages -= taken
+        self._counts["normal"] += taken
         return taken
 
     def take_deltas(

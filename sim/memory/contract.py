@@ -68,13 +68,36 @@ class Memory(Protocol):
         """Each vCPU is asleep for this part of its time (auto-converge), 0 to 0.99."""
         ...
 
+    def throttle_from_outside(self, now_ns: int, fraction: float) -> None:
+        """This part of its time, 0 to 0.99, is taken from each vCPU's thread from outside of QEMU.
+
+        Together with `throttle` the larger of the two is felt (`whimbrel.sim.guests.life.Life.taken`).
+        """
+        ...
+
     def limit(self, now_ns: int, bytes_per_s: float | None) -> None:
         """The most that each vCPU may dirty (dirty limit); ``None``: no limit."""
         ...
 
+    def vcpu_s(self, now_ns: int) -> tuple[float, ...]:
+        """How long each vCPU's thread has run so far, seconds."""
+        ...
+
+    def count_work(self, now_ns: int) -> None:
+        """Count the guest's work from here on; before the first call it counts since the guest began."""
+        ...
+
+    def done_work(self, now_ns: int) -> float:
+        """The part of its time since then that the guest had for its work, 0 to 1.
+
+        Whatever has it stand still or go slowly counts as lost: a throttle, a limit, its stop, a page that is missing
+        (`whimbrel.sim.guests.life.Life.done_work`).
+        """
+        ...
+
     @property
-    def done_work(self) -> float:
-        """Page writes that the guest did since it began, against what it would have done unhindered: 0 to 1."""
+    def most_slowed(self) -> float:
+        """The most of their time that was ever taken from the vCPUs, by whatever means, 0 to 1."""
         ...
 
     # ---- the migration

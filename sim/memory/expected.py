@@ -43,7 +43,7 @@ class ExpectedMemory:
 
     def __init__(self, plan: GuestPlan, *, seed: int, kvm: bool = False, chunk_pages: int = CHUNK_PAGES) -> None:
         self._areas = areas_of(plan)
-        self._life = Life(self._areas)
+        self._life = Life(self._areas, plan.vcpus)
         self._sweeps = {i: first_page(area, seed) for i, area in enumerate(self._areas) if isinstance(area.law, Sweep)}
         self._chunk = chunk_pages if kvm else None
         self._total = plan.ram_bytes // PAGE_BYTES
@@ -85,15 +85,33 @@ class ExpectedMemory:
         self._advance(now_ns)
         self._life.throttle(now_ns, fraction)
 
+    def throttle_from_outside(self, now_ns: int, fraction: float) -> None:
+        """See `Memory`."""
+        self._advance(now_ns)
+        self._life.throttle_from_outside(now_ns, fraction)
+
     def limit(self, now_ns: int, bytes_per_s: float | None) -> None:
         """See `Memory`."""
         self._advance(now_ns)
         self._life.limit(now_ns, bytes_per_s)
 
-    @property
-    def done_work(self) -> float:
+    def vcpu_s(self, now_ns: int) -> tuple[float, ...]:
         """See `Memory`."""
-        return self._life.done_work(self._now_ns)
+        return self._life.vcpu_s(now_ns)
+
+    def count_work(self, now_ns: int) -> None:
+        """See `Memory`."""
+        self._life.count_work(now_ns)
+
+    def done_work(self, now_ns: int) -> float:
+        """See `Memory`."""
+        self._advance(now_ns)
+        return self._life.done_work(now_ns)
+
+    @property
+    def most_slowed(self) -> float:
+        """See `Memory`."""
+        return self._life.most_slowed
 
     def expected_bytes(self, window_s: float) -> float:
         """Distinct bytes that the guest is expected to dirty in a window from now on: what a measurement will find."""

@@ -16,12 +16,13 @@ from whimbrel.sim.guests.plan import areas_of
 from whimbrel.sim.guests.realised import Flags, Pages, writers_of
 from whimbrel.sim.scenario import GuestPlan
 
-from .batch import Batch, DeltaCache
+from .batch import Batch, Counts, DeltaCache
 from .contract import CHUNK_PAGES, PAGE_BYTES, PAGE_HEADER_BYTES, Sent
 
 _WIDEST = 1 << 16
 _NARROWEST = 1 << 12
 """Pages of the bitmap that are looked at in one go."""
+_FULL_BYTES = PAGE_HEADER_BYTES + PAGE_BYTES
 
 
 class PagedMemory:
@@ -39,7 +40,7 @@ class PagedMemory:
 
     def __init__(self, plan: GuestPlan, *, seed: int, kvm: bool = False, chunk_pages: int = CHUNK_PAGES) -> None:
         self._areas = areas_of(plan)
-        self._life = Life(self._areas)
+        self._life = Life(self._areas, plan.vcpus)
         self._writers = [writers_of(plan, area, seed) if area.law is not None else () for area in self._areas]
         self._total = plan.ram_bytes // PAGE_BYTES
         self._now_ns = 0
@@ -51,8 +52,15 @@ class PagedMemory:
         self._zero: Flags = np.zeros(self._total, dtype=np.bool_)
         for area in self._areas:
             self._zero[area.first : area.first + area.pages] = area.zero
+        self._written = [
+            (area, stream, writers)
+            for area, stream, writers in zip(self._areas, self._life.streams, self._writers, strict=True)
+            if stream is not None
+        ]
         self._edges = np.array([area.first for area in self._areas[1:]], dtype=np.int64)
-        self._full_bytes = np.full(len(self._areas), PAGE_HEADER_BYTES + PAGE_BYTES)
+        self._full_bytes = np.full(len(self._areas), _FULL_BYTES)
+        self._compresses = False
+        self._delta_bytes: Counts = np.array([area.writer.delta_bytes for area in self._areas])
         self._active = False
         self._remaining = self._logged_pages = 0
         self._place = 0
@@ -87,16 +95,35 @@ class PagedMemory:
         self._life.throttle(now_ns, fraction)
         self._touch = None
 
+    def throttle_from_outside(self, now_ns: int, fraction: float) -> None:
+        """See `Memory`."""
+        self._advance(now_ns)
+        self._life.throttle_from_outside(now_ns, fraction)
+        self._touch = None
+
     def limit(self, now_ns: int, bytes_per_s: float | None) -> None:
         """See `Memory`."""
         self._advance(now_ns)
         self._life.limit(now_ns, bytes_per_s)
         self._touch = None
 
-    @property
-    def done_work(self) -> float:
+    def vcpu_s(self, now_ns: int) -> tuple[float, ...]:
         """See `Memory`."""
-        return self._life.done_work(self._now_ns)
+        return self._life.vcpu_s(now_ns)
+
+    def count_work(self, now_ns: int) -> None:
+        """See `Memory`."""
+        self._life.count_work(now_ns)
+
+    def done_work(self, now_ns: int) -> float:
+        """See `Memory`."""
+        self._advance(now_ns)
+        return self._life.done_work(now_ns)
+
+    @property
+    def most_slowed(self) -> float:
+        """See `Memory`."""
+        return self._life.most_slowed
 
     def expected_bytes(self, window_s: float) -> float:
         """Distinct bytes that the guest is expected to dirty in a window from now on: what a measurement will find."""
@@ -107,6 +134,7 @@ class PagedMemory:
     def begin(self, now_ns: int) -> None:
         """See `Memory`."""
         self._advance(now_ns)
+        self._write()
         self._bitmap[:] = True
         # KVM's log begins with every page in it (KVM_DIRTY_LOG_INITIALLY_SET), TCG's with none.
         self._log[:] = self._reported is not None
@@ -122,6 +150,7 @@ class PagedMemory:
     def end(self, now_ns: int) -> None:
         """See `Memory`."""
         self._advance(now_ns)
+        self._write()
         self._active = self._arrived = False
         self._remaining, self._waits_for, self._touch = 0, None, None
 
@@ -135,6 +164,7 @@ class PagedMemory:
         self._advance(now_ns)
         if not self._active:
             return 0
+        self._write()
         self._logged_pages = int(np.count_nonzero(self._log))
         fresh = int(np.count_nonzero(self._log > self._bitmap))
         self._bitmap |= self._log
@@ -156,12 +186,13 @@ class PagedMemory:
     def send(self, now_ns: int, most_bytes: int, most_pages: int | None = None) -> Sent:
         """See `Memory`."""
         self._advance(now_ns)
+        self._write(everything=False)
         batch = Batch(most_bytes, self._remaining if most_pages is None else min(most_pages, self._remaining))
         width = min(max(most_bytes // PAGE_BYTES * 2, _NARROWEST), _WIDEST)
         behind = self._place
         while batch.most_pages > 0 and self._remaining > 0:
             end = self._window_end(width)
-            found = np.flatnonzero(self._bitmap[self._place : end]) + self._place
+            found = self._bitmap[self._place : end].nonzero()[0] + self._place
             taken = self._offer(found[: batch.most_pages], batch) if len(found) else 0
             if taken:
                 behind = int(found[taken - 1]) + 1
@@ -181,12 +212,14 @@ class PagedMemory:
     def cache(self, size_bytes: int | None) -> None:
         """See `Memory`. A new size empties it, a larger one, too: QEMU makes a new cache."""
         if size_bytes != self._cache_bytes:
+            self._write()
             self._cache_bytes = size_bytes
             slots = max(size_bytes // PAGE_BYTES, 1) if size_bytes is not None else 0
             self._cache = DeltaCache(slots, self._total) if slots else None
 
     def compress(self, active: bool) -> None:
         """See `Memory`."""
+        self._compresses = active
         ratios = [area.writer.compressed_ratio if active else 1.0 for area in self._areas]
         self._full_bytes = np.array([PAGE_HEADER_BYTES + round(PAGE_BYTES * ratio) for ratio in ratios])
 
@@ -195,6 +228,7 @@ class PagedMemory:
     def arrive(self, now_ns: int) -> None:
         """See `Memory`."""
         self._advance(now_ns)
+        self._write()
         self._arrived = True
 
     def fault(self, now_ns: int) -> int | None:
@@ -226,17 +260,27 @@ class PagedMemory:
     # ---- inside
 
     def _advance(self, now_ns: int) -> None:
-        """Let the guest live up to now."""
+        """Let the guest live up to now.
+
+        What it writes is only made out where it matters: at once in post-copy, where it may have to wait for a page.
+        """
         self._now_ns = now_ns
-        if not self._life.running:
-            return
-        if self._arrived:
+        if self._arrived and self._life.running:
             self._wait_where_missing(now_ns)
-        guest_s = self._life.guest_s(now_ns)
+            self._write()
+
+    def _write(self, *, everything: bool = True) -> None:
+        """Make out what the guest has written by now.
+
+        Args:
+            everything: all of it; else only what bears on how a page is sent: whether it is zero still, and whether
+                it has changed since it was last sent (XBZRLE). The log does not matter before it is looked at.
+        """
         logs = self._active and not self._arrived
         cache = self._cache if logs else None
-        for area, stream, writers in zip(self._areas, self._life.streams, self._writers, strict=True):
-            if stream is None:
+        guest_s = self._life.guest_s(self._now_ns)
+        for area, stream, writers in self._written:
+            if not everything and not area.zero and cache is None:
                 continue
             draws = stream.draws(guest_s)
             for writer in writers:
@@ -285,12 +329,17 @@ class PagedMemory:
 
     def _offer(self, found: Pages, batch: Batch) -> int:
         """Send as many of these pages as fit; says how many."""
-        area = np.searchsorted(self._edges, found, side="right")
         zero = self._zero[found]
-        full_bytes = self._full_bytes[area] if not self._arrived else PAGE_HEADER_BYTES + PAGE_BYTES
-        if self._cache is not None and self._wrapped and not self._arrived:
-            delta_bytes = np.array([one.writer.delta_bytes for one in self._areas])[area]
-            taken = batch.take_deltas(self._cache, found, zero, full_bytes, delta_bytes)
+        deltas = self._cache is not None and self._wrapped and not self._arrived
+        full_bytes: Counts | int = _FULL_BYTES
+        if deltas or (self._compresses and not self._arrived):
+            area = np.searchsorted(self._edges, found, side="right")
+            if self._compresses:
+                full_bytes = self._full_bytes[area]
+            if deltas and self._cache is not None:
+                taken = batch.take_deltas(self._cache, found, zero, full_bytes, self._delta_bytes[area])
+            else:
+                taken = batch.take(zero, full_bytes)
         else:
             taken = batch.take(zero, full_bytes)
         if taken:
@@ -304,6 +353,7 @@ class PagedMemory:
     def _clear(self, chunk: int) -> None:
         """The first page of a chunk is about to be sent: KVM's log forgets what it has reported of it."""
         if self._reported is not None and chunk not in self._cleared:
+            self._write()
             self._cleared.add(chunk)
             part = slice(chunk * self._chunk, (chunk + 1) * self._chunk)
             self._log[part] &= ~self._reported[part]

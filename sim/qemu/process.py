@@ -41,6 +41,7 @@ class Qemu:
         settings: capabilities and parameters as they stand.
         run_state: as ``query-status`` has it.
         objects: ids and kinds of the objects that were made by command.
+        slowed: the share of their time that its host takes from its vCPUs' threads.
     """
 
     def __init__(
@@ -101,6 +102,9 @@ class Qemu:
         self._turn = 0
         self._stderr: list[str] = []
         self._exit_code: int | None = None
+        self.slowed = 0.0
+        self._vcpu_s: tuple[float, ...] = (0.0,) * self.machine.cpus
+        """How long its vCPUs had run when they last stopped."""
         self._on_exit: list[Callable[[], None]] = []
         self.disks = Disks(self.machine, Images() if images is None else images, pid, version)
         self.outgoing = Outgoing(self, make_thread, kvm=kvm)
@@ -218,6 +222,19 @@ class Qemu:
         else:
             self.kill(number)
 
+    @property
+    def vcpu_s(self) -> tuple[float, ...]:
+        """How long each of its vCPUs' threads has run, seconds, as its host's scheduler counts it."""
+        if self.memory is not None and self.guest_runs:
+            return self.memory.vcpu_s(self.clock.now_ns)
+        return self._vcpu_s
+
+    def slow_from_outside(self, share: float) -> None:
+        """Its host gives its vCPUs' threads no more than the rest of their time, at once; 0: all of it."""
+        self.slowed = share
+        if self.memory is not None and self.run_state == "running" and self.alive:
+            self.memory.throttle_from_outside(self.clock.now_ns, share)
+
     def fail_incoming(self, line: str) -> None:
         """Have the guest that is on its way here fail to load, with this line on standard error."""
         if self.alive:
@@ -227,6 +244,7 @@ class Qemu:
         """See `QemuProcess`."""
         if not self.alive or self.time.frozen:
             return
+        self._vcpu_s = self.vcpu_s
         if self.run_state == "running" and self.memory is not None:
             self.memory.halt(self.clock.now_ns)
         self.time.freeze()
@@ -271,12 +289,14 @@ class Qemu:
         self.run_state = "running"
         if self.memory is not None:
             self.memory.run(self.clock.now_ns)
+            self.memory.throttle_from_outside(self.clock.now_ns, self.slowed)
         self.emit("RESUME")
         self.incoming.guest_started()
 
     def stop_guest(self, state: str) -> None:
         """See `Host`."""
         ran = self.run_state == "running"
+        self._vcpu_s = self.vcpu_s
         self.run_state = state
         if ran:
             if self.memory is not None:

@@ -73,6 +73,11 @@ class Sending:
         return self._yankable
 
     @property
+    def in_postcopy(self) -> bool:
+        """Whether it has gone over to post-copy."""
+        return self._postcopy
+
+    @property
     def _old(self) -> bool:
         return self._host.version is Version.V7_2
 

@@ -81,7 +81,7 @@ class Bench:
             _capabilities={"source": dict(CAPABILITIES), "destination": dict(CAPABILITIES)},
             _changed={"source": {"events": False}, "destination": {"events": False}},
             _parameters=dict(PARAMETERS),
-            _parameters_before=to_put_back(PARAMETERS),
+            _parameters_before={"source": to_put_back(PARAMETERS)},
         )
 
     def _watch(self) -> None:
@@ -460,16 +460,3 @@ async def test_who_cannot_be_reached_is_not_taken_for_dead(bench: Bench) -> None
     bench.destination.on("query-status", Drop())
     await bench.do(Command.INSPECT_BOTH)
     assert bench.events[-1] == Inspected(SourceClass.UNREACHABLE, DestinationClass.UNREACHABLE)
-
-
-async def test_only_what_a_decision_changed_is_set(bench: Bench) -> None:
-    """In QEMU's units."""
-    changed = Steering(
-        asked=Reason.TICK,
-        decision=Decision(downtime_limit_s=0.125),
-        knobs=Knobs(downtime_limit_s=0.125, bandwidth_bytes_per_s=9),
-        changes={"downtime_limit_s": 0.125},
-        clamped=(),
-    )
-    await bench.procedures.tune(changed)
-    assert (await bench.source.until_received("migrate-set-parameters")).arguments == {"downtime-limit": 125}

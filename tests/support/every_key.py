@@ -64,6 +64,7 @@ outages = [
 source = "7.2"
 destination = "11.1"
 accelerator = "kvm"
+local = false
 capabilities = ["xbzrle", "multifd"]
 
 [qemu.costs]
@@ -135,6 +136,7 @@ SCENARIO = Scenario(
         source=Version.V7_2,
         destination=Version.V11_1,
         kvm=True,
+        local=False,
         costs=Costs(
             cpu_bytes_per_s=2e9,
             zero_page_s=0.5e-6,

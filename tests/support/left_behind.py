@@ -19,7 +19,7 @@ import msgspec
 
 from tests.support.guests import BRISK, TappedJournal
 from whimbrel.engine.machine import Happened
-from whimbrel.engine.policy import Decision, Objectives, Observation, Reason
+from whimbrel.engine.policy import Decision, Objectives, Observation, Policy, Reason
 from whimbrel.engine.protocol import SECOND_NS
 from whimbrel.engine.signals import Signal
 from whimbrel.qmp_driver.destination import Existing, FromSource
@@ -46,6 +46,10 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
     keep_source: bool = False
     postcopy: bool = False
     """Go over to post-copy as soon as memory moves."""
+    slowed: float = 0.0
+    """Slow the guest from outside by this share; it dies only when that is done."""
+    kill_watchdog: bool = False
+    """Take what holds that along."""
 
 
 def postcopy_able(observation: Observation) -> Decision:
@@ -53,15 +57,20 @@ def postcopy_able(observation: Observation) -> Decision:
     return Decision(capabilities={"postcopy-ram": True} if observation.reason is Reason.SETUP else {})
 
 
+def slowing(share: float) -> Policy:
+    """The policy that slows the guest from outside, and decides nothing else."""
+    return lambda seen: Decision(outside_throttle=share) if seen.reason is Reason.SETUP else Decision()
+
+
 async def live(death: Death) -> None:
     """Migrate, and die on the way."""
     journal = TappedJournal.create(Path(death.log))
     options = Options(
-        objectives=Objectives(bandwidth_bytes_per_s=death.bandwidth_bytes_per_s),
+        objectives=Objectives(bandwidth_bytes_per_s=death.bandwidth_bytes_per_s, greatest_throttle=death.slowed),
         waits=replace(BRISK, handover_ns=10 * SECOND_NS, activating_ns=10 * SECOND_NS),  # others are at work too
         reconnect_s=1.0,
         keep_source=death.keep_source,
-        policy=postcopy_able if death.postcopy else None,
+        policy=postcopy_able if death.postcopy else slowing(death.slowed) if death.slowed else None,
     )
     to = Existing(death.to) if death.to is not None else FromSource()
     header = {"policy": "least_downtime", "objectives": {"bandwidth_bytes_per_s": death.bandwidth_bytes_per_s}}
@@ -72,7 +81,12 @@ async def live(death: Death) -> None:
             asyncio.get_running_loop().call_soon(runner.cancel)
         if death.postcopy and kind == "signal" and fields["signal"] == "source-active":
             asyncio.get_running_loop().call_soon(runner.deliver, Happened(Signal.POSTCOPY_CHOSEN))
+        throttle = runner.procedures.helm.cpus.throttle
+        if death.slowed and (throttle is None or throttle.taken != death.slowed):
+            return
         if kind == death.kind and all(fields.get(name) == value for name, value in death.fields.items()):
+            if death.kill_watchdog and throttle is not None and throttle.watchdog_pid is not None:
+                os.kill(throttle.watchdog_pid, signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
 
     journal.tap = tap

@@ -112,6 +112,9 @@ OBJECTIVES = st.builds(
     bandwidth_bytes_per_s=st.none() | st.integers(1, 10**12),
     greatest_throttle=st.floats(0, 0.99),
     may_abort=st.booleans(),
+    may_pause=st.booleans(),
+    may_postcopy=st.booleans(),
+    abort_on_fault=st.booleans(),
 )
 PLANS = st.builds(
     Plan,
@@ -125,6 +128,7 @@ PLANS = st.builds(
             source=st.sampled_from(Version),
             destination=st.sampled_from(Version),
             kvm=st.booleans(),
+            local=st.booleans(),
             costs=COSTS,
         ),
         objectives=OBJECTIVES,

@@ -31,7 +31,7 @@ def test_a_run_tells_what_the_world_says() -> None:
     assert outcome.report is not None
     assert run.converged
     assert (run.seed, run.outcome, run.reason) == (3, "completed", "")
-    assert (run.total_s, run.downtime_s) == (outcome.truth.total_s, outcome.truth.outage_s)
+    assert (run.total_s, run.downtime_s) == (outcome.truth.moved_s, outcome.truth.outage_s)
     assert run.transferred_bytes == outcome.truth.transferred_bytes
     assert run.iterations == len(run.each_iteration) == len(outcome.report.iterations)
     assert [each.because for each in run.decisions] == [each["because"] for each in outcome.decisions]

@@ -11,7 +11,7 @@ import typer
 from whimbrel import render
 from whimbrel.doctor import check_qemu
 from whimbrel.engine.errors import MigrationCancelled, MigrationFailed, PreparationFailed
-from whimbrel.given import address, destination, new_file, objectives
+from whimbrel.given import Allowed, address, destination, new_file, objectives
 from whimbrel.live import console as new_console
 from whimbrel.live import ending, print_json, run, run_demo_shown, run_shown
 from whimbrel.migration import Migration
@@ -23,6 +23,7 @@ from whimbrel.units import parse_size
 from .codes import FAILED, NOT_BEGUN, OK, exit_code
 from .telling import tell
 from .words import (
+    AbortOnFault,
     Bandwidth,
     Beats,
     Classes,
@@ -33,6 +34,9 @@ from .words import (
     Downtime,
     Json,
     LockFile,
+    MayAbort,
+    MayPause,
+    MayPostcopy,
     MemoryLoss,
     NewLog,
     NoGuardian,
@@ -41,6 +45,7 @@ from .words import (
     Seed,
     Shadows,
     SourceQmp,
+    Throttle,
 )
 
 
@@ -55,6 +60,11 @@ def demo(
     downtime: Downtime = "300ms",
     deadline: Deadline = None,
     bandwidth: Bandwidth = "128MiB/s",
+    throttle: Throttle = None,
+    may_abort: MayAbort = False,
+    may_pause: MayPause = False,
+    may_postcopy: MayPostcopy = False,
+    abort_on_fault: AbortOnFault = False,
     policy: PolicyName = "least_downtime",
     shadow: Shadows = None,
     source_qemu: Annotated[str, typer.Option(metavar="BINARY", help="QEMU of the source.")] = "qemu-system-x86_64",
@@ -78,6 +88,13 @@ def demo(
     """
     from whimbrel.demo import DEFAULT_CLASSES, DemoOptions
 
+    allowed = Allowed(
+        throttle=throttle,
+        may_abort=may_abort,
+        may_pause=may_pause,
+        may_postcopy=may_postcopy,
+        abort_on_fault=abort_on_fault,
+    )
     wanted = DemoOptions(
         classes=tuple(guest or DEFAULT_CLASSES),
         ram_bytes=parse_size(ram, field="ram"),
@@ -87,7 +104,7 @@ def demo(
         destination_binary=destination_qemu,
         machine=machine,
         options=Options(
-            objectives=objectives(downtime, deadline, bandwidth),
+            objectives=objectives(downtime, deadline, bandwidth, allowed),
             policy=resolve(policy),
             policy_name=policy,
             shadows=named(shadow),
@@ -128,6 +145,11 @@ def migrate(
     downtime: Downtime = "300ms",
     deadline: Deadline = None,
     bandwidth: Bandwidth = None,
+    throttle: Throttle = None,
+    may_abort: MayAbort = False,
+    may_pause: MayPause = False,
+    may_postcopy: MayPostcopy = False,
+    abort_on_fault: AbortOnFault = False,
     policy: PolicyName = "least_downtime",
     shadow: Shadows = None,
     log: NewLog = None,
@@ -150,8 +172,15 @@ def migrate(
       whimbrel migrate /run/vm/qmp.sock --downtime 100ms --bandwidth 1Gbit/s
       whimbrel migrate /run/vm/qmp.sock --to other:4444 --host 10.0.0.2
     """
+    allowed = Allowed(
+        throttle=throttle,
+        may_abort=may_abort,
+        may_pause=may_pause,
+        may_postcopy=may_postcopy,
+        abort_on_fault=abort_on_fault,
+    )
     options = Options(
-        objectives=objectives(downtime, deadline, bandwidth),
+        objectives=objectives(downtime, deadline, bandwidth, allowed),
         policy=resolve(policy),
         policy_name=policy,
         shadows=named(shadow),

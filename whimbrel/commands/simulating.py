@@ -12,12 +12,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from whimbrel.engine.errors import BadInput
-from whimbrel.given import new_file
+from whimbrel.given import Allowed, new_file
 from whimbrel.live import console as new_console
 from whimbrel.live import ending, print_json
 
 from .codes import OK
-from .words import Classes, Deadline, Json, NewLog
+from .words import (
+    AbortOnFault,
+    Classes,
+    Deadline,
+    Json,
+    MayAbort,
+    MayPause,
+    MayPostcopy,
+    NewLog,
+    Throttle,
+)
 
 MOST_RUNS = 10_000
 
@@ -35,7 +45,7 @@ LinkBandwidth = Annotated[
     str | None,
     typer.Option(metavar="RATE", help="Send at most this much; without a file it is what the link carries, too."),
 ]
-Allowed = Annotated[str | None, typer.Option(metavar="TIME", help="Greatest downtime allowed, such as 300ms.")]
+LongestDowntime = Annotated[str | None, typer.Option(metavar="TIME", help="Greatest downtime allowed, such as 300ms.")]
 AnyPolicy = Annotated[
     str | None, typer.Option("--policy", metavar="POLICY", help="NAME, NAME:key=value,…, or FILE.py:NAME.")
 ]
@@ -59,8 +69,13 @@ def simulate(
     classes: Classes = None,
     ram: SimulatedRam = None,
     bandwidth: LinkBandwidth = None,
-    downtime: Allowed = None,
+    downtime: LongestDowntime = None,
     deadline: Deadline = None,
+    throttle: Throttle = None,
+    may_abort: MayAbort = False,
+    may_pause: MayPause = False,
+    may_postcopy: MayPostcopy = False,
+    abort_on_fault: AbortOnFault = False,
     policy: AnyPolicy = None,
     seed: AnySeed = None,
     runs: Runs = 1,
@@ -98,6 +113,13 @@ def simulate(
             bandwidth=bandwidth,
             downtime=downtime,
             deadline=deadline,
+            allowed=Allowed(
+                throttle=throttle,
+                may_abort=may_abort,
+                may_pause=may_pause,
+                may_postcopy=may_postcopy,
+                abort_on_fault=abort_on_fault,
+            ),
             policy=policy,
             seed=seed,
         )

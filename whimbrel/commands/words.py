@@ -17,12 +17,30 @@ Deadline = Annotated[str | None, typer.Option(metavar="TIME", help="When it shou
 Bandwidth = Annotated[
     str | None, typer.Option(metavar="RATE", help="Send at most this much, such as 50MiB/s or 1Gbit/s.")
 ]
+Throttle = Annotated[
+    str | None,
+    typer.Option(metavar="PART", help="The policy may take at most this part of the guest's CPU time, such as 90%."),
+]
+MayAbort = Annotated[bool, typer.Option("--may-abort", help="The policy may give up.")]
+MayPause = Annotated[
+    bool, typer.Option("--may-pause", help="The policy may stop the guest for as long as the rest takes to go over.")
+]
+MayPostcopy = Annotated[
+    bool,
+    typer.Option(
+        "--may-postcopy", help="The policy may go over to post-copy, from which on the guest needs both hosts."
+    ),
+]
+AbortOnFault = Annotated[
+    bool,
+    typer.Option(
+        "--abort-on-fault", help="A policy that fails ends the migration; default: its last good settings stay."
+    ),
+]
 PolicyName = Annotated[str, typer.Option("--policy", metavar="POLICY", help="NAME, NAME:key=value,…, or FILE.py:NAME.")]
 Shadows = Annotated[
     list[str] | None,
-    typer.Option(
-        "--shadow", metavar="POLICY", help="A policy that only watches; see whimbrel shadow; repeat."
-    ),
+    typer.Option("--shadow", metavar="POLICY", help="A policy that only watches; see whimbrel shadow; repeat."),
 ]
 NewLog = Annotated[Path | None, typer.Option("--log", metavar="PATH", help="Where the log goes: a new file.")]
 OldLog = Annotated[Path, typer.Argument(metavar="LOG", help="The log of a migration.")]

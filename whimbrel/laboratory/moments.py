@@ -21,6 +21,19 @@ class Moments:
         """Moment at which we learnt something, monotonic ns."""
         return self._ns("signal", signal)
 
+    def had_command(self, command: str) -> bool:
+        """Whether a command of the engine was sent out."""
+        return any(line["kind"] == "command" and line["command"] == command for line in self._lines)
+
+    def had_signal(self, signal: str) -> bool:
+        """Whether something was learnt."""
+        return any(line["kind"] == "signal" and line["signal"] == signal for line in self._lines)
+
+    def last_signal_ns(self, *signals: str) -> int | None:
+        """Moment at which one of these was learnt last, monotonic ns; ``None``: never."""
+        found = [int(line["t_ns"]) for line in self._lines if line["kind"] == "signal" and line["signal"] in signals]
+        return self._zero_ns + found[-1] if found else None
+
     def qmp_s(self, side: str, event: str, status: str = "") -> float:
         """Moment at which QEMU says that an event happened, wall-clock seconds."""
         for line in self._lines:

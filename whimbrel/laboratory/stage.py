@@ -71,7 +71,7 @@ class Move:
     """Sum of all gaps above 30 ms between two heartbeats, the outage among them."""
     work: float
     """Part of its wanted writes that the guest got done during the move, 0 to 1."""
-    lost_s: float
+    lost_s: float = 0.0
     """Guest-seconds: the writes that it gave up, as time at its rate; 0.0 of one that writes nothing."""
     manager_cpu_s: float
     others_cores: float
@@ -115,6 +115,11 @@ class Stage:
     def destination_qmp(self) -> Path:
         """The destination's QMP socket, where its command line names one."""
         return self.folder / "d.qmp"
+
+    @property
+    def listening(self) -> asyncio.Task[None] | None:
+        """Done when the destination's serial line is listened to; ``None``: nobody was asked to."""
+        return self._listening
 
     @property
     def pids(self) -> tuple[int, ...]:

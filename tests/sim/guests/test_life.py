@@ -20,7 +20,7 @@ PER_S = 2048.0
 
 
 def life_of(*writers: Writer) -> Life:
-    return Life(areas_of(GuestPlan(ram_bytes=128 * MIB, writers=writers, vcpus=2)))
+    return Life(areas_of(GuestPlan(ram_bytes=128 * MIB, writers=writers, vcpus=2)), 2)
 
 
 def draws(life: Life, now_s: float) -> list[float]:
@@ -99,6 +99,69 @@ def test_work_done_is_what_was_not_lost_to_throttle_and_halts() -> None:
     assert life.done_work(8 * SECOND_NS) == pytest.approx(3 / 4)
     life.halt(8 * SECOND_NS)
     assert life.done_work(12 * SECOND_NS) == pytest.approx(3 / 8)
+
+
+def test_a_guest_in_its_low_phase_loses_what_it_stood_still_and_nothing_to_a_throttle() -> None:
+    bursts = replace(BUSY, period_s=10.0, duty=0.2)
+    life = life_of(bursts)
+    life.run(0)
+    life.count_work(4 * SECOND_NS)
+    life.throttle(5 * SECOND_NS, 0.9)
+    life.throttle(6 * SECOND_NS, 0.0)
+    life.halt(7 * SECOND_NS)
+    life.run(7 * SECOND_NS + SECOND_NS // 2)
+    assert life.done_work(8 * SECOND_NS) == pytest.approx(1 - 0.5 / 4)
+    life.throttle(10 * SECOND_NS + SECOND_NS // 2, 0.9)  # its next high phase, half a second late
+    assert life.done_work(12 * SECOND_NS) == pytest.approx(1 - (0.5 + 0.9 * 1.5) / 8)
+
+
+def test_work_is_counted_from_when_it_is_asked_for() -> None:
+    life = life_of(BUSY)
+    life.run(0)
+    life.throttle(0, 0.5)
+    life.count_work(2 * SECOND_NS)
+    assert life.done_work(2 * SECOND_NS) == 1
+    life.throttle(3 * SECOND_NS, 0.0)
+    assert life.done_work(6 * SECOND_NS) == pytest.approx(7 / 8)
+
+
+def test_throttles_from_within_and_from_outside_overlap() -> None:
+    life = life_of(BUSY)
+    life.run(0)
+    life.throttle_from_outside(0, 0.75)
+    life.throttle(0, 0.5)
+    assert draws(life, 1) == pytest.approx([0.25 * PER_S])
+    life.throttle_from_outside(SECOND_NS, 0.0)
+    assert draws(life, 2)[0] - draws(life, 1)[0] == pytest.approx(0.5 * PER_S)
+    assert life.most_slowed == 0.75
+
+
+def test_vcpus_run_as_long_as_those_who_write_on_them_need_and_no_longer_than_they_may() -> None:
+    life = life_of(replace(BUSY, cpu_share=0.6), replace(BUSY, name="second", cpu_share=0.7), EASY, DEVICE, OTHER)
+    assert life.vcpu_s(0) == (0, 0)
+    life.run(0)
+    assert life.vcpu_s(2 * SECOND_NS) == pytest.approx((2.0, 0.8))
+    life.throttle(2 * SECOND_NS, 0.8)
+    assert life.vcpu_s(3 * SECOND_NS) == pytest.approx((2.2, 1.0))
+    life.halt(3 * SECOND_NS)
+    assert life.vcpu_s(9 * SECOND_NS) == pytest.approx((2.2, 1.0))
+    life.throttle(9 * SECOND_NS, 0.0)
+    life.run(9 * SECOND_NS)
+    assert life.vcpu_s(10 * SECOND_NS) == pytest.approx((3.2, 1.4))
+
+
+def test_a_vcpu_whose_writer_is_off_does_not_run() -> None:
+    life = life_of(replace(BUSY, period_s=4.0, duty=0.25))
+    life.run(0)
+    assert life.vcpu_s(3 * SECOND_NS) == pytest.approx((1.0, 0.0))
+    assert life.vcpu_s(5 * SECOND_NS) == pytest.approx((2.0, 0.0))
+
+
+def test_a_dirty_limit_counts_as_the_speed_that_it_takes() -> None:
+    life = life_of(replace(BUSY, pattern=Pattern.SWEEP))
+    life.run(0)
+    life.limit(0, 2.0 * MIB)
+    assert life.most_slowed == pytest.approx(0.75)
 
 
 def test_a_guest_that_writes_nothing_loses_no_work() -> None:

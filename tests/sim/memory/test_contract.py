@@ -162,7 +162,7 @@ def test_a_throttle_slows_vcpus_that_need_their_time_and_no_device(level: str, k
     memory.throttle(now_ns + SECOND_NS, 0.9)
     slowed = memory.sync(now_ns + 2 * SECOND_NS)
     assert slowed / free == pytest.approx(0.55, abs=0.05)
-    assert memory.done_work < 1
+    assert memory.done_work(now_ns + 2 * SECOND_NS) < 1
     memory.throttle(now_ns + 2 * SECOND_NS, 0.0)
     send_all(memory, now_ns + 2 * SECOND_NS)
     assert memory.sync(now_ns + 3 * SECOND_NS) == pytest.approx(free, rel=0.1)
@@ -180,8 +180,34 @@ def test_a_dirty_limit_holds_each_vcpu_to_so_much(level: str, kvm: bool) -> None
 
 
 def test_work_is_whole_while_nothing_hinders(mixed: Memory) -> None:
-    begun(mixed)
-    assert mixed.done_work == pytest.approx(1)
+    now_ns = begun(mixed)
+    assert mixed.done_work(now_ns) == pytest.approx(1)
+    assert mixed.most_slowed == 0
+
+
+def test_work_is_counted_from_when_it_is_asked_for_and_a_throttle_from_outside_costs_as_much_as_qemus(
+    level: str, kvm: bool
+) -> None:
+    memory = memory_at(level, plan(writer("busy", 16, 2.0, cpu_share=1.0)), kvm=kvm)
+    now_ns = begun(memory)
+    memory.throttle_from_outside(now_ns, 0.75)
+    memory.count_work(now_ns + SECOND_NS)
+    assert memory.done_work(now_ns + SECOND_NS) == 1
+    assert memory.done_work(now_ns + 2 * SECOND_NS) == pytest.approx(0.25)
+    memory.throttle(now_ns + 2 * SECOND_NS, 0.5)
+    assert memory.done_work(now_ns + 4 * SECOND_NS) == pytest.approx(0.25), "the larger one is felt"
+    memory.throttle_from_outside(now_ns + 4 * SECOND_NS, 0.0)
+    assert memory.done_work(now_ns + 5 * SECOND_NS) == pytest.approx((3 * 0.25 + 0.5) / 4)
+    assert memory.most_slowed == 0.75
+
+
+def test_a_vcpu_has_run_for_as_long_as_its_writers_need_at_their_speed(level: str, kvm: bool) -> None:
+    memory = memory_at(level, plan(writer("a", 16, 2.0, cpu_share=0.5), writer("b", 8, 1.0, vcpu=1)), kvm=kvm)
+    now_ns = begun(memory)
+    before = memory.vcpu_s(now_ns)
+    memory.throttle(now_ns + SECOND_NS, 0.75)
+    after = memory.vcpu_s(now_ns + 2 * SECOND_NS)
+    assert [b - a for a, b in zip(before, after, strict=True)] == pytest.approx([0.75, 0.0, 0.0, 0.0])
 
 
 def test_pages_are_zero_until_they_are_written(level: str, kvm: bool) -> None:
@@ -266,7 +292,7 @@ def test_whatever_is_done_in_whatever_order_the_books_balance(
                 memory.cache(amount * MIB or None)
         assert memory.remaining_pages == owed
         assert 0 <= owed <= memory.total_pages
-        assert 0 <= memory.done_work <= 1
+        assert 0 <= memory.done_work(now_ns) <= 1
 
 
 # ---- XBZRLE

@@ -37,7 +37,7 @@ def test_it_takes_its_time_and_there_is_one_at_a_time() -> None:
     """The result stays until the next."""
     pair = Pair(V10, rate_bytes_per_s=8 * (1 << 20))
     assert pair.source.ask("query-dirty-rate")["status"] == "unstarted"
-    assert pair.source.ask("calc-dirty-rate", calc_time=1) == {}
+    assert pair.source.ask("calc-dirty-rate", calc_time=1, sample_pages=16384) == {}
     assert pair.source.ask("calc-dirty-rate", calc_time=1) == "the dirty rate is already being measured."
     assert pair.source.ask("query-dirty-rate")["status"] == "measuring"
     pair.go(1.1)

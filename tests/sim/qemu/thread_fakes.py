@@ -68,9 +68,20 @@ class FakeMemory:
     def logged_pages(self) -> int:
         return self._logged
 
-    @property
-    def done_work(self) -> float:
+    def count_work(self, now_ns: int) -> None:
+        self._live(now_ns)
+
+    def done_work(self, now_ns: int) -> float:
+        self._live(now_ns)
         return 1.0 - self.slowed
+
+    def vcpu_s(self, now_ns: int) -> tuple[float, ...]:
+        self._live(now_ns)
+        return (now_ns / 1e9 * (1.0 - self.slowed),)
+
+    @property
+    def most_slowed(self) -> float:
+        return self.slowed
 
     def _live(self, now_ns: int) -> None:
         assert now_ns >= self._at_ns, "time went back"
@@ -95,6 +106,9 @@ class FakeMemory:
     def throttle(self, now_ns: int, fraction: float) -> None:
         self._live(now_ns)
         self.slowed = fraction
+
+    def throttle_from_outside(self, now_ns: int, fraction: float) -> None:
+        raise AssertionError("no thread of a migration does this")
 
     def limit(self, now_ns: int, bytes_per_s: float | None) -> None:
         self._live(now_ns)

@@ -1,0 +1,401 @@
+"""Policies made of policies: `first`, `then` and `when`.
+
+What holds for all three:
+
+- **Before the start** every policy inside is asked, also one whose turn comes later: capabilities can't be asked for
+  afterwards. They are asked for together. The other settings are those of whoever is in charge, and the rest of what a
+  later one says is kept until its turn. Windows to be measured (`Decision.measure_s`) are those of the first that wants
+  some; only one in charge may postpone the start (`Decision.not_yet_s`).
+- **Cadence.** Each keeps its own `Decision.wake_after_s`: it is asked for `Reason.TICK` when its own time has come,
+  however often the others want to be. At an iteration, and at the deadline, everybody in charge is asked.
+- **A change of who is in charge** (`then`, `when`): the new one's settings from before the start are applied along with
+  what it decides now, what the old one took from the guest is given back, and if the deadline has passed it is told.
+- **QEMU's throttle**, once one of them has asked for ``auto-converge``, can't be switched off: while one is in charge
+  that has not asked for it, it is kept at its least, 1 %.
+
+A composition is a policy itself, so they nest. Like any policy it serves one migration, and so do those inside: each
+needs an instance of its own.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from whimbrel.engine.errors import BadInput
+from whimbrel.engine.pilot import GREATEST_WAKE_S, LEAST_THROTTLE, LEAST_WAKE_S, QEMUS_FIRST_THROTTLE, check_sense
+from whimbrel.engine.policy import Decision, Observation, Policy, Reason
+
+from .permits import left_s
+
+Test = Callable[[Observation], bool]
+"""A question about what is seen. A `Condition`, or any function of your own."""
+
+LOOK_S = 0.5
+"""How often a condition on what changes between iterations is looked at, seconds."""
+AUTO_CONVERGE = "auto-converge"
+DORMANT = Decision(throttle_initial=LEAST_THROTTLE, throttle_increment=LEAST_THROTTLE, throttle_ceiling=LEAST_THROTTLE)
+"""QEMU's throttle at its least, which it keeps however often it is triggered."""
+QEMUS_OWN = Decision(
+    throttle_initial=QEMUS_FIRST_THROTTLE, throttle_increment=0.1, throttle_trigger=0.5, throttle_tailslow=False
+)
+"""QEMU's throttle as QEMU has it by itself."""
+_NOTHING = Decision()
+
+
+# ---- conditions
+
+
+def _progress(seen: Observation) -> float | None:
+    if not seen.iterations or (last := seen.iterations[-1]).remaining_at_start_bytes <= 0:
+        return None
+    begun = last.remaining_at_start_bytes
+    return (begun - last.remaining_at_end_bytes - last.dirtied_bytes) / begun
+
+
+QUANTITIES: dict[str, Callable[[Observation], float | None]] = {
+    "iteration": lambda seen: seen.iteration,
+    "elapsed_s": lambda seen: seen.elapsed_s,
+    "remaining_bytes": lambda seen: seen.remaining_bytes if seen.total_bytes else None,
+    "transferred_bytes": lambda seen: seen.transferred_bytes,
+    "bandwidth_bytes_per_s": lambda seen: seen.bandwidth_bytes_per_s or None,
+    "dirty_bytes_per_s": lambda seen: seen.dirty_bytes_per_s if seen.iterations else None,
+    "throttle": lambda seen: max(seen.throttle, seen.knobs.outside_throttle),
+    "downtime_s": left_s,
+    "progress": _progress,
+}
+"""What a `Condition` may be about, as an observation tells it; ``None``: not known yet. ``downtime_s`` is how long the
+rest would take; ``progress`` by what part of itself the rest has fallen, from the start of one iteration to that of the
+next."""
+AT_ITERATIONS = frozenset({"iteration", "dirty_bytes_per_s", "progress"})
+"""These only change where the policy is asked anyway."""
+RELATIONS: dict[str, Callable[[float, float], bool]] = {
+    ">=": lambda left, right: left >= right,
+    "<=": lambda left, right: left <= right,
+    ">": lambda left, right: left > right,
+    "<": lambda left, right: left < right,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A quantity compared with a number; false while the quantity is not known.
+
+    Attributes:
+        quantity: a key of `QUANTITIES`; its unit is at its end.
+        relation: a key of `RELATIONS`.
+        value: in that unit.
+
+    Raises:
+        BadInput: there is no such quantity or relation.
+    """
+
+    quantity: str
+    relation: str
+    value: float
+
+    def __post_init__(self) -> None:
+        if self.quantity not in QUANTITIES:
+            raise BadInput("condition", self.quantity, f"one of {', '.join(sorted(QUANTITIES))}")
+        if self.relation not in RELATIONS:
+            raise BadInput("condition", self.relation, f"one of {' '.join(RELATIONS)}")
+
+    def __call__(self, seen: Observation) -> bool:
+        """Whether it holds."""
+        told = QUANTITIES[self.quantity](seen)
+        return told is not None and RELATIONS[self.relation](told, self.value)
+
+    def __str__(self) -> str:
+        return f"{self.quantity} {self.relation} {self.value:g}"
+
+    def next_look_s(self, elapsed_s: float) -> float | None:
+        """When it may have changed without anybody being asked, elapsed seconds; ``None``: never."""
+        if self.quantity in AT_ITERATIONS:
+            return None
+        if self.quantity == "elapsed_s":
+            # These two change a little after it.
+            at_s = self.value + (LEAST_WAKE_S if self.relation in (">", "<=") else 0.0)
+            return at_s if at_s > elapsed_s else None
+        return elapsed_s + LOOK_S
+
+
+# ---- the parts of a composition
+
+
+@dataclass(slots=True)
+class _Seat:
+    """A policy in a composition, with its own cadence."""
+
+    policy: Policy
+    every_s: float | None = None
+    due_s: float | None = None
+    """When it is to be asked for `Reason.TICK`, elapsed seconds."""
+    setup: Decision = field(default_factory=Decision)
+    """What it said before the start."""
+    told_late: bool = False
+    """It knows that the deadline has passed."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the log."""
+        return str(getattr(self.policy, "__name__", type(self.policy).__name__))
+
+    @property
+    def throttles(self) -> bool:
+        """Whether it asked for QEMU's throttle."""
+        return bool(self.setup.capabilities.get(AUTO_CONVERGE))
+
+    def wants(self, seen: Observation) -> bool:
+        """Whether it is to be asked now."""
+        # The clock is one of nanoseconds: a time that was asked for may come out a rounding error earlier.
+        return seen.reason is not Reason.TICK or (self.due_s is not None and seen.elapsed_s >= self.due_s - 1e-9)
+
+    def ask(self, seen: Observation) -> Decision:
+        """Ask it.
+
+        Raises:
+            Nonsense: its answer is none.
+        """
+        decision = self.policy(seen)
+        check_sense(decision)
+        if decision.wake_after_s is not None:
+            self.every_s = max(LEAST_WAKE_S, decision.wake_after_s)
+        self.due_s = None if self.every_s is None else seen.elapsed_s + self.every_s
+        if seen.reason is Reason.SETUP:
+            self.setup = decision
+        self.told_late |= seen.reason is Reason.DEADLINE
+        return decision
+
+
+def merged(decisions: Sequence[Decision]) -> Decision:
+    """One decision of several: of each field what the first one says that says anything."""
+    said: dict[str, Any] = {}
+    for decision in reversed(decisions):
+        for each in fields(decision):
+            value = getattr(decision, each.name)
+            if value != getattr(_NOTHING, each.name):
+                said[each.name] = value
+    return Decision(**said)
+
+
+def decides(decision: Decision) -> bool:
+    """Whether it decides anything; a cadence and a sentence alone do not."""
+    return replace(decision, because="", wake_after_s=None) != _NOTHING
+
+
+class _Composition(ABC):
+    """What all of them have in common."""
+
+    def __init__(self, policies: Sequence[Policy]) -> None:
+        self._seats = [_Seat(policy) for policy in policies]
+        self._woken = False
+
+    def __call__(self, seen: Observation) -> Decision:
+        """Ask whoever is in charge."""
+        decision = self._setup(seen) if seen.reason is Reason.SETUP else self._decide(seen)
+        return replace(decision, wake_after_s=self._wake_after_s(seen))
+
+    @abstractmethod
+    def _in_charge(self) -> Sequence[_Seat]:
+        """Who decides at present, most important first."""
+
+    @abstractmethod
+    def _decide(self, seen: Observation) -> Decision:
+        """What they decide, once the migration runs."""
+
+    def _next_look_s(self, elapsed_s: float) -> float | None:
+        """When the composition itself has to look, elapsed seconds; ``None``: never."""
+        return None
+
+    def _setup(self, seen: Observation) -> Decision:
+        for seat in self._seats:
+            seat.ask(seen)
+        setups = [seat.setup for seat in self._seats]
+        capabilities: dict[str, bool] = {}
+        for each in setups:
+            capabilities |= {name: on or capabilities.get(name, False) for name, on in each.capabilities.items()}
+        deciding = [seat.setup for seat in self._in_charge()]
+        return replace(
+            merged(deciding + ([DORMANT] if self._dormant(seen) else [])),
+            capabilities=capabilities,
+            measure_s=merged(setups).measure_s,
+            multifd_channels=merged(setups).multifd_channels,
+            not_yet_s=max((each.not_yet_s for each in deciding if each.not_yet_s is not None), default=None),
+            because="; ".join(dict.fromkeys(each.because for each in deciding if each.because)),
+        )
+
+    def _dormant(self, seen: Observation) -> bool:
+        """Whether QEMU's throttle was asked for and may run, though nobody in charge wants it."""
+        allowed = seen.objectives.greatest_throttle >= LEAST_THROTTLE
+        wanted = any(seat.throttles for seat in self._in_charge())
+        return allowed and not wanted and any(seat.throttles for seat in self._seats)
+
+    def _wake_after_s(self, seen: Observation) -> float | None:
+        dues = [*(seat.due_s for seat in self._in_charge()), self._next_look_s(seen.elapsed_s)]
+        due_s = min((due for due in dues if due is not None), default=None)
+        if due_s is not None:
+            self._woken = True
+            return max(LEAST_WAKE_S, due_s - seen.elapsed_s)
+        # What was stated holds until it is stated anew.
+        return GREATEST_WAKE_S if self._woken else None
+
+
+class First(_Composition):
+    """The first of several policies that decides something; see `first`."""
+
+    def _in_charge(self) -> Sequence[_Seat]:
+        return self._seats
+
+    def _decide(self, seen: Observation) -> Decision:
+        for seat in self._seats:
+            if seat.wants(seen) and decides(decision := seat.ask(seen)):
+                return decision
+        return Decision()
+
+
+class _Switching(_Composition):
+    """One in charge at a time."""
+
+    def __init__(self, policies: Sequence[Policy]) -> None:
+        super().__init__(policies)
+        self._at = 0
+        self._late = False
+
+    @abstractmethod
+    def _choose(self, seen: Observation) -> int:
+        """Whose turn it is."""
+
+    def _in_charge(self) -> Sequence[_Seat]:
+        return self._seats[self._at : self._at + 1]
+
+    def _setup(self, seen: Observation) -> Decision:
+        self._at = self._choose(seen)
+        return super()._setup(seen)
+
+    def _decide(self, seen: Observation) -> Decision:
+        self._late |= seen.reason is Reason.DEADLINE
+        before, self._at = self._seats[self._at], self._choose(seen)
+        now = self._seats[self._at]
+        if now is not before:
+            return self._hand_over(before, now, seen)
+        return now.ask(seen) if now.wants(seen) else Decision()
+
+    def _hand_over(self, before: _Seat, now: _Seat, seen: Observation) -> Decision:
+        goal = seen.objectives
+        told = replace(seen, reason=Reason.DEADLINE) if self._late and not now.told_late else seen
+        news = now.ask(told)
+        settings = [news, replace(now.setup, capabilities={}, measure_s=(), not_yet_s=None, multifd_channels=None)]
+        if self._dormant(seen):
+            settings.append(DORMANT)
+        elif now.throttles:
+            settings += [Decision(throttle_ceiling=goal.greatest_throttle), QEMUS_OWN]
+        # As everything stands before any policy has said a thing (`whimbrel.engine.pilot.Pilot.reset`).
+        reset = Decision(
+            downtime_limit_s=goal.downtime_s,
+            bandwidth_bytes_per_s=goal.bandwidth_bytes_per_s or 0,
+            outside_throttle=0.0 if seen.knobs.outside_throttle else None,
+        )
+        because = f"{before.name} hands over to {now.name}" + (f": {news.because}" if news.because else "")
+        return replace(merged([*settings, reset]), because=because)
+
+
+def _look_s(test: Test, elapsed_s: float) -> float | None:
+    return test.next_look_s(elapsed_s) if isinstance(test, Condition) else elapsed_s + LOOK_S
+
+
+class Then(_Switching):
+    """One policy until something holds, from then on another; see `then`."""
+
+    def __init__(self, before: Policy, after: Policy, tests: Sequence[Test]) -> None:
+        super().__init__([before, after])
+        self._tests = tuple(tests)
+
+    def _choose(self, seen: Observation) -> int:
+        if self._at or seen.reason is Reason.SETUP:
+            return self._at
+        return 1 if any(test(seen) for test in self._tests) else 0
+
+    def _next_look_s(self, elapsed_s: float) -> float | None:
+        looks = [] if self._at else [_look_s(test, elapsed_s) for test in self._tests]
+        return min((look for look in looks if look is not None), default=None)
+
+
+class When(_Switching):
+    """One policy while something holds, another while it does not; see `when`."""
+
+    def __init__(self, test: Test, policy: Policy, otherwise: Policy) -> None:
+        super().__init__([policy, otherwise])
+        self._test = test
+
+    def _choose(self, seen: Observation) -> int:
+        return 0 if self._test(seen) else 1
+
+    def _next_look_s(self, elapsed_s: float) -> float | None:
+        return _look_s(self._test, elapsed_s)
+
+
+# ---- what users write
+
+
+def first(*policies: Policy) -> First:
+    """The first that decides something.
+
+    They are asked in order, and the first whose answer decides something (more than a cadence and a sentence) has its
+    answer taken, whole; those behind it are not asked then, so that none believes in a decision that was not
+    carried out. Before the start all are asked, and of each setting that of the first that states it counts.
+
+    Args:
+        policies: two or more, most important first.
+
+    Raises:
+        BadInput: fewer than two.
+    """
+    if len(policies) < 2:
+        raise BadInput("first", str(len(policies)), "two policies or more")
+    return First(policies)
+
+
+def then(
+    before: Policy,
+    after: Policy,
+    *,
+    after_s: float | None = None,
+    iterations: int | None = None,
+    until: Test | None = None,
+) -> Then:
+    """One policy until something holds, from then on another, for good.
+
+    Args:
+        before: the one that begins.
+        after: the one that takes over, as soon as any of the following holds.
+        after_s: this much time has passed since ``migrate``, seconds.
+        iterations: so many iterations have ended.
+        until: a condition holds, or a function of an observation says so: that the first one's objective fails, for
+            example ``Condition("progress", "<", 0.1)``.
+
+    Raises:
+        BadInput: nothing is said of when.
+    """
+    tests: list[Test] = []
+    if after_s is not None:
+        tests.append(Condition("elapsed_s", ">=", after_s))
+    if iterations is not None:
+        tests.append(Condition("iteration", ">", iterations))
+    if until is not None:
+        tests.append(until)
+    if not tests:
+        raise BadInput("then", "no condition", "after, iterations or until")
+    return Then(before, after, tests)
+
+
+def when(test: Test, policy: Policy, otherwise: Policy) -> When:
+    """One policy while a condition holds, another while it does not; looked at whenever anybody is asked.
+
+    Args:
+        test: a `Condition`, or any function of an observation.
+        policy: the one while it holds.
+        otherwise: the other.
+    """
+    return When(test, policy, otherwise)

@@ -1,0 +1,305 @@
+"""The best that QEMU's knobs can do, on a realised trace and known ahead: dynamic programming over rounds and knobs.
+
+What an operator can do over QMP comes to this, at each sync and after it:
+
+- **go on**: send all that the sync found; QEMU syncs when that is done.
+- **sync early**: a downtime limit between what is left before and after the sync makes QEMU sync and go on.
+- **send slower** (a bandwidth, or portions of it): with QEMU's log what a sync finds depends only on when the one
+  before it was, not on when pages were sent in between. So slower is the same as: all of it, and then nothing until
+  later. A policy that does not begin at once is one that sends nothing to begin with.
+- **stop**: any moment, by a downtime limit that is large enough, or a pause.
+- **throttle**: by any part, from any moment on, from outside; QEMU's own ladder can do less.
+
+Post-copy is not among these: there the guest runs on while pages are missing, and downtime says nothing.
+
+*Exact*: what is left at any moment of a round (`whimbrel.sim.bounds.rounds`), pages in QEMU's order, and so each point
+that is found: an operator who knew all could have had it, but for what follows. *In favour of the bound*: syncs take no
+time; a page that is written for the first time after the last sync counts as it was; an early sync may come at any
+moment, where QEMU looks once in 51 ms. *Discretised*, and so what a policy may beat it by: early and late syncs come at
+set parts of a round (`EARLY`, `LATE`), stops at some dozens; of the states that fall into the same slot of time only
+those with the least left, and with the least sent, are followed up; a throttle is set once, from one of a few moments
+on, to one of a few values (full speed first and the greatest throttle last loses the least, see
+`whimbrel.sim.bounds.clairvoyant`).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from whimbrel.engine.bounds import GREATEST_THROTTLE
+from whimbrel.sim.memory.contract import PAGE_BYTES
+from whimbrel.sim.scenario import Scenario
+
+from .rounds import Looks, Round, Synced, begin
+from .switchover import Switchover
+from .trace import Seconds, Trace
+
+EARLY = (0.25, 0.5, 0.7, 0.85, 0.93, 0.97)
+"""Parts of a round after which it may be cut short by a sync."""
+LATE = (1.5, 3.0)
+"""How much longer it may be made by sending slower, where the guest has phases that may be worth waiting for."""
+WHOLE = np.array([1.0])
+LEAST_ROUND_S = 1e-4
+"""So long a round takes at least in which there is nothing to send."""
+ALIKE, ALIKE_IN_THIRD = 0.01, 0.03
+"""Of points whose downtimes, and throttles or bytes, differ by less than this part of them one is enough."""
+LEAST_OF_MOST = 1e-3
+"""What is less than this part of the most counts as that."""
+LOOKS = np.concatenate((np.linspace(0.0, 0.9, 19), 1 - np.geomspace(0.08, 0.001, 12), [1.0]))
+"""Parts of a round at which the guest may stop."""
+TURN_S = 0.05
+"""QEMU looks whether to sync once in a turn of its loop, which takes so long (``MAX_WAIT``, ram.c)."""
+SLOTS = 120
+"""Into so many slots the time of a search is divided."""
+SLOWED_FROM = (0.25, 0.5, 0.65, 0.78, 0.88, 0.95)
+"""From which part of a round on a throttle may be set, besides at the sync."""
+SLOWED_SYNCS, SLOWED_WITHIN = 80, 6
+"""So many of the syncs, and of the rounds, that is tried at."""
+SLOWED_ROUNDS = 5
+"""So long it is kept up, at most."""
+AT_THE_FLOOR_S = 0.001
+"""A downtime that is no more than this above the least that there can be needs no further search."""
+WAITS = 8
+"""Into so many parts the longest cycle of the guest is divided, for a begin that is put off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """What was found; one entry of each for each point.
+
+    Attributes:
+        totals_s: from ``migrate`` until the guest runs at the destination.
+        downtimes_s: of these how long it stood.
+        throttled_s: guest-seconds of work that were lost to throttles.
+        sent_bytes: pages on the wire.
+        lost_s: guest-seconds that were lost, to the outage, too.
+    """
+
+    totals_s: Seconds
+    downtimes_s: Seconds
+    throttled_s: Seconds
+    sent_bytes: Seconds
+    lost_s: Seconds
+
+
+class Knobs:
+    """The search over one trace.
+
+    Args:
+        trace: of guest and link.
+        switchover: what it costs besides.
+        scenario: says what may be done.
+        floor_s: a downtime below which there is nothing: the search ends there.
+    """
+
+    def __init__(self, trace: Trace, switchover: Switchover, scenario: Scenario, floor_s: float) -> None:
+        """Nothing is searched yet."""
+        self._trace = trace
+        self._switchover = switchover
+        self._kvm = scenario.qemu.kvm
+        goal = scenario.objectives
+        rate = float(trace.capacity.bytes[-1] / trace.capacity.at_s[-1])
+        # Without a pause QEMU only looks for a sync below bandwidth x limit; its bandwidth counts the pipe's filling.
+        self._most_unsent = float("inf") if goal.may_pause else 1.5 * goal.downtime_s * rate + scenario.link.pipe_bytes
+        self._throttles = _throttles(trace, min(goal.greatest_throttle, GREATEST_THROTTLE))
+        self._floor_s = floor_s + AT_THE_FLOOR_S
+        self._slot_s = max(trace.horizon_s / SLOTS, 1e-3)
+        self._parts = np.array((*EARLY, 1.0, *LATE) if trace.period_s else (*EARLY, 1.0))
+        self._kept = 2 if trace.period_s else 1
+        """Of each slot; where nothing is waited for, all that have come as far have sent as much."""
+        self._free: list[Seconds] = []
+        self._slowed: list[Seconds] = []
+        self._done_bytes = float("inf")
+        self.rounds = 0
+
+    def search(self) -> Points:
+        """All points that are worth keeping: none is as good as another in everything."""
+        followed = self._free_rounds()
+        if self._throttles:
+            self._slow_down(followed)
+        return self._points()
+
+    # ---- without a throttle
+
+    def _free_rounds(self) -> list[Synced]:
+        """Follow up the best state of each slot of time; says how things stood at each sync that was followed up."""
+        queue = [_Next(wait_s, 0.0, 0.0, number, None) for number, wait_s in enumerate(self._waits_s())]
+        best: dict[int, list[_Next]] = {}
+        followed: list[Synced] = []
+        count = len(queue)
+        while queue:
+            this = heapq.heappop(queue)
+            if this.round is None:
+                state = begin(self._trace, this.at_s)
+            elif this in best[self._slot(this)] and this.sent_bytes < self._done_bytes:
+                state = this.round.sync(this.at_s)
+                followed.append(state)
+            else:
+                continue
+            around, looks = self._round(state, self._parts)
+            for at_s, left, sent in self._syncs(around, looks):
+                count += 1
+                sync = _Next(at_s, left, sent, count, around)
+                if self._keeps(best.setdefault(self._slot(sync), []), sync):
+                    heapq.heappush(queue, sync)
+        return followed
+
+    def _slot(self, sync: _Next) -> int:
+        return int(sync.at_s / self._slot_s)
+
+    def _waits_s(self) -> Iterator[float]:
+        """When the migration may begin."""
+        period_s = self._trace.period_s
+        for part in range(WAITS if period_s else 1):
+            yield part * period_s / WAITS
+
+    def _keeps(self, slot: list[_Next], sync: _Next) -> bool:
+        """Whether a state is the best of its slot, by what is left, or by what was sent."""
+        if any(other.left_bytes <= sync.left_bytes and other.sent_bytes <= sync.sent_bytes for other in slot):
+            return False
+        slot.append(sync)
+        best = {id(each): each for each in (min(slot, key=_left), min(slot, key=_sent))[: self._kept]}
+        slot[:] = best.values()
+        return id(sync) in best
+
+    def _syncs(self, this: Round, looks: Looks) -> Iterator[tuple[float, float, float]]:
+        """When the next sync may be; what would be left, and have been sent."""
+        start_s, turn_s = this.start.at_s, this.start.at_s + TURN_S
+        for part, at_s, left, unsent, sent in zip(
+            self._parts, looks.at_s.tolist(), looks.left_bytes, looks.unsent_bytes, looks.sent_bytes, strict=True
+        ):
+            in_time = start_s < at_s <= this.most_s and at_s < self._trace.horizon_s
+            if in_time and (part == 1 or (at_s >= turn_s and unsent <= self._most_unsent)):
+                yield at_s, float(left), float(sent)
+
+    def _round(self, state: Synced, parts: Seconds, throttle: float = 0.0, slow_from: float = 0.0) -> tuple[Round, Looks]:
+        """A round, what comes of stops in it, and how things stand at some of its parts."""
+        self.rounds += 1
+        this = Round(
+            self._trace,
+            state,
+            throttle=throttle,
+            slow_from=slow_from,
+            kvm=self._kvm,
+            longest=float(parts.max()),
+            least_s=TURN_S * float(parts.max() - 1),
+        )
+        start_s, span_s = state.at_s, max(this.span_s, LEAST_ROUND_S)
+        syncs_s = start_s + parts * span_s + TURN_S * np.maximum(parts - 1, 0)
+        looks = this.look(np.concatenate((start_s + LOOKS * span_s, syncs_s)))
+        self._stop(looks.part(slice(0, len(LOOKS))))
+        return this, looks.part(slice(len(LOOKS), None))
+
+    def _stop(self, looks: Looks) -> None:
+        """Take down what comes of stops."""
+        capacity, stops_s = self._trace.capacity, looks.at_s
+        sent_bytes = looks.sent_bytes + looks.left_bytes
+        over_s = self._switchover.arrivals_s(stops_s, capacity.carried(stops_s) + looks.left_bytes, capacity)
+        seen = np.isfinite(over_s) & (stops_s <= self._trace.horizon_s)
+        over_s, stops_s, sent_bytes = over_s[seen], stops_s[seen], sent_bytes[seen]
+        downtimes_s, totals_s = over_s - stops_s, over_s + self._trace.lag_s
+        standing = self._trace.writes_per_s * downtimes_s
+        throttled_s, lost_s = self._lost_s(stops_s, totals_s, standing, looks.lost_writes[seen])
+        slowed = bool(throttled_s.any())
+        found = self._slowed if slowed else self._free
+        found.append(np.column_stack((totals_s, downtimes_s, throttled_s, sent_bytes, lost_s)))
+        if not slowed and (low := downtimes_s <= self._floor_s).any():
+            self._done_bytes = min(self._done_bytes, float(sent_bytes[low].min()))
+
+    def _lost_s(
+        self, stops_s: Seconds, totals_s: Seconds, standing: Seconds, lost: Seconds
+    ) -> tuple[Seconds, Seconds]:
+        """Guest-seconds lost to throttles, and in all, as `whimbrel.sim.guests.life.Life.done_work` counts them.
+
+        By the writes that were not made: under throttles, and (the mean of a cycle) in the outage.
+        """
+        wanted = np.searchsorted(self._trace.writes.at_s, stops_s) + standing
+        each_s = np.divide(totals_s, wanted, out=np.zeros_like(wanted), where=wanted > 0)
+        return lost * each_s, (lost + standing) * each_s
+
+    # ---- with one
+
+    def _slow_down(self, followed: list[Synced]) -> None:
+        """Set a throttle at each of the syncs, and within some of the rounds."""
+        whole = [state for state in followed if state.written]
+        within = [begin(self._trace), *whole[:1], *_some(followed, SLOWED_WITHIN)]
+        for throttle in self._throttles:
+            for state in _some(followed, SLOWED_SYNCS):
+                self._slowed_rounds(state, throttle, 0.0)
+            for state in within:
+                for slow_from in SLOWED_FROM:
+                    self._slowed_rounds(state, throttle, slow_from)
+
+    def _slowed_rounds(self, state: Synced, throttle: float, slow_from: float) -> None:
+        before = float("inf")
+        for _ in range(SLOWED_ROUNDS):
+            this, looks = self._round(state, WHOLE, throttle, slow_from)
+            left = float(looks.left_bytes[0])
+            if this.end_s >= self._trace.horizon_s or left >= 0.5 * before or left < 16 * PAGE_BYTES:
+                return
+            before, slow_from = left, 0.0
+            state = this.sync(float(looks.at_s[0]))
+
+    # ---- what was found
+
+    def _points(self) -> Points:
+        found = [_worth(np.concatenate(self._free), 3)]
+        if self._slowed:
+            found.append(_worth(np.concatenate(self._slowed), 2))
+        return Points(*(np.ascontiguousarray(column) for column in np.concatenate(found).T))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Next:
+    """A sync that is to be followed up."""
+
+    at_s: float
+    left_bytes: float
+    sent_bytes: float
+    number: int
+    round: Round | None = field(compare=False)
+    """That it ends; ``None``: it is the first."""
+
+
+def _throttles(trace: Trace, greatest: float) -> list[float]:
+    """Which throttles are worth trying: the greatest, and those just before another group of writers is slowed, too."""
+    shares = sorted({group.cpu_share for group in trace.groups if group.cpu_share})
+    if greatest <= 0 or not shares:
+        return []
+    return [greatest, *(1 - share for share in shares[:-1] if 1 - share < greatest)]
+
+
+def _some(states: list[Synced], most: int) -> list[Synced]:
+    """So many of them at most, evenly spread."""
+    return states[:: -(-len(states) // most)] if states else []
+
+
+def _left(sync: _Next) -> float:
+    return sync.left_bytes
+
+
+def _sent(sync: _Next) -> float:
+    return sync.sent_bytes
+
+
+def _worth(table: Seconds, third: int) -> Seconds:
+    """Points that are worth keeping: the front of time and downtime, for each of some bounds on a third thing.
+
+    Points that are alike (`ALIKE`) in their downtimes and in the third thing are one.
+    """
+    table = table[np.lexsort((table[:, 1], table[:, 0]))]
+    values = table[:, third]
+    steps = np.ceil(np.log(np.maximum(values, values.max() * LEAST_OF_MOST)) / ALIKE_IN_THIRD).astype(np.int64)
+    kept = np.zeros(len(table), dtype=np.bool_)
+    for step in np.unique(steps):
+        within = np.flatnonzero(steps <= step)
+        downtimes = table[within, 1]
+        falling = np.concatenate(([True], downtimes[1:] < np.minimum.accumulate(downtimes)[:-1]))
+        chosen = within[falling]
+        _, first = np.unique(np.ceil(np.log(table[chosen, 1]) / ALIKE), return_index=True)
+        kept[chosen[first]] = True
+    return table[kept]
