@@ -19,7 +19,7 @@ demo: links
 	@$(BIN)/whimbrel demo $(ARGS)
 
 test: links
-	@tools/need python3-venv qemu-system-x86 gcc libc6-dev strace
+	@tools/need python3-venv qemu-system-x86 gcc libc6-dev strace chromium-headless-shell
 	@$(MAKE) --no-print-directory $(VENV)/ready-dev
 	@tools/check
 

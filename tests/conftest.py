@@ -23,6 +23,20 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+TOGETHER = ("tests/engine/", "tests/sim/")
+"""These tests wait for nobody and for no clock: several processes may run them side by side."""
+APART = ("tests/sim/wire/",)
+"""These among them do: they start a simulated QEMU that keeps the time of the wall."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what has to have the machine to itself (``-m alone``): real QEMUs, and clocks of the wall."""
+    for item in items:
+        place = item.path.relative_to(config.rootpath).as_posix()
+        if not place.startswith(TOGETHER) or place.startswith(APART):
+            item.add_marker("alone")
+
+
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
