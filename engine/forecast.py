@@ -94,9 +94,8 @@ class _Run:
         setup = self._setup()
         if setup is None or setup.decision.abort:
             self.sender.now_s = self.logged_s = 0.0
-            never = "the policy never starts" if setup is None else ""
-            because = never or setup.decision.because or "the policy gave up"
-            return self._called_off(Outcome.GAVE_UP, because)
+            why = setup.decision.because or "the policy gave up" if setup is not None else "the policy never starts"
+            return self._called_off(Outcome.GAVE_UP, why)
         has = self.pilot.abilities.capabilities
         on = {name for name, state in setup.decision.capabilities.items() if state and (not has or name in has)}
         self.preempt = "postcopy-preempt" in on

@@ -45,7 +45,7 @@ class Throttle:
     _high: int = 0
     _dirtied: float = 0.0
     _sent_before: float = 0.0
-    _ratio_before: float = 0.0
+    _percent_before: int = 0
     _not_falling: int = 0
 
     @property
@@ -83,12 +83,12 @@ class Throttle:
             detected = self._high >= HIGH_COUNT
             self._high %= HIGH_COUNT
         if self.plan.detector is Detector.REFINED:
-            ratio = dirtied / max(sent, 1.0)
-            if high and ratio >= self._ratio_before:
+            percent = int(100 * dirtied / max(sent, 1.0))  # the patch compares whole ones, and only takes the first down
+            if high and 0 < self._percent_before <= percent:
                 self._not_falling += 1
                 detected = detected or self._not_falling >= HIGH_COUNT
                 self._not_falling %= HIGH_COUNT
-            self._ratio_before = ratio
+            self._percent_before = percent
         return detected
 
     def _slow(self, dirtied: float, sent: float, knobs: Knobs, dirt: Dirt) -> None:

@@ -111,7 +111,10 @@ class Hold:
         Raises:
             KeyError, TypeError, ValueError: it is something else.
         """
-        threads = tuple(Thread(**{**each, "before": tuple(each["before"])}) for each in written["threads"])
+        threads = tuple(
+            Thread(each["pid"], each["tid"], each["start_ticks"], each["home"], each["group"], tuple(each["before"]))
+            for each in written["threads"]
+        )
         if written["means"] not in ("cgroup-v1", "cgroup-v2", "deadline"):
             raise ValueError(f"unknown means {written['means']!r}")
         return cls(written["means"], threads, tuple(written["enabled"]))

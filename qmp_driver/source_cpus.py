@@ -90,11 +90,11 @@ class SourceCpus:
         if hold is None or judged is Judged.REBOOTED:
             return []
         if judged is Judged.ELSEWHERE:
-            return ["the guest may be slowed from outside still: resolve it on the host of its log"]
+            return ["the throttle from outside can be undone on the host of its log only: resolve it there"]
         left = outside_hold.take_off(hold)
         if not left:
             self._note(None)
-        return [f"the guest is slowed from outside still: {clause}" for clause in left]
+        return [f"the throttle from outside could not be undone: {clause}" for clause in left]
 
     async def close(self) -> None:
         """Nothing is slowed any more; idempotent."""

@@ -25,6 +25,7 @@ from whimbrel.engine.driving import (
 )
 from whimbrel.engine.errors import OutcomeUnknown, WhimbrelError
 from whimbrel.engine.machine import Event, Happened, Machine, Measured, Order, Probe, Sampled, Tune
+from whimbrel.engine.negotiation import changed_parameters, parameters_of
 from whimbrel.engine.policy import Objectives, Policy
 from whimbrel.engine.protocol import DEFAULT_WAITS, SECOND_NS, Waits
 from whimbrel.engine.replay import replay
@@ -132,6 +133,8 @@ class Driver:
             keep_source=settings.keep_source,
             handover_s=settings.waits.handover_ns / SECOND_NS,
             badge=badge,
+            waits=settings.waits,
+            greatest_throttle=settings.objectives.greatest_throttle,
         )
         self._began_ns = loop.now_ns
         self._adopted = False
@@ -142,7 +145,8 @@ class Driver:
         self._poll_wake: Promise[None] = Promise()
         self._watching = False
         self._tuning: Task[None] | None = None
-        self._next_tune: Tune | None = None
+        self._to_tune: dict[str, object] = {}
+        """Of each knob of QEMU the newest value that it has not been given yet."""
         self._over = False
 
     def elapsed_ns(self) -> int:
@@ -190,7 +194,7 @@ class Driver:
         """
         self._over = True
         self.loop.end()
-        self.procedures.outside.end()
+        self.procedures.helm.end()
         for task in list(self._tasks):
             task.cancel()
         for side in (self.source, self.destination):
@@ -219,6 +223,7 @@ class Driver:
         else:
             self.machine.take_over(self.elapsed_ns())
         self._carry_out(before)
+        self.procedures.helm.offer_no_throttle()
         for news in the_dead(self.source, self.destination, self.machine.state.facts):
             self.deliver(news)
         self._start_watching()
@@ -262,13 +267,13 @@ class Driver:
             self._log_taken()
         after = machine.phase
         if after not in HELD_IN:
-            self.procedures.outside.give_back()
+            self.procedures.helm.give_back()
         if before is Phase.RESOLVING and after in GOES_ON:
             # What was said while both were asked may have been passed over: let the next look tell it as news.
             self.source.status = self.destination.status = None
             self._wake_poll()
             if after is Phase.PRECOPY and self._adopted:
-                self._spawn(self._set_all_knobs())
+                self._have_set(parameters_of(self.machine.progress().knobs, {}))
         self._arm_timer()
         if after.is_end and not self._over:
             self._over = True
@@ -288,7 +293,7 @@ class Driver:
 
     def _probe(self, order: Probe) -> Work[None]:
         """Measure what the policy wants to know before the start, and wait for as long as it says."""
-        measurements = yield from self.procedures.measure(order.windows_s)
+        measurements = yield from self.procedures.helm.measure(order.windows_s)
         if order.wait_s:
             yield self.loop.sleep(order.wait_s)
         self.deliver(Measured(measurements))
@@ -374,28 +379,24 @@ class Driver:
 
     def _tune(self, order: Tune) -> None:
         self._log_order(order)
-        if not order.steering.changes:
-            return
-        if self._tuning is not None and not self._tuning.done:
-            self._next_tune = order  # the newest knobs are what counts; they hold all the earlier ones
-            return
-        self._tuning = self._spawn(self._set_knobs(order))
+        steering = order.steering
+        if "outside_throttle" in steering.changes:
+            self.procedures.helm.slow(steering.knobs.outside_throttle)
+        self._have_set(changed_parameters(steering))
 
-    def _set_all_knobs(self) -> Work[None]:
-        try:
-            yield from self.procedures.set_knobs(self.machine.progress().knobs)
-        except WhimbrelError as error:
-            self._write("note", {"text": f"the knobs could not be set: {error}"})
+    def _have_set(self, parameters: Mapping[str, object]) -> None:
+        """Have them set: while QEMU sets some, what is decided is gathered, and none is passed over."""
+        self._to_tune.update(parameters)
+        if self._to_tune and (self._tuning is None or self._tuning.done):
+            self._tuning = self._spawn(self._set_knobs())
 
-    def _set_knobs(self, order: Tune) -> Work[None]:
-        following: Tune | None = order
-        while following is not None:
-            self._next_tune = None
+    def _set_knobs(self) -> Work[None]:
+        while self._to_tune:
+            parameters, self._to_tune = self._to_tune, {}
             try:
-                yield from self.procedures.tune(following.steering)
+                yield from self.procedures.helm.tune(parameters)
             except WhimbrelError as error:
                 self._write("note", {"text": f"the knobs could not be set: {error}"})
-            following = self._next_tune
 
     # ---- watching
 

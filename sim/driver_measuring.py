@@ -1,9 +1,10 @@
-"""What the guest does before its migration, measured on its own QEMU: the answer to `whimbrel.engine.machine.Probe`."""
+"""What the guest does before its migration, measured on its own QEMU, as `whimbrel.qmp_driver.measuring` does it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from whimbrel.engine.driving import LOOK_EVERY_S
 from whimbrel.engine.errors import WhimbrelError
@@ -16,67 +17,91 @@ from .driver_side import Side
 from .driver_tasks import Loop, Work
 
 MIB = 1 << 20
-SAMPLE_PAGES = 16384
-"""Of each GiB: the most that QEMU takes. With its default, 512, a guest of 256 MiB is judged by 128 pages."""
-LEAST_MS, GREATEST_MS = 50, 60_000
-"""QEMU's range of ``calc-time`` from 8.2 on; before that it is 1 to 60 whole seconds."""
-LATE_S = 5.0
-"""It has to be done so long after the end of its window: hashing the sample takes time, too."""
+LONGEST_S, SHORTEST_S = 60.0, 0.05
+"""QEMU's own bounds, migration/dirtyrate.h; before 8.2 the shortest is a whole second."""
+LATE_S = 10.0
+"""A window that is over by so long and not measured counts as failed: hashing the pages takes QEMU milliseconds."""
 
 
-def measure(
-    loop: Loop,
-    source: Side,
-    windows_s: tuple[float, ...],
-    vcpu_s: Callable[[], tuple[float, ...]],
-    write: Callable[[str, dict[str, object]], None],
-) -> Work[tuple[Measurement, ...]]:
-    """Measure in windows of these lengths, one after the other.
+class Measuring:
+    """Measures one guest; several times, if that is asked for."""
+
+    def __init__(self, loop: Loop, source: Side, run_times_s: Callable[[], tuple[float, ...]]) -> None:
+        """Nothing was measured yet.
+
+        Args:
+            loop: of the manager.
+            source: where the guest runs.
+            run_times_s: how long each vCPU has run so far; empty where that can't be seen.
+        """
+        self._loop = loop
+        self._source = source
+        self._run_times_s = run_times_s
+        self._began_ns: int | None = None
+
+    def measure_all(
+        self, windows_s: Sequence[float], *, within_s: float
+    ) -> Work[tuple[tuple[Measurement, ...], tuple[str, ...]]]:
+        """Measure window after window, as far as it goes.
+
+        Args:
+            windows_s: their lengths, as they are wanted.
+            within_s: how much time there is for all of them.
+
+        Returns:
+            What was measured, and why not the rest: a sentence for the report, if any.
+        """
+        due_ns = self._loop.now_ns + round(within_s * SECOND_NS)
+        found: list[Measurement] = []
+        for window_s in windows_s:
+            try:
+                one = yield from self._measure(window_s, due_ns)
+            except WhimbrelError as error:
+                return tuple(found), (f"the guest could not be measured: {error}",)
+            if one is None:
+                return tuple(found), (f"a window of {window_s:g} s was not measured: there was no time left for it",)
+            found.append(one)
+        return tuple(found), ()
+
+    def _measure(self, window_s: float, due_ns: int) -> Work[Measurement | None]:
+        loop, line = self._loop, self._source.require()
+        milliseconds = "calc-time-unit" in (yield from replies.query_dirty_rate(line))
+        length_s = as_measured_s(window_s, milliseconds=milliseconds)
+        length_ns = round(length_s * SECOND_NS)
+        if loop.now_ns + length_ns > due_ns:
+            return None
+        yield from self._await_free(line, due_ns - length_ns)
+        started_ns, ran_s = loop.now_ns, self._run_times_s()
+        if self._began_ns is None:
+            self._began_ns = started_ns
+        yield from replies.calc_dirty_rate(line, length_s, milliseconds=milliseconds)
+        yield loop.sleep(length_s)
+        told = yield from self._await_free(line, loop.now_ns + round(LATE_S * SECOND_NS))
+        ended_ns = loop.now_ns
+        span_s = (ended_ns - started_ns) / SECOND_NS
+        return Measurement(
+            at_s=(ended_ns - self._began_ns) / SECOND_NS,
+            window_s=length_s,
+            dirtied_bytes=float(int(told.get("dirty-rate", 0)) * MIB * length_s),
+            vcpu_shares=tuple([min(1.0, (b - a) / span_s) for a, b in zip(ran_s, self._run_times_s(), strict=False)]),
+        )
+
+    def _await_free(self, line: Line, due_ns: int) -> Work[Mapping[str, Any]]:
+        """Wait until no measurement is under way: QEMU has one at a time, and somebody else's may be."""
+        while (told := (yield from replies.query_dirty_rate(line)))["status"] == "measuring":
+            if self._loop.now_ns > due_ns:
+                raise WhimbrelError("it is still measuring", side="source")
+            yield self._loop.sleep(LOOK_EVERY_S)
+        return told
+
+
+def as_measured_s(window_s: float, *, milliseconds: bool) -> float:
+    """The length that QEMU can measure instead: not shorter, where it has one that long.
 
     Args:
-        loop: of the manager.
-        source: where the guest runs.
-        windows_s: seconds. QEMU before 8.2 rounds each up to whole ones.
-        vcpu_s: how long each vCPU has run so far; nothing where that can't be seen.
-        write: takes a note where a measurement fails.
-
-    Returns:
-        Those that came about; after one that failed no more are tried.
+        window_s: the length that is wanted, seconds.
+        milliseconds: QEMU counts windows in milliseconds (8.2 and later), otherwise in seconds.
     """
-    found: list[Measurement] = []
-    began_ns = loop.now_ns
-    try:
-        line = source.require()
-        units = "calc-time-unit" in (yield from replies.query_dirty_rate(line))
-        for window_s in windows_s:
-            found.append((yield from _one(loop, line, window_s, units, vcpu_s, began_ns)))
-    except WhimbrelError as error:
-        write("note", {"text": f"the guest could not be measured: {error}"})
-    return tuple(found)
-
-
-def _one(
-    loop: Loop, line: Line, window_s: float, units: bool, vcpu_s: Callable[[], tuple[float, ...]], began_ns: int
-) -> Work[Measurement]:
-    if units:
-        calc_time = min(max(round(window_s * 1000), LEAST_MS), GREATEST_MS)
-        span_s, unit = calc_time / 1000, "millisecond"
-    else:
-        calc_time = min(max(math.ceil(window_s), 1), GREATEST_MS // 1000)
-        span_s, unit = float(calc_time), None
-    before, before_ns = vcpu_s(), loop.now_ns
-    yield from replies.calc_dirty_rate(line, calc_time, unit, SAMPLE_PAGES)
-    yield loop.sleep(span_s)
-    late_ns = loop.now_ns + round(LATE_S * SECOND_NS)
-    while (said := (yield from replies.query_dirty_rate(line)))["status"] != "measured":
-        if loop.now_ns > late_ns:
-            raise WhimbrelError("its measurement of the dirty rate does not end", side="source")
-        yield loop.sleep(LOOK_EVERY_S)
-    after, after_ns = vcpu_s(), loop.now_ns
-    passed_s = (after_ns - before_ns) / SECOND_NS
-    return Measurement(
-        at_s=(after_ns - began_ns) / SECOND_NS,
-        window_s=span_s,
-        dirtied_bytes=float(int(said["dirty-rate"]) * MIB * span_s),
-        vcpu_shares=tuple([min(1.0, (b - a) / passed_s) for a, b in zip(before, after, strict=False)]),
-    )
+    if milliseconds:
+        return math.ceil(min(max(window_s, SHORTEST_S), LONGEST_S) * 1000) / 1000
+    return float(math.ceil(min(max(window_s, 1.0), LONGEST_S)))

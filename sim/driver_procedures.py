@@ -12,15 +12,14 @@ from typing import Any, Protocol
 from whimbrel.engine.errors import CannotConnect, OutcomeUnknown, PreparationFailed, QemuRefused, WhimbrelError
 from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Marked, Order
 from whimbrel.engine.negotiation import (
-    abilities,
-    changed_parameters,
     for_side,
     negotiate,
     parameters_of,
     to_put_back,
 )
 from whimbrel.engine.pilot import Steering
-from whimbrel.engine.policy import Knobs, Measurement
+from whimbrel.engine.policy import Knobs
+from whimbrel.engine.protocol import DEFAULT_WAITS, Waits
 from whimbrel.engine.resolve import STILL_STATES
 from whimbrel.engine.signals import Command, Signal
 from whimbrel.engine.states import Fact, State
@@ -28,10 +27,9 @@ from whimbrel.engine.timeline import Mark
 
 from . import driver_ends as ends
 from . import driver_replies as replies
+from .driver_helm import Helm
 from .driver_line import Line, Wire
 from .driver_log import wall_s
-from .driver_measuring import measure
-from .driver_outside import OutsideThrottle
 from .driver_side import Handle, Local, Side, address_of, identity_of
 from .driver_tasks import Loop, Work
 
@@ -86,8 +84,12 @@ class Place(Protocol):
         """How long each of them has run, seconds; empty where that can't be seen."""
         ...
 
-    def slow_source(self, share: float, lease_s: float) -> None:
-        """Take this share of their time from them, at once, until it is changed or the lease has passed; 0: none."""
+    def slow_source(self, share: float, lease_s: float) -> bool:
+        """Take this share of their time from them, at once, until it is changed or the lease has passed; 0: none.
+
+        Returns:
+            Whether a lease was running; else what was taken before, if anything, had been given back.
+        """
         ...
 
 
@@ -143,7 +145,10 @@ class Procedures:
     uri: str = ""
     armed: bool = False
     adopted: bool = False
-    outside: OutsideThrottle = field(init=False)
+    waits: Waits = DEFAULT_WAITS
+    greatest_throttle: float = 0.0
+    """The most that the user allows to be taken of the guest's time."""
+    helm: Helm = field(init=False)
     _knobs: Knobs = field(default_factory=Knobs)
     """As the setup left them."""
     _quit: bool = False
@@ -153,7 +158,15 @@ class Procedures:
     _parameters_before: dict[str, object] = field(default_factory=dict[str, object])
 
     def __post_init__(self) -> None:
-        self.outside = OutsideThrottle(self.loop, self.place)
+        self.helm = Helm(
+            self.loop,
+            self.place,
+            self.source,
+            deliver=self.deliver,
+            write=self.write,
+            waits=self.waits,
+            greatest_throttle=self.greatest_throttle,
+        )
 
     def of(self, order: Order) -> Work[None]:
         """The procedure that carries out an order."""
@@ -191,6 +204,7 @@ class Procedures:
                     self.source.badge = line["id"]
                 case "learnt":
                     self.uri = str(line["facts"].get("uri", self.uri))
+                    self.helm.take_up(line.get("abilities"))
                 case _:
                     pass
         if self.source.badge is not None:
@@ -266,13 +280,7 @@ class Procedures:
                     "destination_qmp": address_of(self.destination.name),
                     "destination_pid": pid,
                 },
-                abilities=abilities(
-                    self._capabilities["source"],
-                    has,
-                    self._parameters,
-                    outside_throttle=self.place.local,
-                    measuring=self.place.local,
-                ),
+                abilities=self.helm.offer(self._capabilities["source"], has, self._parameters),
             )
         )
 
@@ -326,7 +334,7 @@ class Procedures:
 
     def migrate(self) -> Work[None]:
         """Start it; from here on the source is watched."""
-        self.outside.take(self._knobs.outside_throttle)
+        self.helm.slow(self._knobs.outside_throttle)
         try:
             yield from self.source.require().call("migrate", {"uri": self.uri})
         finally:
@@ -492,26 +500,6 @@ class Procedures:
             ends.look_at_destination(self.destination, within_s=within_s),
         )
         self.deliver(Inspected(source, destination))
-
-    # ---- steering
-
-    def measure(self, windows_s: tuple[float, ...]) -> Work[tuple[Measurement, ...]]:
-        """Measure what the guest dirties in windows of these lengths, one after the other."""
-        if not windows_s:
-            return ()
-        return (yield from measure(self.loop, self.source, windows_s, lambda: self.place.vcpu_s, self.write))
-
-    def tune(self, steering: Steering) -> Work[None]:
-        """Set the knobs that a decision changed."""
-        if "outside_throttle" in steering.changes:
-            self.outside.take(steering.knobs.outside_throttle)
-        if parameters := changed_parameters(steering):
-            yield from replies.set_parameters(self.source.require(), parameters)
-
-    def set_knobs(self, knobs: Knobs) -> Work[None]:
-        """Set all knobs."""
-        self.outside.take(knobs.outside_throttle)
-        yield from replies.set_parameters(self.source.require(), parameters_of(knobs, {}))
 
 
 def _version(line: Line) -> str:

@@ -12,6 +12,8 @@ from whimbrel.engine.errors import QemuRefused, WhimbrelError
 from .driver_tasks import Work
 
 BADGE = "whimbrel-migration-"
+SAMPLE_PAGES = 16384
+"""Of each GiB: the most that QEMU takes. With its default, 512, a guest of 256 MiB is judged by 128 pages."""
 
 
 class Caller(Protocol):
@@ -145,18 +147,17 @@ def set_parameters(line: Caller, parameters: Mapping[str, object]) -> Work[None]
     yield from line.call("migrate-set-parameters", parameters)
 
 
-def calc_dirty_rate(line: Caller, calc_time: int, unit: str | None, sample_pages: int) -> Work[None]:
-    """Begin to measure how much the guest dirties.
+def calc_dirty_rate(line: Caller, window_s: float, *, milliseconds: bool) -> Work[None]:
+    """Start to measure the dirty rate by sampling pages.
 
     Args:
         line: to the guest's QEMU.
-        calc_time: for so long, seconds if ``unit`` is not given.
-        unit: ``millisecond``; ``None``: QEMU does not know units (before 8.2).
-        sample_pages: how many pages of each GiB are looked at, 128 to 16384.
+        window_s: length of the window, 1 to 60 whole seconds; from 0.05 s with ``milliseconds``.
+        milliseconds: count it in milliseconds (QEMU 8.2 and later).
     """
-    arguments: dict[str, object] = {"calc-time": calc_time, "sample-pages": sample_pages}
-    if unit is not None:
-        arguments["calc-time-unit"] = unit
+    arguments: dict[str, object] = {"calc-time": round(window_s), "sample-pages": SAMPLE_PAGES}
+    if milliseconds:
+        arguments |= {"calc-time": round(window_s * 1000), "calc-time-unit": "millisecond"}
     yield from line.call("calc-dirty-rate", arguments)
 
 

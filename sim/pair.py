@@ -193,14 +193,20 @@ class Pair:
         """See `Place`."""
         return self.source_qemu.vcpu_s if self.local else ()
 
-    def slow_source(self, share: float, lease_s: float) -> None:
+    def slow_source(self, share: float, lease_s: float) -> bool:
         """See `Place`."""
+        held = self._lease is not None
         if self._lease is not None:
             self._lease.cancel()
             self._lease = None
         self.source_qemu.slow_from_outside(share)
         if share:
-            self._lease = self._clock.after(round(lease_s * SECOND_NS), lambda: self.slow_source(0.0, 0.0))
+            self._lease = self._clock.after(round(lease_s * SECOND_NS), self._lease_is_over)
+        return held
+
+    def _lease_is_over(self) -> None:
+        self._lease = None
+        self.source_qemu.slow_from_outside(0.0)
 
     # ---- QEMUs
 

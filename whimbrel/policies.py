@@ -190,7 +190,14 @@ _READ: dict[str, Callable[[str, str], float]] = {
 }
 """How a parameter is read, by the unit at the end of its name."""
 
-_SHOW: dict[str, Callable[[float], str]] = {"_bytes_per_s": format_rate, "_bytes": format_size, "_s": format_duration}
+
+def _duration(duration_s: float) -> str:
+    """Exactly: 800 s are not 13.3m."""
+    text = format_duration(duration_s)
+    return f"{duration_s:g}s" if "." in text else text
+
+
+_SHOW: dict[str, Callable[[float], str]] = {"_bytes_per_s": format_rate, "_bytes": format_size, "_s": _duration}
 
 
 def _unit(name: str) -> str:
@@ -209,7 +216,9 @@ def _shown(parameter: Parameter) -> str:
         return "(unset)"
     if isinstance(default, bool):
         return str(default).lower()
-    return _SHOW[unit](default) if unit and isinstance(default, int | float) else str(default)
+    if isinstance(default, int | float):
+        return _SHOW[unit](default) if unit else f"{default:g}"
+    return str(default)
 
 
 def _value(parameter: Parameter, field: str, text: str) -> Any:

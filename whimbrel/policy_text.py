@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass, field
 
 from whimbrel.engine.errors import BadInput
-from whimbrel.engine.policies.composition import QUANTITIES, RELATIONS, Condition
+from whimbrel.engine.policies.conditions import QUANTITIES, RELATIONS, Condition
 from whimbrel.units import parse_duration, parse_fraction, parse_rate, parse_size
 
 KINDS = {

@@ -16,6 +16,7 @@ from whimbrel.engine.report import CompletedReport, OngoingReport
 from whimbrel.engine.timeline import Downtime
 from whimbrel.guest.run import GuestSummary
 from whimbrel.history import Entry, Standing
+from whimbrel.policy_text import KINDS
 from whimbrel.qmp_driver.findings import Finding, Severity
 from whimbrel.units import format_duration, format_rate, format_size
 
@@ -163,13 +164,15 @@ def guest_summary(summary: GuestSummary) -> RenderableType:
 
 
 def policies(known: Mapping[str, tuple[str, Mapping[str, str]]]) -> RenderableType:
-    """Policies by name: what each does, and its parameters with their defaults."""
+    """Policies by name: what each does, and its parameters with their defaults; and how they are composed."""
     parts: list[RenderableType] = []
     for name, (about, parameters) in known.items():
-        parts += [Text(name, style="bold"), Padding(Text(about), (0, 0, 0, 2))]
+        parts += [Text(name, style="bold"), Padding(Text(about), (0, 0, 0, 2), expand=False)]
         if parameters:
-            listed = ", ".join(f"{key}={value}" for key, value in parameters.items())
-            parts.append(Padding(Text(f"parameters: {listed}", style="dim"), (0, 0, 0, 2)))
+            listed = Text("  ").join(Text(f"{key}={value}", no_wrap=True) for key, value in parameters.items())
+            listed.stylize("dim")
+            parts.append(Padding(listed, (0, 0, 0, 4), expand=False))
+    parts.append(Text(f"\nThey compose: {'; '.join(KINDS.values())}"))
     return Group(*parts)
 
 

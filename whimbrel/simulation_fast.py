@@ -198,7 +198,8 @@ def _of_postcopy(told: Forecast) -> Iterator[str]:
     if told.postcopy_s:
         yield (
             f"post-copy from {format_duration(told.moved_s - told.downtime_s)} on, its last page comes"
-            f" {format_duration(told.postcopy_s)} after the guest has moved; total time and downtime are those of its move"
+            f" {format_duration(told.postcopy_s)} after the guest has moved;"
+            " total time and downtime are those of its move"
         )
 
 

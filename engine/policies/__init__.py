@@ -10,7 +10,8 @@ from whimbrel.engine.policy import Policy
 from .auto_converge import AutoConverge
 from .clark_rate import ClarkRate
 from .cloud_hypervisor import CloudHypervisor
-from .composition import Condition, first, then, when
+from .composition import first, then, when
+from .conditions import Condition
 from .cycle_aware import CycleAware
 from .deadline import Deadline
 from .dirty_limit import DirtyLimit

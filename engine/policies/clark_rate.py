@@ -8,8 +8,9 @@ tools/libxc/xc_linux_save.c, ``ADAPTIVE_SAVE``) has 100 and 500 Mbit/s, and boun
 RAM besides: without these a guest that writes to a small part of its memory again and again, which it dirties slowly
 when a pass is slow, would never be stopped.
 
-All three rates are of a time of Gigabit Ethernet, and stand here as parts of the link: on 1 Gbit/s they are the
-published ones. The link is the bandwidth that is allowed, or what the first second at full speed shows.
+All three rates are of the time of Gigabit Ethernet. Here the greatest is the link, and the others are in proportion:
+on a link of 500 Mbit/s they are the published ones. The link is the bandwidth that is allowed, or what the first
+second at full speed shows.
 """
 
 from __future__ import annotations
@@ -48,15 +49,15 @@ class ClarkRate:
         BadInput: a parameter makes no sense.
     """
 
-    least: float = 0.1
-    most: float = 0.5
-    step: float = 0.05
+    least: float = 0.2
+    most: float = 1.0
+    step: float = 0.1
     link_bytes_per_s: int | None = None
     small_bytes: int = 256 << 10
     passes: int = 29
     factor: float = 3.0
-    _room: Room = field(default_factory=Room)
-    _link: float = field(default=0.0)
+    _room: Room = field(default_factory=Room, init=False)
+    _link: float = field(default=0.0, init=False)
     """What the link carries, bytes per second; 0: not known yet."""
 
     def __post_init__(self) -> None:

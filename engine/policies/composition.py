@@ -20,21 +20,23 @@ needs an instance of its own.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from whimbrel.engine.errors import BadInput
-from whimbrel.engine.pilot import GREATEST_WAKE_S, LEAST_THROTTLE, LEAST_WAKE_S, QEMUS_FIRST_THROTTLE, check_sense
+from whimbrel.engine.pilot import (
+    GREATEST_WAKE_S,
+    LEAST_THROTTLE,
+    LEAST_WAKE_S,
+    QEMUS_FIRST_THROTTLE,
+    Nonsense,
+    check_sense,
+)
 from whimbrel.engine.policy import Decision, Observation, Policy, Reason
 
-from .permits import left_s
+from .conditions import Condition, Test, next_look_s
 
-Test = Callable[[Observation], bool]
-"""A question about what is seen. A `Condition`, or any function of your own."""
-
-LOOK_S = 0.5
-"""How often a condition on what changes between iterations is looked at, seconds."""
 AUTO_CONVERGE = "auto-converge"
 DORMANT = Decision(throttle_initial=LEAST_THROTTLE, throttle_increment=LEAST_THROTTLE, throttle_ceiling=LEAST_THROTTLE)
 """QEMU's throttle at its least, which it keeps however often it is triggered."""
@@ -43,85 +45,6 @@ QEMUS_OWN = Decision(
 )
 """QEMU's throttle as QEMU has it by itself."""
 _NOTHING = Decision()
-
-
-# ---- conditions
-
-
-def _progress(seen: Observation) -> float | None:
-    if not seen.iterations or (last := seen.iterations[-1]).remaining_at_start_bytes <= 0:
-        return None
-    begun = last.remaining_at_start_bytes
-    return (begun - last.remaining_at_end_bytes - last.dirtied_bytes) / begun
-
-
-QUANTITIES: dict[str, Callable[[Observation], float | None]] = {
-    "iteration": lambda seen: seen.iteration,
-    "elapsed_s": lambda seen: seen.elapsed_s,
-    "remaining_bytes": lambda seen: seen.remaining_bytes if seen.total_bytes else None,
-    "transferred_bytes": lambda seen: seen.transferred_bytes,
-    "bandwidth_bytes_per_s": lambda seen: seen.bandwidth_bytes_per_s or None,
-    "dirty_bytes_per_s": lambda seen: seen.dirty_bytes_per_s if seen.iterations else None,
-    "throttle": lambda seen: max(seen.throttle, seen.knobs.outside_throttle),
-    "downtime_s": left_s,
-    "progress": _progress,
-}
-"""What a `Condition` may be about, as an observation tells it; ``None``: not known yet. ``downtime_s`` is how long the
-rest would take; ``progress`` by what part of itself the rest has fallen, from the start of one iteration to that of the
-next."""
-AT_ITERATIONS = frozenset({"iteration", "dirty_bytes_per_s", "progress"})
-"""These only change where the policy is asked anyway."""
-RELATIONS: dict[str, Callable[[float, float], bool]] = {
-    ">=": lambda left, right: left >= right,
-    "<=": lambda left, right: left <= right,
-    ">": lambda left, right: left > right,
-    "<": lambda left, right: left < right,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """A quantity compared with a number; false while the quantity is not known.
-
-    Attributes:
-        quantity: a key of `QUANTITIES`; its unit is at its end.
-        relation: a key of `RELATIONS`.
-        value: in that unit.
-
-    Raises:
-        BadInput: there is no such quantity or relation.
-    """
-
-    quantity: str
-    relation: str
-    value: float
-
-    def __post_init__(self) -> None:
-        if self.quantity not in QUANTITIES:
-            raise BadInput("condition", self.quantity, f"one of {', '.join(sorted(QUANTITIES))}")
-        if self.relation not in RELATIONS:
-            raise BadInput("condition", self.relation, f"one of {' '.join(RELATIONS)}")
-
-    def __call__(self, seen: Observation) -> bool:
-        """Whether it holds."""
-        told = QUANTITIES[self.quantity](seen)
-        return told is not None and RELATIONS[self.relation](told, self.value)
-
-    def __str__(self) -> str:
-        return f"{self.quantity} {self.relation} {self.value:g}"
-
-    def next_look_s(self, elapsed_s: float) -> float | None:
-        """When it may have changed without anybody being asked, elapsed seconds; ``None``: never."""
-        if self.quantity in AT_ITERATIONS:
-            return None
-        if self.quantity == "elapsed_s":
-            # These two change a little after it.
-            at_s = self.value + (LEAST_WAKE_S if self.relation in (">", "<=") else 0.0)
-            return at_s if at_s > elapsed_s else None
-        return elapsed_s + LOOK_S
-
-
-# ---- the parts of a composition
 
 
 @dataclass(slots=True)
@@ -159,7 +82,10 @@ class _Seat:
             Nonsense: its answer is none.
         """
         decision = self.policy(seen)
-        check_sense(decision)
+        try:
+            check_sense(decision)
+        except Nonsense as error:
+            raise Nonsense(f"{self.name}, in it, is wrong: {error}") from None
         if decision.wake_after_s is not None:
             self.every_s = max(LEAST_WAKE_S, decision.wake_after_s)
         self.due_s = None if self.every_s is None else seen.elapsed_s + self.every_s
@@ -301,10 +227,6 @@ class _Switching(_Composition):
         return replace(merged([*settings, reset]), because=because)
 
 
-def _look_s(test: Test, elapsed_s: float) -> float | None:
-    return test.next_look_s(elapsed_s) if isinstance(test, Condition) else elapsed_s + LOOK_S
-
-
 class Then(_Switching):
     """One policy until something holds, from then on another; see `then`."""
 
@@ -318,7 +240,7 @@ class Then(_Switching):
         return 1 if any(test(seen) for test in self._tests) else 0
 
     def _next_look_s(self, elapsed_s: float) -> float | None:
-        looks = [] if self._at else [_look_s(test, elapsed_s) for test in self._tests]
+        looks = [] if self._at else [next_look_s(test, elapsed_s) for test in self._tests]
         return min((look for look in looks if look is not None), default=None)
 
 
@@ -333,7 +255,7 @@ class When(_Switching):
         return 0 if self._test(seen) else 1
 
     def _next_look_s(self, elapsed_s: float) -> float | None:
-        return _look_s(self._test, elapsed_s)
+        return next_look_s(self._test, elapsed_s)
 
 
 # ---- what users write

@@ -9,8 +9,8 @@ power of two of samples and no library.
 seen `CYCLES` times, or `observe_s` are over. The series has a cycle where its autocorrelation, corrected for the
 overlap that shrinks with the lag, has a peak of `STRONG` at least; the least lag that comes close to the greatest
 peak is the period. Windows are folded by it, and the longest run of phases below the middle between the least and the
-greatest is the low phase. The migration starts now if the low phase has half of itself to go, else at the next one,
-unless that is more than `delay_s` away. After that this policy has no more to say.
+greatest is the low phase. The migration starts now if no more than a quarter of the low phase is over, else at the
+next one, unless that is more than `delay_s` away. After that this policy has no more to say.
 
 **Without measuring** the iterations themselves tell: QEMU's own rule is held off while an iteration dirties faster
 than the lowest quarter of what was seen, so that it decides in the low phase; for `hold_s` after the first pass at
@@ -32,8 +32,8 @@ from .permits import HOLD_S
 from .room import LEARN_EVERY_S, Room
 
 STRONG, SURE = 0.5, 2.5
-"""An autocorrelation that counts as a cycle: `STRONG`, and `SURE` times what noise comes to, one over the root of so many
-pairs as it was computed from."""
+"""An autocorrelation that counts as a cycle: `STRONG`, and `SURE` times what noise comes to, which is one over the root
+of how many pairs it was computed from."""
 CLOSE = 0.9
 """A peak so close to the greatest one is as good: multiples of a period look like the period."""
 CYCLES = 2
@@ -62,9 +62,9 @@ class Cycle:
     low_length: int
 
     def wait(self, now: int) -> int:
-        """How many steps from the step `now` on until it is good to start; 0: at once."""
+        """How many steps from the step `now` on until the low phase; 0: no more than a quarter of it is over."""
         into = (now - self.low_start) % self.period
-        return 0 if 2 * into <= self.low_length else self.period - into
+        return 0 if 4 * into <= self.low_length else self.period - into
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,13 +87,13 @@ class CycleAware:
     observe_s: float = 32.0
     hold_s: float = 10.0
     window_s: float = 1.0
-    _asked: int = field(default=0)
+    _asked: int = field(default=0, init=False)
     """How many windows were asked for."""
-    _postponed: bool = field(default=False)
-    _measured: bool = field(default=False)
+    _postponed: bool = field(default=False, init=False)
+    _measured: bool = field(default=False, init=False)
     """It has had its say before the start."""
-    _room: Room = field(default_factory=Room)
-    _limit_s: float | None = field(default=None)
+    _room: Room = field(default_factory=Room, init=False)
+    _limit_s: float | None = field(default=None, init=False)
     """The limit that holds in a low phase."""
 
     def __post_init__(self) -> None:
@@ -108,12 +108,12 @@ class CycleAware:
             return replace(decision, wake_after_s=LEARN_EVERY_S) if starts else decision
         if seen.reason is Reason.DEADLINE:
             return Decision(downtime_limit_s=seen.objectives.downtime_s, because="no more waiting for a low phase")
-        limit = self._room.news(seen)
+        news = self._room.news(seen)
         if seen.knobs.downtime_limit_s > HOLD_S:
-            # What another policy set, or the user: what is to hold once it is not held off any more.
-            own = limit.downtime_limit_s is not None and seen.knobs.downtime_limit_s == seen.objectives.downtime_s
-            self._limit_s = limit.downtime_limit_s if own else seen.knobs.downtime_limit_s
-        news = replace(limit, downtime_limit_s=self._limit_s) if limit != Decision() else limit
+            self._limit_s = seen.knobs.downtime_limit_s
+            if self._limit_s != seen.objectives.downtime_s:
+                news = Decision(wake_after_s=news.wake_after_s)  # another policy sets it, and shall go on to
+        self._limit_s = news.downtime_limit_s or self._limit_s
         if seen.reason is not Reason.ITERATION or self._measured or not seen.iterations:
             return news
         return self._steer(seen, news)

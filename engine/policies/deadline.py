@@ -4,7 +4,8 @@
 University; its QEMU is public). The user gives the finish time. Every 5 s the greatest rate that can be had is
 estimated (0.8 of the old value and 0.2 of the new), the rate for the next 5 s follows from what remains, what is
 dirtied and the time left, and is 1 MiB/s at least; where that is more than can be had the migration is late, goes on
-at full speed, and writes of the guest are slowed to a fifth.
+at full speed, and writes of the guest are slowed to a fifth. Here that is a fifth of its CPU time, and half as much
+every time that it turns out not to do.
 
 Pacer paces the copying of the disk and sends memory at full speed; here there is memory only, so the same rule paces
 that:
@@ -59,15 +60,18 @@ class Deadline:
     every_s: float = 5.0
     memory: float = 0.8
     slowed: float = 0.8
-    _room: Room = field(default_factory=Room)
-    _most: float = field(default=0.0)
+    _room: Room = field(default_factory=Room, init=False)
+    _most: float = field(default=0.0, init=False)
     """The greatest rate that can be had, bytes per second; 0: not known yet."""
-    _dirty: float | None = field(default=None)
+    _dirty: float | None = field(default=None, init=False)
     """The dirty rate, bytes per second."""
-    _full: bool = field(default=True)
+    _full: bool = field(default=True, init=False)
     """Whether it is being sent as fast as can be, so that the rate tells what can be had."""
-    _late: bool = field(default=False)
-    _by_qemu: bool = field(default=False)
+    _taken: float = field(default=0.0, init=False)
+    """The part of the vCPUs' time that is taken."""
+    _taken_s: float = field(default=0.0, init=False)
+    """When more of it was taken last."""
+    _by_qemu: bool = field(default=False, init=False)
     """Whether QEMU's throttle stands by."""
 
     def __post_init__(self) -> None:
@@ -166,25 +170,27 @@ class Deadline:
             wake_after_s=self.every_s,
             because=f"{needed_s:.1f} s needed, {time_left_s:.1f} s left: full speed",
         )
-        if self._late or not ending or needed_s <= time_left_s:
+        waits = self._taken > 0 and seen.elapsed_s < self._taken_s + self.every_s
+        if not ending or needed_s <= time_left_s or waits:
             return decision
-        self._late = True
         return self._slowing(seen, decision)
 
     def _slowing(self, seen: Observation, decision: Decision) -> Decision:
         """The same, and the guest slowed as far as that is allowed."""
-        slowed = min(self.slowed, seen.objectives.greatest_throttle)
         because = f"{decision.because}, late"
-        if not (refused := why_no_outside_throttle(seen)):
+        refused = why_no_outside_throttle(seen)
+        if refused and not self._by_qemu:
+            return replace(decision, because=f"{because}; {refused}")
+        # Where that was not enough, half of what is left.
+        wanted = 1 - (1 - self._taken) / 2 if self._taken else self.slowed
+        slowed = min(wanted, seen.objectives.greatest_throttle)
+        if slowed == self._taken:
+            return decision
+        self._taken, self._taken_s = slowed, seen.elapsed_s
+        if not refused:
             return replace(decision, outside_throttle=slowed, because=f"{because}: {slowed:.0%} of its time taken")
-        if self._by_qemu:
-            return replace(
-                decision,
-                throttle_increment=slowed,
-                throttle_ceiling=slowed,
-                because=f"{because}; {refused}: QEMU's throttle up to {slowed:.0%}",
-            )
-        return replace(decision, because=f"{because}; {refused}")
+        because = f"{because}; {refused}: QEMU's throttle up to {slowed:.0%}"
+        return replace(decision, throttle_increment=slowed, throttle_ceiling=slowed, because=because)
 
     def _finish_s(self, seen: Observation) -> float:
         wanted_s = seen.objectives.deadline_s if self.finish_s is None else self.finish_s

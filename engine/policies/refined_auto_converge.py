@@ -2,9 +2,10 @@
 
 H. Huang's series for QEMU of 2024 ("auto-converge refinements for huge VM") had two parts. Syncs within long
 iterations, every 5 s while the throttle is on, were merged into 9.2; there QEMU does them by itself, and before that
-nobody can order one from outside. The second, the *responsive throttle*, was not merged; reviewers doubted that two
-criteria of which either suffices can be predicted. It is this. QEMU looks at syncs that come more than a second after
-the last look, at the bytes dirtied since then for each byte sent, in whole percent:
+nobody can order one from outside (a larger downtime limit only brings a sync forward by what that limit lets go, at
+the end of an iteration). The second, the *responsive throttle*, was not merged; reviewers doubted that two criteria
+of which either suffices can be predicted. It is this. QEMU looks at syncs that come more than a second after the last
+look, at the bytes dirtied since then for each byte sent, in whole percent:
 
 * the old criterion: the ratio is above the trigger (50 %), twice (`whimbrel.engine.policies.auto_converge`);
 * the new one: it is above the trigger and no less than at the look before, twice, counted on its own.

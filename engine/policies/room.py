@@ -37,8 +37,9 @@ class Room:
         """Take what is seen, while nothing but the link limits the sender; whether the link is known by now."""
         if seen.iteration <= 1 and seen.remaining_bytes > 0:
             last = seen.samples[-1] if seen.samples else None
-            told = last is not None and last.qemu_total_s is not None
-            at_s = last.qemu_total_s - (last.setup_s or 0.0) if told else seen.elapsed_s
+            at_s = seen.elapsed_s
+            if last is not None and last.qemu_total_s is not None:
+                at_s = last.qemu_total_s - (last.setup_s or 0.0)
             self._link.add(at_s, seen.transferred_bytes)
         return self.link_bytes_per_s is not None
 
@@ -48,7 +49,8 @@ class Room:
             return Decision()
         self._told = True
         limit_s = self.limit_s(seen)
-        because = f"{limit_s * 1e3:.0f} ms, of {seen.objectives.downtime_s * 1e3:.0f} ms: the rest is for what QEMU leaves out"
+        goal_ms = seen.objectives.downtime_s * 1e3
+        because = f"{limit_s * 1e3:.0f} ms, of {goal_ms:.0f} ms: the rest is for what QEMU leaves out"
         return Decision(downtime_limit_s=limit_s, wake_after_s=GREATEST_WAKE_S, because=because)
 
     def limit_s(self, seen: Observation) -> float:

@@ -10,6 +10,10 @@ iteration to the next the share left to the guest is multiplied by ``target * se
 dirtied in proportion to its CPU time; where it does not, the next iteration shows it and the rule is applied again. A
 vCPU that ran less than was left to it is not slowed by that: the share that it ran is what counts then.
 
+The target is half, as QEMU's own trigger is: a guest that rewrites its whole working set in every iteration dirties
+about as much as is sent, however fast or slow it is, and would be slowed by a tenth only from one to the next with
+0.9.
+
 Where that throttle can't be had, QEMU's auto-converge stands in: triggered above the same target, in steps of 5 %
 from 5 % on, with smaller ones towards the end. It moves at every second such sync only, and never falls.
 """
@@ -41,11 +45,11 @@ class SdpsLike:
         BadInput: a share makes no sense.
     """
 
-    target: float = 0.9
+    target: float = 0.5
     ease: float = 0.5
     step: float = 0.05
-    _room: Room = field(default_factory=Room)
-    _taken: float = field(default=0.0)
+    _room: Room = field(default_factory=Room, init=False)
+    _taken: float = field(default=0.0, init=False)
     """The share of the vCPUs' time that is taken from them."""
 
     def __post_init__(self) -> None:

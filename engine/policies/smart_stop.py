@@ -37,7 +37,7 @@ class SmartStop:
     """
 
     window: int = 3
-    _past: deque[int] | None = field(default=None)
+    _past: deque[int] | None = field(default=None, init=False)
     """What was left at the passes since there was no more progress; ``None``: there is still some."""
 
     def __post_init__(self) -> None:

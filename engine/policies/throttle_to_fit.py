@@ -59,6 +59,8 @@ OUTSIDE_SLICE_S = 0.004
 """The same of a quota: the kernel looks at its tick whether it is used up."""
 DEAF_AFTER = 4
 """Iterations after which a throttle of QEMU's that does not move is given up: it has none, or they are too short."""
+EASED = 0.93
+"""What is left of a throttle from outside when the guest is to stop: strong, but its sleeps are short."""
 ASLEEP = 0.01
 """QEMU's least throttle: its own one is as good as off."""
 NEVER_COUNTS, ALWAYS_COUNTS = 1.0, 0.01
@@ -119,8 +121,7 @@ class ThrottleToFit:
         if self._awoken(seen) or self._hurried(seen):
             return self._decide(seen)
         if self._stopping and self._fits(seen):
-            limit_s = self._limit_s(seen)
-            return Decision(downtime_limit_s=limit_s, because=f"the rest fits into {limit_s * 1e3:.0f} ms now")
+            return self._stop(seen)
         return Decision()
 
     def _setup(self, seen: Observation) -> Decision:
@@ -295,7 +296,18 @@ class ThrottleToFit:
         if best.waits:
             return self._slow(seen, best.throttle if best.waits == 1 else 0.0, decision, now=False)
         decision = self._slow(seen, best.throttle, decision)
-        return replace(decision, downtime_limit_s=outlook.limit_s) if self._fits(seen) else decision
+        return replace(self._stop(seen), because=decision.because) if self._fits(seen) else decision
+
+    def _stop(self, seen: Observation) -> Decision:
+        """Have the guest stopped at the next sync, which is at once.
+
+        A throttle from outside is eased for it: the sync, and then the stop, wait for each vCPU to wake.
+        """
+        limit_s = self._limit_s(seen)
+        decision = Decision(downtime_limit_s=limit_s, because=f"the rest fits into {limit_s * 1e3:.0f} ms now")
+        if self._throttle <= EASED:
+            return decision if not self._throttle else replace(decision, outside_throttle=self._throttle)
+        return replace(decision, outside_throttle=EASED)
 
     def _slow(self, seen: Observation, throttle: float, decision: Decision, *, now: bool = True) -> Decision:
         """Have the guest slowed, now or from the next sync on.

@@ -45,7 +45,7 @@ LATE = (1.5, 3.0)
 WHOLE = np.array([1.0])
 LEAST_ROUND_S = 1e-4
 """So long a round takes at least in which there is nothing to send."""
-ALIKE, ALIKE_IN_THIRD = 0.01, 0.03
+ALIKE, ALIKE_IN_THIRD = 0.01, 0.05
 """Of points whose downtimes, and throttles or bytes, differ by less than this part of them one is enough."""
 LEAST_OF_MOST = 1e-3
 """What is less than this part of the most counts as that."""
@@ -59,6 +59,8 @@ SLOWED_FROM = (0.25, 0.5, 0.65, 0.78, 0.88, 0.95)
 """From which part of a round on a throttle may be set, besides at the sync."""
 SLOWED_SYNCS, SLOWED_WITHIN = 80, 6
 """So many of the syncs, and of the rounds, that is tried at."""
+STRONG, SLOWED_STARTS = 0.9, 4
+"""A weaker throttle does not end things soon: from some syncs on, its rounds are followed up as those without one."""
 SLOWED_ROUNDS = 5
 """So long it is kept up, at most."""
 AT_THE_FLOOR_S = 0.001
@@ -118,38 +120,36 @@ class Knobs:
 
     def search(self) -> Points:
         """All points that are worth keeping: none is as good as another in everything."""
-        followed = self._free_rounds()
+        followed = self._follow([begin(self._trace, wait_s) for wait_s in self._waits_s()])
         if self._throttles:
             self._slow_down(followed)
         return self._points()
 
     # ---- without a throttle
 
-    def _free_rounds(self) -> list[Synced]:
+    def _follow(self, starts: list[Synced], throttle: float = 0.0, slot_s: float = 0.0) -> list[Synced]:
         """Follow up the best state of each slot of time; says how things stood at each sync that was followed up."""
-        queue = [_Next(wait_s, 0.0, 0.0, number, None) for number, wait_s in enumerate(self._waits_s())]
+        queue = [_Next(start.at_s, 0.0, 0.0, number, None) for number, start in enumerate(starts)]
+        slot_s = slot_s or self._slot_s
         best: dict[int, list[_Next]] = {}
         followed: list[Synced] = []
         count = len(queue)
         while queue:
             this = heapq.heappop(queue)
             if this.round is None:
-                state = begin(self._trace, this.at_s)
-            elif this in best[self._slot(this)] and this.sent_bytes < self._done_bytes:
+                state = starts[this.number]
+            elif this in best[int(this.at_s / slot_s)] and this.sent_bytes < self._done_bytes:
                 state = this.round.sync(this.at_s)
                 followed.append(state)
             else:
                 continue
-            around, looks = self._round(state, self._parts)
+            around, looks = self._round(state, self._parts, throttle)
             for at_s, left, sent in self._syncs(around, looks):
                 count += 1
                 sync = _Next(at_s, left, sent, count, around)
-                if self._keeps(best.setdefault(self._slot(sync), []), sync):
+                if self._keeps(best.setdefault(int(at_s / slot_s), []), sync):
                     heapq.heappush(queue, sync)
         return followed
-
-    def _slot(self, sync: _Next) -> int:
-        return int(sync.at_s / self._slot_s)
 
     def _waits_s(self) -> Iterator[float]:
         """When the migration may begin."""
@@ -176,7 +176,9 @@ class Knobs:
             if in_time and (part == 1 or (at_s >= turn_s and unsent <= self._most_unsent)):
                 yield at_s, float(left), float(sent)
 
-    def _round(self, state: Synced, parts: Seconds, throttle: float = 0.0, slow_from: float = 0.0) -> tuple[Round, Looks]:
+    def _round(
+        self, state: Synced, parts: Seconds, throttle: float = 0.0, slow_from: float = 0.0
+    ) -> tuple[Round, Looks]:
         """A round, what comes of stops in it, and how things stand at some of its parts."""
         self.rounds += 1
         this = Round(
@@ -202,24 +204,13 @@ class Knobs:
         seen = np.isfinite(over_s) & (stops_s <= self._trace.horizon_s)
         over_s, stops_s, sent_bytes = over_s[seen], stops_s[seen], sent_bytes[seen]
         downtimes_s, totals_s = over_s - stops_s, over_s + self._trace.lag_s
-        standing = self._trace.writes_per_s * downtimes_s
-        throttled_s, lost_s = self._lost_s(stops_s, totals_s, standing, looks.lost_writes[seen])
+        throttled_s = looks.throttled_s[seen]
+        lost_s = throttled_s + downtimes_s if self._trace.groups else np.zeros_like(downtimes_s)
         slowed = bool(throttled_s.any())
         found = self._slowed if slowed else self._free
         found.append(np.column_stack((totals_s, downtimes_s, throttled_s, sent_bytes, lost_s)))
         if not slowed and (low := downtimes_s <= self._floor_s).any():
             self._done_bytes = min(self._done_bytes, float(sent_bytes[low].min()))
-
-    def _lost_s(
-        self, stops_s: Seconds, totals_s: Seconds, standing: Seconds, lost: Seconds
-    ) -> tuple[Seconds, Seconds]:
-        """Guest-seconds lost to throttles, and in all, as `whimbrel.sim.guests.life.Life.done_work` counts them.
-
-        By the writes that were not made: under throttles, and (the mean of a cycle) in the outage.
-        """
-        wanted = np.searchsorted(self._trace.writes.at_s, stops_s) + standing
-        each_s = np.divide(totals_s, wanted, out=np.zeros_like(wanted), where=wanted > 0)
-        return lost * each_s, (lost + standing) * each_s
 
     # ---- with one
 
@@ -228,6 +219,9 @@ class Knobs:
         whole = [state for state in followed if state.written]
         within = [begin(self._trace), *whole[:1], *_some(followed, SLOWED_WITHIN)]
         for throttle in self._throttles:
+            if throttle < STRONG:
+                for state in _some(whole, SLOWED_STARTS):
+                    self._follow([state], throttle, self._slot_s * SLOWED_STARTS)
             for state in _some(followed, SLOWED_SYNCS):
                 self._slowed_rounds(state, throttle, 0.0)
             for state in within:
@@ -289,17 +283,19 @@ def _sent(sync: _Next) -> float:
 def _worth(table: Seconds, third: int) -> Seconds:
     """Points that are worth keeping: the front of time and downtime, for each of some bounds on a third thing.
 
-    Points that are alike (`ALIKE`) in their downtimes and in the third thing are one.
+    What is hardly better (`ALIKE`) than one that needs less of the third thing is left out.
     """
     table = table[np.lexsort((table[:, 1], table[:, 0]))]
-    values = table[:, third]
-    steps = np.ceil(np.log(np.maximum(values, values.max() * LEAST_OF_MOST)) / ALIKE_IN_THIRD).astype(np.int64)
+    values = np.maximum(table[:, third], table[:, third].max() * LEAST_OF_MOST)
+    steps = np.ceil(np.log(np.maximum(values, 1e-9)) / ALIKE_IN_THIRD).astype(np.int64)
     kept = np.zeros(len(table), dtype=np.bool_)
     for step in np.unique(steps):
-        within = np.flatnonzero(steps <= step)
-        downtimes = table[within, 1]
-        falling = np.concatenate(([True], downtimes[1:] < np.minimum.accumulate(downtimes)[:-1]))
-        chosen = within[falling]
+        within = np.flatnonzero(kept | (steps == step))
+        downtimes_s = table[within, 1]
+        before_s = np.minimum.accumulate(np.where(kept[within], downtimes_s, np.inf))
+        had_s = before_s[np.searchsorted(table[within, 0], table[within, 0] * (1 + ALIKE / 5), side="right") - 1]
+        falling = downtimes_s < np.concatenate(([np.inf], np.minimum.accumulate(downtimes_s)[:-1]))
+        chosen = within[falling & (downtimes_s < had_s * (1 - ALIKE))]
         _, first = np.unique(np.ceil(np.log(table[chosen, 1]) / ALIKE), return_index=True)
         kept[chosen[first]] = True
     return table[kept]

@@ -18,11 +18,12 @@ Definitions at the edges:
   more, and the same for downtimes and losses; regrets of that size, also negative ones, say nothing.
 - A front has no point there (the run took less time than any that was found, or its downtime was less): ``None``.
 - A run that did not converge has no downtime: its time, which is at least that, is compared at the downtime that the
-  objectives allow; everything else is ``None``.
+  objectives allow; everything else is ``None``, and that, too, if it ended before the best could have been there.
 - With post-copy the guest runs while its pages are missing, and the bounds on downtime do not hold. Such a run is
   compared with a perfect one: everything over the link once, and a switchover with nothing left to send. Mechanism
   regrets are 0.0 then.
 - What a run waited before ``migrate`` counts as time: whoever knows the guest's phases could have used it for sending.
+  Where the link's steps or outages are counted from ``migrate`` such a run has another link, and is not compared.
 """
 
 from __future__ import annotations
@@ -82,10 +83,10 @@ class Bounds:
         goal_s: the greatest downtime that the objectives allow.
         horizon_s: runs that took longer are not bounded.
         alike: a throttle slows all that the guest writes by the same part.
-        mean_writes_per_s, most_writes_per_s: that the guest makes at full speed: over all times, and from the begin up
-            to any moment, after which a migration can be over.
+        most_writes_per_s: that the guest makes at full speed.
         write_s: what the link needs for a page at its slowest.
         silent_s: how long it carries nothing, all in all.
+        may_wait: the link does not depend on when the migration begins.
     """
 
     clairvoyant: Front
@@ -97,10 +98,10 @@ class Bounds:
     goal_s: float
     horizon_s: float
     alike: bool
-    mean_writes_per_s: float
     most_writes_per_s: float
     write_s: float
     silent_s: float
+    may_wait: bool
 
     # ---- the bounds
 
@@ -149,9 +150,7 @@ class Bounds:
         """Of the points that are no worse than this, and `SLACK`, the one that is least in one thing (its place)."""
         most_s, longest_s = _and_slack(total_s), _and_slack(downtime_s)
         slowest_s = _and_slack(throttled_s) if throttled_s else 0.0
-        fitting = (
-            each for each in self.points if each[0] <= most_s and each[1] <= longest_s and each[2] <= slowest_s
-        )
+        fitting = (each for each in self.points if each[0] <= most_s and each[1] <= longest_s and each[2] <= slowest_s)
         return min(fitting, key=lambda each: (each[least], each), default=None)
 
     # ---- what it means for a run
@@ -179,6 +178,8 @@ class Bounds:
             waited_s: before ``migrate``.
         """
         total_s += waited_s
+        if (waited_s and not self.may_wait) or (converged and total_s > self.horizon_s):
+            return Regret()
         if not converged or downtime_s is None:
             return self._unconverged(total_s, lost_guest_s)
         if postcopy:
@@ -191,15 +192,14 @@ class Bounds:
                 policy_bytes=transferred_bytes - self.once_bytes,
                 policy_lost_guest_s=lost_guest_s - self.least_downtime_s,
             )
-        if total_s > self.horizon_s:
-            return Regret()
         throttled_s = self.throttled_s(downtime_s, lost_guest_s)
         in_time = self.restricted_point(total_s=total_s, throttled_s=throttled_s, least=1)
         as_short = self.restricted_point(downtime_s=downtime_s, throttled_s=throttled_s, least=0)
         both = self.restricted_point(total_s=total_s, downtime_s=downtime_s, throttled_s=throttled_s, least=3)
         any_throttle = self.restricted_point(total_s=total_s, downtime_s=downtime_s, least=4)
-        least_s = self.clairvoyant_downtime_s(total_s, throttled_s)
-        soonest_s = self.clairvoyant_total_s(downtime_s, throttled_s)
+        slowest_s = _and_slack(throttled_s) if throttled_s else 0.0
+        least_s = self.clairvoyant_downtime_s(_and_slack(total_s), slowest_s)
+        soonest_s = self.clairvoyant_total_s(_and_slack(downtime_s), slowest_s)
         return Regret(
             mechanism_downtime_s=_gap(in_time and in_time[1], least_s),
             policy_downtime_s=_gap(downtime_s, in_time and in_time[1]),
@@ -212,18 +212,16 @@ class Bounds:
 
     def throttled_s(self, downtime_s: float, lost_guest_s: float) -> float:
         """What part of the lost guest-seconds must have been lost to throttles: what the outage can't have lost."""
-        standing_s = downtime_s * (self.mean_writes_per_s / self.most_writes_per_s if self.most_writes_per_s else 1.0)
-        throttled_s = lost_guest_s - standing_s
+        throttled_s = lost_guest_s - downtime_s
         return throttled_s if throttled_s > SLACK * lost_guest_s + SLACK_S / 10 else 0.0
 
     def _unconverged(self, total_s: float, lost_guest_s: float) -> Regret:
         throttled_s = self.throttled_s(0.0, lost_guest_s)
         found = self.restricted_point(downtime_s=self.goal_s, throttled_s=throttled_s, least=0)
-        least_s = self.clairvoyant_total_s(self.goal_s, throttled_s)
-        return Regret(
-            mechanism_time_s=_gap(found and found[0], least_s),
-            policy_time_s=_gap(total_s, found and found[0]),
-        )
+        least_s = self.clairvoyant_total_s(_and_slack(self.goal_s), _and_slack(throttled_s) if throttled_s else 0.0)
+        if found is None or total_s < found[0]:
+            return Regret()
+        return Regret(mechanism_time_s=_gap(found[0], least_s), policy_time_s=total_s - found[0])
 
 
 def bounds(scenario: Scenario, seed: int) -> Bounds:
@@ -260,9 +258,6 @@ def bounds_of(trace: Trace, switchover: Switchover, scenario: Scenario) -> Bound
     once_bytes = int(trace.fresh_bytes.sum())
     rates = np.diff(trace.capacity.bytes) / np.diff(trace.capacity.at_s)
     once_s = trace.capacity.reached_at(float(once_bytes))
-    after_once = trace.writes.at_s > once_s
-    numbers = np.flatnonzero(after_once)
-    most = float((numbers / trace.writes.at_s[numbers]).max()) if len(numbers) else 0.0
     kinds = {(group.cpu_share, group.phases.period_s) for group in trace.groups}
     return Bounds(
         clairvoyant=front,
@@ -274,10 +269,10 @@ def bounds_of(trace: Trace, switchover: Switchover, scenario: Scenario) -> Bound
         goal_s=scenario.objectives.downtime_s,
         horizon_s=trace.horizon_s,
         alike=len(kinds) <= 1 and all(not group.phases.period_s for group in trace.groups),
-        mean_writes_per_s=trace.writes_per_s,
-        most_writes_per_s=max(most, trace.writes_per_s),
+        most_writes_per_s=trace.most_writes_per_s(),
         write_s=float(trace.written_bytes.max() / rates[rates > 0].min()) if (rates > 0).any() else math.inf,
         silent_s=float(np.diff(trace.capacity.at_s)[rates <= 0].sum()),
+        may_wait=not scenario.link.steps and not scenario.link.outages,
     )
 
 

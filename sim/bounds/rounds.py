@@ -12,6 +12,7 @@ not sent yet, here. To fill one is to sync early, see `whimbrel.sim.bounds.knobs
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,30 @@ from whimbrel.sim.memory.contract import CHUNK_PAGES
 from .trace import Group, Indices, Seconds, Sizes, Trace
 
 Flags = NDArray[np.bool_]
+
+
+class Slowed(NamedTuple):
+    """What became of a guest since a throttle was set: numbers, or arrays of them.
+
+    Attributes:
+        slowed_s: how long ago that is, seconds; 0: there is none.
+        lost_writes: page writes that it kept the guest from.
+        wanted_writes: that there would have been in that time without it.
+    """
+
+    slowed_s: Any
+    lost_writes: Any
+    wanted_writes: Any
+
+    @property
+    def lost_s(self) -> Seconds:
+        """Guest-seconds lost, as `whimbrel.sim.guests.life.Life.done_work` counts them."""
+        wanted = np.asarray(self.wanted_writes, dtype=np.float64)
+        part = np.divide(self.lost_writes, wanted, out=np.zeros_like(wanted), where=wanted > 0)
+        return np.asarray(self.slowed_s * part)
+
+
+FREE = Slowed(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +58,7 @@ class Synced:
         owed: the bitmap.
         place: where the search for pages goes on.
         sent_bytes: so far.
-        lost_writes: page writes that throttles have kept the guest from, so far.
+        slowed: how long a throttle has been set, and what it did.
         written: whatever is owed has been written to.
     """
 
@@ -42,7 +67,7 @@ class Synced:
     owed: Flags
     place: int
     sent_bytes: int
-    lost_writes: float
+    slowed: Slowed
     written: bool
 
 
@@ -55,14 +80,14 @@ class Looks:
         left_bytes: what is owed if the guest stops then, or the log is merged: pages not sent, or dirtied since.
         unsent_bytes: what the last sync found and is not sent yet.
         sent_bytes: since the migration began.
-        lost_writes: page writes that throttles have kept the guest from, since the migration began.
+        throttled_s: guest-seconds lost to throttles, since the migration began.
     """
 
     at_s: Seconds
     left_bytes: Seconds
     unsent_bytes: Seconds
     sent_bytes: Seconds
-    lost_writes: Seconds
+    throttled_s: Seconds
 
     def part(self, which: slice) -> Looks:
         """Some of them."""
@@ -71,7 +96,7 @@ class Looks:
             self.left_bytes[which],
             self.unsent_bytes[which],
             self.sent_bytes[which],
-            self.lost_writes[which],
+            self.throttled_s[which],
         )
 
 
@@ -82,7 +107,7 @@ class _Dirtied:
     at_s: Seconds
     pages: Indices
     again: Seconds
-    """Bytes that are owed anew by the first so many of them, the pages that were owed anyway left out; one more."""
+    """Bytes that are owed more by the first so many of them: pages that were owed anyway count as far as they grew."""
 
 
 class Round:
@@ -131,11 +156,16 @@ class Round:
         sent = np.full(trace.total_pages, -np.inf)
         sent[order] = self._sent_s
         kept = np.zeros(trace.total_pages, dtype=np.bool_)
-        self._dirtied = [self._dirty(way, sent, kept, chunked=kvm and len(kept) > CHUNK_PAGES) for way in self._ways]
+        grown = None
+        if sizes is not None:
+            grown = trace.written_bytes.copy()
+            grown[order] -= sizes
+        chunked = kvm and len(kept) > CHUNK_PAGES
+        self._dirtied = [self._dirty(way, sent, kept, grown, chunked=chunked) for way in self._ways]
         gone = ~kept[order]
         self._cleared = np.concatenate(([0], np.cumsum(gone) * even if sizes is None else np.cumsum(gone * sizes)))
 
-    def _dirty(self, way: _Way, sent: Seconds, kept: Flags, *, chunked: bool) -> _Dirtied:
+    def _dirty(self, way: _Way, sent: Seconds, kept: Flags, grown: Sizes | None, *, chunked: bool) -> _Dirtied:
         writes = way.group.writes
         end = way.writes_by(self.most_s)
         if chunked:
@@ -146,8 +176,10 @@ class Round:
         at_s = way.when(which)
         again = at_s > sent[pages]
         kept[pages[~again]] = True
-        even = self._trace.even_bytes
-        dirtied = np.cumsum(again) * even if even else np.cumsum(again * self._trace.written_bytes[pages])
+        if grown is None:
+            dirtied = np.cumsum(again) * self._trace.even_bytes
+        else:
+            dirtied = np.cumsum(np.where(again, self._trace.written_bytes[pages], grown[pages]))
         return _Dirtied(at_s, pages, np.concatenate(([0.0], dirtied)))
 
     def _first_by_chunk(self, way: _Way, end: int) -> NDArray[np.intp]:
@@ -176,7 +208,7 @@ class Round:
             left_bytes=left,
             unsent_bytes=(self._sums[-1] - sent).astype(np.float64),
             sent_bytes=(self.start.sent_bytes + sent).astype(np.float64),
-            lost_writes=sum((way.lost_writes(at_s) for way in self._ways), np.full(len(at_s), self.start.lost_writes)),
+            throttled_s=self._slowed(at_s).lost_s,
         )
 
     def sync(self, at_s: float) -> Synced:
@@ -194,9 +226,19 @@ class Round:
             owed=owed,
             place=place % len(owed),
             sent_bytes=start.sent_bytes + int(self._sums[count]),
-            lost_writes=start.lost_writes + sum(float(way.lost_writes(np.array(at_s))) for way in self._ways),
+            slowed=self._slowed(np.array(at_s)),
             written=start.written or count == len(self._order),
         )
+
+    def _slowed(self, at_s: Seconds) -> Slowed:
+        before_s, lost, wanted = self.start.slowed
+        if self._slow_s == np.inf:
+            return Slowed(np.zeros_like(at_s), np.zeros_like(at_s), np.zeros_like(at_s))
+        for way in self._ways:
+            slowed_s = way.slowed_s(at_s)
+            wanted = wanted + way.group.per_s * slowed_s
+            lost = lost + way.group.per_s * slowed_s * (1 - way.speed)
+        return Slowed(before_s + np.maximum(at_s - self._slow_s, 0.0), lost, wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,12 +281,9 @@ class _Way:
             on_s = np.where(on_s > slow_s, slow_s + (on_s - slow_s) / self.speed, on_s)
         return group.when(on_s)
 
-    def lost_writes(self, at_s: Seconds) -> Seconds:
-        """How many writes less they have made than at full speed."""
-        if self.slow_s == np.inf or self.speed == 1:
-            return np.zeros_like(at_s)
-        slowed_s = self.group.on_by(np.maximum(at_s, self.slow_s)) - self._on_s(self.slow_s)
-        return self.group.per_s * (1 - self.speed) * slowed_s
+    def slowed_s(self, at_s: Seconds) -> Seconds:
+        """For how long of the round they have been on since they are slowed."""
+        return self.group.on_by(np.maximum(at_s, self.slow_s)) - self._on_s(self.slow_s)
 
     def _on_s(self, at_s: float) -> float:
         return float(self.group.on_by(np.array(at_s))) if self.group.phases.period_s else at_s
@@ -263,7 +302,7 @@ def begin(trace: Trace, at_s: float = 0.0) -> Synced:
         owed=np.ones(trace.total_pages, dtype=np.bool_),
         place=0,
         sent_bytes=0,
-        lost_writes=0.0,
+        slowed=FREE,
         written=trace.even,
     )
 

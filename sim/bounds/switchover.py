@@ -73,4 +73,3 @@ def switchover_of(scenario: Scenario) -> Switchover:
         state_bytes=costs.device_state_bytes,
         after_s=scenario.link.latency_s + costs.load_s + TOLD_S + costs.resume_s,
     )
-

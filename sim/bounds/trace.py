@@ -39,6 +39,9 @@ MOST_WRITES = 4_000_000
 """A trace ends where it would hold more: a guest of 2^16 pages writes so many in half a minute at 500 MB/s."""
 FAR_S = 1e7
 """The link is known until then."""
+PEAK_S = 0.05
+"""A throttle is set for at least so long."""
+_PEAK_LOOKS = 20_000
 _BOOT_STEPS = 1_000_000
 """Events after which a world that has not begun to migrate never will."""
 
@@ -199,10 +202,15 @@ class Trace:
         """Whether all pages take the same, written to or not."""
         return bool((self.fresh_bytes == self.even_bytes).all())
 
-    @property
-    def writes_per_s(self) -> float:
-        """On average, at full speed."""
-        return sum(group.per_s * group.phases.duty for group in self.groups)
+    def most_writes_per_s(self) -> float:
+        """As many as there are at full speed in `PEAK_S` at most, by the second."""
+        at_s = self.writes.at_s
+        step = max(1, len(at_s) // _PEAK_LOOKS)
+        firsts = np.arange(0, len(at_s), step)
+        if not len(firsts):
+            return 0.0
+        ends = np.searchsorted(at_s, at_s[firsts] + PEAK_S, side="right")
+        return float((ends - firsts).max() + step) / PEAK_S
 
     def dirtied(self, from_s: float, to_s: float) -> Indices:
         """The pages that are written after one moment and up to another, seconds since logging began, ascending."""

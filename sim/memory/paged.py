@@ -125,9 +125,9 @@ class PagedMemory:
         """See `Memory`."""
         return self._life.most_slowed
 
-    def expected_bytes(self, window_s: float) -> float:
-        """Distinct bytes that the guest is expected to dirty in a window from now on: what a measurement will find."""
-        return self._life.expected_bytes(self._now_ns, window_s)
+    def expected_bytes(self, now_ns: int, window_s: float) -> float:
+        """Distinct bytes that the guest is expected to dirty in a window from then on: what a measurement will find."""
+        return self._life.expected_bytes(now_ns, window_s)
 
     # ---- the migration
 

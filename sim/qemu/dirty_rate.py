@@ -27,8 +27,8 @@ MANY_SAMPLES = 20_000
 class Expecting(Protocol):
     """A memory that knows how many bytes its guest will have dirtied, each page once, in a window."""
 
-    def expected_bytes(self, window_s: float) -> float:
-        """Distinct bytes dirtied in a window of this length, seconds, from now on."""
+    def expected_bytes(self, now_ns: int, window_s: float) -> float:
+        """Distinct bytes dirtied in a window of this length, seconds, from this time of the world on."""
         ...
 
 
@@ -117,7 +117,7 @@ class DirtyRate:
             return 0
         if self._host.run_state != "running" or not isinstance(memory, Expecting):
             return 0
-        expected_bytes = memory.expected_bytes(milliseconds / 1000)
+        expected_bytes = memory.expected_bytes(self._host.time.now_ns, milliseconds / 1000)
         if not self._sample_pages:
             return int(expected_bytes * 1000 / milliseconds / MIB)
         samples = max(1, machine.ram_bytes * self._sample_pages >> 30)

@@ -33,6 +33,7 @@ class Syncs:
         "_sync_ns",
         "_throttle",
         "_timer",
+        "_waits",
     )
 
     def __init__(
@@ -45,6 +46,7 @@ class Syncs:
         costs: Costs,
         listener: ThreadListener,
         lock: Callable[[bool], None],
+        waits: bool = True,
     ) -> None:
         """None yet.
 
@@ -57,11 +59,14 @@ class Syncs:
             costs: of the machine.
             listener: told of ``MIGRATION_PASS``.
             lock: takes QEMU's big lock, or lets it go.
+            waits: a sync waits until every vCPU has seen it (``tcg_log_global_after_sync``), and so until none sleeps by
+                the throttle. KVM's does not.
         """
         self._clock = clock
         self._memory = memory
         self._counters = counters
         self._throttle = throttle
+        self._waits = waits
         self._rules = rules
         self._listener = listener
         self._lock = lock
@@ -77,7 +82,11 @@ class Syncs:
 
     def next(self, then: Callable[[], None]) -> None:
         """Sync, which takes its time while the guest writes on, and go on."""
-        self._begin(True, False, then)
+        asleep_ns = self._throttle.asleep_for_ns(self._clock.now_ns) if self._waits else 0
+        if asleep_ns:
+            self._timer = self._clock.after(asleep_ns, lambda: self._begin(True, False, then))
+        else:
+            self._begin(True, False, then)
 
     def last(self, then: Callable[[], None]) -> None:
         """Sync once more with the guest stopped; QEMU's big lock is held anyway, and stays so."""

@@ -104,7 +104,7 @@ class Thread:
         self._timer: Timer | None = None
         self._counters = counters = Counters(rules, settings, clock.now_ns // MILLISECOND_NS)
         self._throttle = throttle = Throttle(memory, settings, rules)
-        self._syncs = Syncs(clock, memory, counters, throttle, rules, costs, listener, self._lock)
+        self._syncs = Syncs(clock, memory, counters, throttle, rules, costs, listener, self._lock, not kvm)
         self._writer = Writer(clock, memory, stream, counters, rules, costs, settings, self._notice)
         way = urgent if urgent is not None else stream
         self._faults = Faults(clock, memory, counters, way, back, self._asleep_until_ns)

@@ -17,7 +17,7 @@ from whimbrel.engine.curve import ConstantRate, PoissonClasses
 from whimbrel.engine.forecast import forecast
 from whimbrel.engine.forecast_records import Costs, Outcome, Setting, Throttling, Writers
 from whimbrel.engine.policies import Fixed, LeastDowntime
-from whimbrel.engine.policy import Decision, Objectives, Observation, Policy, Reason
+from whimbrel.engine.policy import Abilities, Decision, Objectives, Observation, Policy, Reason
 from whimbrel.engine.recurrences import recurrence
 
 MIB = 1 << 20
@@ -353,12 +353,60 @@ def test_the_default_policy_runs_on_the_fast_path() -> None:
     assert len(least.decisions) > 2
 
 
-def test_a_policy_that_fails_ends_it() -> None:
-    def broken(seen: Observation) -> Decision:
-        raise ValueError("no")
+def broken(seen: Observation) -> Decision:
+    raise ValueError("no")
 
+
+def test_a_policy_that_fails_leaves_the_settings_and_it_goes_on() -> None:
     said = forecast(setting(), broken)
-    assert (said.outcome, said.reason) == (Outcome.GAVE_UP, "the policy failed: ValueError('no')")
+    assert said.converged
+    assert [(each.asked, each.changes) for each in said.decisions] == [("setup", {}), *[("iteration", {})] * 2]
+    assert all("raised ValueError('no'); the last good settings stay" in each.because for each in said.decisions)
+    assert said.total_s == forecast(setting(), lambda _: Decision()).total_s
+
+
+def test_a_policy_that_fails_ends_it_where_the_user_wants_that() -> None:
+    said = forecast(setting(objectives=Objectives(abort_on_fault=True)), broken)
+    assert said.outcome is Outcome.GAVE_UP
+    assert "raised ValueError('no')" in said.reason
+
+
+# ---- before the start
+
+ABLE = Abilities(outside_throttle=True, measuring=True)
+
+
+def test_what_it_wants_measured_is_the_curve_itself_and_no_time_passes() -> None:
+    seen, decide = asked(Decision(measure_s=(1.0, 0.5)), Decision(not_yet_s=3.0), Decision(measure_s=(2.0,)))
+    writers = (Writers(curve=CALM, cpu_share=0.5, duty=0.5), Writers(curve=HOT, cpu_share=None, range_bytes=MIB * 256))
+    said = forecast(setting(writers=writers, abilities=ABLE), decide)
+    assert [len(each.measurements) for each in seen[:4]] == [0, 2, 2, 3]
+    assert [(each.at_s, each.window_s) for each in seen[3].measurements] == [(1.0, 1.0), (1.5, 0.5), (6.5, 2.0)]
+    assert [each.dirtied_bytes for each in seen[3].measurements] == [CALM.at(s) + HOT.at(s) for s in (1.0, 0.5, 2.0)]
+    assert seen[3].measurements[0].vcpu_shares == (0.25,)
+    assert said.rows[0].start_s == forecast(setting(), Fixed()).rows[0].start_s
+    assert [each.asked for each in said.decisions][:1] == ["setup"]
+
+
+def test_where_nobody_can_measure_it_is_asked_again_without() -> None:
+    seen, decide = asked(Decision(measure_s=(1.0,)))
+    assert forecast(setting(), decide).converged
+    assert [each.reason for each in seen[:2]] == [Reason.SETUP] * 2
+    assert seen[1].measurements == ()
+
+
+def test_one_that_never_starts_gives_up() -> None:
+    said = forecast(setting(), lambda _: Decision(not_yet_s=1.0))
+    assert (said.outcome, said.reason, said.total_s) == (Outcome.GAVE_UP, "the policy never starts", 0.0)
+
+
+def test_vcpu_time_is_seen_where_the_host_is_ours() -> None:
+    seen, decide = asked()
+    forecast(setting(writers=(Writers(curve=CALM, cpu_share=0.3),), abilities=ABLE), decide)
+    assert seen[-1].vcpu_shares == (pytest.approx(0.3),)
+    blind, decide = asked()
+    forecast(setting(writers=(Writers(curve=CALM, cpu_share=0.3),)), decide)
+    assert blind[-1].vcpu_shares == ()
 
 
 # ---- throttles
@@ -382,6 +430,106 @@ def test_auto_converge_slows_a_guest_until_it_moves(how: str) -> None:
     assert slowed.throttle > 0.5
     assert [row.throttle for row in slowed.rows] == sorted(row.throttle for row in slowed.rows)
     assert slowed.work < alone.work == pytest.approx(1.0, abs=1e-3)
+
+
+BUSY = PoissonClasses(((131072, 1.0),))
+
+
+def test_a_throttle_from_outside_holds_at_once_and_between_syncs() -> None:
+    """Taken at a tick in the middle of an iteration, the guest dirties as much as it had the speed for."""
+    allowed = Objectives(downtime_s=0.1, greatest_throttle=0.99)
+    start = asked(Decision(outside_throttle=0.9))[1]
+    slow = forecast(setting(BUSY, abilities=ABLE, objectives=allowed), start)
+    assert slow.converged
+    assert slow.throttle == slow.rows[0].throttle == 0.9
+    assert slow.work == pytest.approx(0.1, abs=0.01)
+    ticks = asked(Decision(wake_after_s=4.0), Decision(outside_throttle=0.9, wake_after_s=1000.0))[1]
+    later = forecast(setting(BUSY, abilities=ABLE, objectives=allowed, limit_s=20.0), ticks)
+    first = later.rows[0]
+    own_s = 4.0 + 0.1 * (first.start_s + first.duration_s - 4.0)
+    assert later.rows[0].dirtied_bytes == pytest.approx(BUSY.at(own_s), rel=0.01)
+    assert [row.throttle for row in later.rows[:2]] == [0.0, 0.9]
+    assert later.work == pytest.approx((0.9 * 4.0 + 0.1 * later.total_s) / later.total_s, abs=0.02)
+
+
+def test_it_is_lifted_at_once_and_qemus_own_stays() -> None:
+    allowed = Objectives(downtime_s=0.1, greatest_throttle=0.99)
+    first = Decision(
+        outside_throttle=0.9, capabilities={"auto-converge": True}, throttle_initial=0.4, throttle_ceiling=0.5
+    )
+    lifted = replace(Decision(), outside_throttle=0.0)
+    shown, decide = asked(first, Decision(), Decision(), lifted)
+    said = forecast(setting(HOT, abilities=ABLE, objectives=allowed, limit_s=60.0), decide)
+    assert said.throttle == 0.9
+    assert [row.throttle for row in said.rows[:3]] == [0.9, 0.9, 0.9]
+    assert said.rows[4].throttle == 0.4
+    assert shown[-1].throttle >= 0.4
+
+
+def test_a_dirty_limit_that_the_policy_asked_for_holds_each_vcpu() -> None:
+    allowed = Objectives(downtime_s=0.1, greatest_throttle=0.99)
+    asks = Decision(capabilities={"dirty-limit": True}, dirty_limit_bytes_per_s=20 * MIB)
+    said = forecast(setting(BUSY, objectives=allowed), asked(asks)[1])
+    assert said.converged
+    assert said.throttle == 0
+    assert said.work < 0.8
+    least = forecast(setting(BUSY, objectives=allowed), asked(replace(asks, dirty_limit_bytes_per_s=None))[1])
+    assert least.total_s < said.total_s, "QEMU's own default is one MiB per second"
+    tcg = Abilities(capabilities=frozenset({"auto-converge"}))
+    assert not forecast(setting(BUSY, objectives=allowed, abilities=tcg), asked(asks)[1]).converged
+
+
+def test_the_trigger_of_the_policy_goes_before_the_plans() -> None:
+    """A guest that dirties a third of what is sent is not slowed by QEMU's own trigger."""
+    calm = setting(PoissonClasses(((100_000, 0.1),)), objectives=Objectives(downtime_s=0.01, greatest_throttle=0.9))
+    wanted = Decision(capabilities={"auto-converge": True})
+    assert forecast(replace(calm, limit_s=30.0), asked(wanted)[1]).throttle == 0
+    strict = replace(wanted, throttle_trigger=0.01)
+    assert forecast(replace(calm, limit_s=30.0), asked(strict)[1]).throttle > 0
+
+
+# ---- a pause, and post-copy
+
+
+def test_a_pause_ends_it_however_long_the_rest_takes() -> None:
+    pauses = asked(Decision(), Decision(pause=True))[1]
+    said = forecast(setting(HOT, objectives=Objectives(downtime_s=0.1, may_pause=True)), pauses)
+    assert said.converged
+    assert said.downtime_s > 1.5
+
+
+POSTCOPY = Decision(capabilities={"postcopy-ram": True}, wake_after_s=2.0)
+
+
+def test_post_copy_moves_the_guest_at_once_and_its_pages_follow() -> None:
+    goes = asked(POSTCOPY, Decision(start_postcopy=True, because="enough"))[1]
+    deep = setting(HOT, objectives=Objectives(downtime_s=0.1, may_postcopy=True), pipe_bytes=2_000_000)
+    said = forecast(deep, goes)
+    assert said.converged
+    assert said.outage is not None
+    assert said.outage.last_ram_s == 0
+    assert 2.0 < said.moved_s < 2.1
+    assert said.downtime_s < 0.1
+    once = deep.total_bytes * (4104 / 4096)
+    assert said.postcopy_s == pytest.approx((once - said.rows[0].wire_bytes + HOT.at(9)) / LINK, rel=0.2)
+    assert said.total_s == said.moved_s + said.postcopy_s
+    assert said.transferred_bytes == pytest.approx(said.total_s * LINK, rel=0.05)
+    assert said.decisions[-1].because == "enough"
+    assert 0.1 < said.work < 0.6, "it waits at nearly every page that it touches"
+
+
+def test_with_a_connection_of_their_own_urgent_pages_do_not_wait_behind_the_others() -> None:
+    deep = setting(HOT, objectives=Objectives(may_postcopy=True), pipe_bytes=2_000_000)
+    quick = replace(POSTCOPY, capabilities={"postcopy-ram": True, "postcopy-preempt": True})
+    plain, preempt = (forecast(deep, asked(one, Decision(start_postcopy=True))[1]) for one in (POSTCOPY, quick))
+    assert preempt.work > plain.work
+    assert preempt.total_s == plain.total_s
+
+
+def test_post_copy_that_is_not_allowed_is_not_begun() -> None:
+    said = forecast(setting(HOT, limit_s=5.0), asked(POSTCOPY, Decision(start_postcopy=True))[1])
+    assert (said.outcome, said.postcopy_s) == (Outcome.TIME_LIMIT, 0.0)
+    assert said.decisions[-1].clamped == ("post-copy: the objectives do not allow it",)
 
 
 def test_devices_go_on_at_full_speed() -> None:

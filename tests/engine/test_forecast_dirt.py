@@ -127,3 +127,26 @@ def test_it_is_the_mean_of_pages_that_are_really_drawn(part: float) -> None:
         counts = [each[number] for each in drawn]
         spread = statistics.stdev(counts) / 60**0.5
         assert abs(statistics.mean(counts) - pages) <= 4 * spread + 1.0
+
+
+def test_a_speed_that_changes_between_two_syncs_counts_for_its_part() -> None:
+    log = dirt(Writers(curve=CLASSES))
+    log.slow(0.5, 0.2)
+    log.slow(0.8, 0.4)
+    own_s = 0.2 + 0.5 * 0.2 + 0.2 * 0.6
+    assert log.mean_speed(1.0) == pytest.approx(own_s)
+    assert log.logged_bytes(1.0) == pytest.approx(CLASSES.at(own_s))
+    assert log.sync(1.0, ALL) == pytest.approx(CLASSES.at(own_s))
+    assert log.mean_speed(1.0) == log.speed == pytest.approx(0.2)
+    assert log.sync(1.0, ALL) == pytest.approx(CLASSES.at(0.2))
+    log.slow(0.0, 0.5)
+    assert log.mean_speed(0.0) == 1.0
+
+
+def test_of_a_throttle_and_a_limit_the_slower_counts() -> None:
+    log = dirt(Writers(curve=ConstantRate(1e5, most_bytes=1e6)), total_bytes=1e6)
+    log.slow(0.5)
+    log.limit(8e4)
+    assert log.speed == pytest.approx(0.5)
+    log.slow(0.0)
+    assert log.speed == pytest.approx(0.8, rel=1e-6)

@@ -80,6 +80,31 @@ def test_tailslow_steps_no_further_than_needed() -> None:
     assert course.sync(60, 60, 60, 60)[-1] == pytest.approx(0.2 + 0.8 * (1 - 50 / 60), abs=1e-4)
 
 
+def test_trigger_and_tailslow_of_the_policy_go_before_the_plan() -> None:
+    tail = Knobs(throttle_tailslow=True, throttle_increment=0.4)
+    assert Course(increment=0.4).sync(60, 60, 60, 60, knobs=tail)[-1] == pytest.approx(0.2 + 0.8 / 6, abs=1e-4)
+    off = Knobs(throttle_tailslow=False)
+    assert Course(tailslow=True, increment=0.3).sync(60, 60, 60, 60, knobs=off)[-1] == 0.5
+    assert Course().sync(60, 60, knobs=Knobs(throttle_trigger=0.7))[-1] == 0
+    assert Course().sync(20, 20, knobs=Knobs(throttle_trigger=0.1))[-1] == 0.2
+
+
+def test_of_two_throttles_the_larger_is_felt() -> None:
+    course = Course()
+    course.throttle.outside = 0.5
+    course.sync(60, 60)
+    assert (course.throttle.fraction, course.throttle.taken) == (0.2, 0.5)
+    assert course.dirt.speed == pytest.approx(0.5)
+
+
+def test_the_policys_limit_goes_before_the_plans_and_qemus_own_comes_last() -> None:
+    for plan, knob, limit in ((250.0, 100, 100.0), (250.0, None, 250.0), (None, None, 1 << 20)):
+        course = Course(vcpu_limit_bytes_per_s=plan)
+        course.throttle.by_limit = True
+        course.sync(60, 60, knobs=Knobs(dirty_limit_bytes_per_s=knob))
+        assert course.dirt.speed == pytest.approx(min(1.0, limit / 1000))
+
+
 def test_nothing_is_done_unless_it_is_on() -> None:
     course = Course(active=False)
     assert course.sync(1000, 1000, 1000)[-1] == 0
@@ -99,7 +124,7 @@ def test_the_refined_detector_counts_apart_what_does_not_fall() -> None:
 
 
 def test_the_refined_detector_may_step_where_the_original_has_just_begun_anew() -> None:
-    """70, 60 (a step of the original), 65 and 65 do not fall: the second count is full at 65, one sync earlier."""
-    dirtied = (70, 60, 65, 65, 65)
+    """At a ratio that stays, from the second look on, for the first is only taken down: each is one sync after."""
+    dirtied = (70, 70.4, 70, 70, 70)
     assert Course(detector=Detector.REFINED).sync(*dirtied) == [0, 0.2, 0.3, 0.4, 0.5]
     assert Course().sync(*dirtied) == [0, 0.2, 0.2, 0.3, 0.3]

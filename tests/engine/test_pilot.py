@@ -341,3 +341,16 @@ def test_a_capability_that_is_switched_off_needs_no_leave() -> None:
     off = {"auto-converge": False, "dirty-limit": False}
     steered = pilot(Decision(capabilities=off)).setup(0)
     assert (steered.decision.capabilities, steered.clamped) == (off, ())
+
+
+def test_a_throttle_that_can_not_be_had_any_more_is_not_taken_any_more() -> None:
+    it = pilot(Decision(outside_throttle=0.5), Objectives(greatest_throttle=0.9))
+    it.learn(Abilities(outside_throttle=True))
+    assert it.setup(0).knobs.outside_throttle == 0.5
+    it.learn(Abilities(outside_throttle=True, measuring=True))
+    assert it.knobs.outside_throttle == 0.5
+    it.learn(Abilities())
+    assert it.knobs.outside_throttle == 0.0
+    asked = it.ask(Reason.TICK, Ledger(), 0)
+    assert asked.knobs.outside_throttle == 0.0
+    assert "can't slow the source's vCPUs" in asked.clamped[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from tests.support.asking import asked, boundary, ended, setup, tick
 from whimbrel.engine.errors import BadInput
 from whimbrel.engine.policies import CycleAware, Fixed
+from whimbrel.engine.policies.composition import decides
 from whimbrel.engine.policies.cycle_aware import Cycle, dirtied, find_cycle
-from whimbrel.engine.policy import Abilities, Decision, Measurement, Observation, Reason
+from whimbrel.engine.policy import Abilities, Decision, Knobs, Measurement, Observation, Reason
 from whimbrel.engine.statistics import Iteration
 from whimbrel.sim.scenario import GuestPlan, LinkPlan, Scenario, Writer
 from whimbrel.sim.world import simulate
@@ -84,8 +86,8 @@ def test_whatever_is_measured_has_a_possible_cycle_or_none(series: list[float]) 
         assert all(0 <= cycle.wait(now) < cycle.period for now in range(cycle.period))
 
 
-@pytest.mark.parametrize(("now", "wait"), [(0, 6), (5, 1), (6, 0), (7, 0), (8, 0), (9, 7), (16, 0), (19, 7)])
-def test_it_is_good_to_start_with_half_of_the_low_phase_to_go(now: int, wait: int) -> None:
+@pytest.mark.parametrize(("now", "wait"), [(0, 6), (5, 1), (6, 0), (7, 0), (8, 8), (9, 7), (17, 0), (18, 8)])
+def test_it_is_good_to_start_with_three_quarters_of_the_low_phase_to_go(now: int, wait: int) -> None:
     """Low from 6 to 10 of 10."""
     assert Cycle(10, 6, 4).wait(now) == wait
 
@@ -109,20 +111,20 @@ def test_it_measures_a_batch_at_a_time_until_it_has_seen_two_cycles() -> None:
     assert policy(replace(seen, measurements=windows(first))).measure_s == (1.0,) * 8
     decision = policy(replace(seen, measurements=windows(square(16, period=5, low=2))))
     assert decision == Decision(not_yet_s=2.0, because="a cycle of 5 s, its low phase begins in 2 s")
-    assert policy(replace(seen, measurements=windows(square(16, period=5, low=2)))) == Decision(
-        because="the low phase begins"
-    )
+    starts = policy(replace(seen, measurements=windows(square(16, period=5, low=2))))
+    assert starts == Decision(wake_after_s=0.05, because="the low phase begins")
 
 
 def test_in_the_low_phase_it_starts_at_once() -> None:
     seen = setup(abilities=ABLE, measurements=windows(square(16, period=4, low=2, shift=2)))
-    assert CycleAware()(seen) == Decision(because="a cycle of 4 s, in its low phase now")
+    assert CycleAware()(seen).because == "a cycle of 4 s, in its low phase now"
 
 
 def test_a_low_phase_that_is_too_far_away_is_not_waited_for() -> None:
     seen = setup(abilities=ABLE, measurements=windows(square(16, period=8, low=3)))
     decision = CycleAware(delay_s=4.0)(seen)
-    assert decision == Decision(because="a cycle of 8 s; its low phase is 5 s away, more than 4 s")
+    assert decision.not_yet_s is None
+    assert decision.because == "a cycle of 8 s; its low phase is 5 s away, more than 4 s"
 
 
 def test_steps_are_as_long_as_measuring_takes() -> None:
@@ -133,25 +135,30 @@ def test_steps_are_as_long_as_measuring_takes() -> None:
 def test_after_so_much_measuring_it_starts_without_a_cycle() -> None:
     policy = CycleAware(observe_s=12.0)
     steady = setup(abilities=ABLE)
-    asked_for = []
+    said: list[Decision] = []
     for _ in range(3):
-        decision = policy(steady)
-        asked_for.append(len(decision.measure_s))
-        steady = replace(steady, measurements=windows([5.0] * sum(asked_for)))
-    assert asked_for == [8, 4, 0]
-    assert decision == Decision(because="no cycle in 12 windows of 1 s")
+        said.append(policy(steady))
+        steady = replace(steady, measurements=windows([5.0] * sum(len(each.measure_s) for each in said)))
+    assert [len(each.measure_s) for each in said] == [8, 4, 0]
+    assert said[-1].because == "no cycle in 12 windows of 1 s"
 
 
 def test_windows_that_could_not_be_measured_are_not_asked_for_again() -> None:
     policy = CycleAware()
     policy(setup(abilities=ABLE))
-    assert policy(setup(abilities=ABLE)) == Decision(because="no cycle in 0 windows of 1 s")
+    assert policy(setup(abilities=ABLE)).because == "no cycle in 0 windows of 1 s"
 
 
 def test_once_started_it_leaves_the_word_to_others() -> None:
     policy = CycleAware()
     policy(setup(abilities=ABLE, measurements=windows(square(16, period=4, low=2, shift=2))))
-    assert policy(boundary(3.0, iteration=2, iterations=rates(10, 1, 10))) == Decision()
+    another = Knobs(downtime_limit_s=0.05)
+    assert decides(policy(boundary(3.0, iteration=2, iterations=rates(10, 1, 10), knobs=another))) is False
+
+
+def test_alone_it_leaves_room_for_what_qemu_does_not_count() -> None:
+    decision = CycleAware()(boundary(3.0, iteration=2, iterations=rates(10), knobs=Knobs(downtime_limit_s=10.0)))
+    assert decision.downtime_limit_s == pytest.approx(9.975)
 
 
 # ---- while it runs
@@ -165,25 +172,32 @@ def rates(*mib_per_s: float, seconds: float = 1.0) -> tuple[Iteration, ...]:
     )
 
 
-def steered(*mib_per_s: float, seconds: float = 1.0, **parameters: float) -> Decision:
+def steered(*mib_per_s: float, seconds: float = 1.0, limit_s: float = 5.0, **parameters: Any) -> Decision:
+    """After these iterations, with a limit that somebody set."""
     policy = CycleAware(**parameters)
     policy(setup())
-    return policy(boundary(9.0, iteration=9, iterations=rates(*mib_per_s, seconds=seconds)))
+    policy(tick(0.5, iteration=2, knobs=Knobs(downtime_limit_s=5.0)))
+    knobs = Knobs(downtime_limit_s=limit_s)
+    return policy(boundary(9.0, iteration=9, iterations=rates(*mib_per_s, seconds=seconds), knobs=knobs))
 
 
 def test_where_the_guest_cannot_be_measured_that_is_said() -> None:
-    assert CycleAware()(setup()) == Decision(because="the guest can't be measured: its iterations have to tell")
+    assert CycleAware()(setup()).because == "the guest can't be measured: its iterations have to tell"
 
 
 def test_in_a_high_phase_qemu_is_held_off_and_in_a_low_one_it_is_not() -> None:
     assert steered(10, 90) == Decision(downtime_limit_s=0.001, because="90.0 MiB/s dirtied, low is 30.0")
-    assert steered(90, 30, 10) == Decision(downtime_limit_s=10.0, because="10.0 MiB/s dirtied: a low phase")
-    assert steered(90, 10, 29).downtime_limit_s == 10.0
+    assert steered(90, 30, 10) == Decision(downtime_limit_s=5.0, because="10.0 MiB/s dirtied: a low phase")
+    assert steered(90, 10, 29).downtime_limit_s == 5.0
     assert steered(90, 10, 31).downtime_limit_s == 0.001
 
 
+def test_after_holding_qemu_off_the_limit_is_what_it_was() -> None:
+    assert steered(90, 10, limit_s=0.001).downtime_limit_s == 5.0
+
+
 def test_rates_that_hardly_differ_have_no_phases() -> None:
-    assert steered(10) == steered(10, 14, 12) == Decision(downtime_limit_s=10.0, because="no phases to be seen")
+    assert steered(10) == steered(10, 14, 12) == Decision(downtime_limit_s=5.0, because="no phases to be seen")
 
 
 def test_iterations_too_short_to_tell_are_passed_over() -> None:
@@ -192,7 +206,7 @@ def test_iterations_too_short_to_tell_are_passed_over() -> None:
 
 def test_a_low_phase_is_not_waited_for_for_ever() -> None:
     assert steered(10, 90, 90, 90, hold_s=3.0).downtime_limit_s == 0.001
-    assert steered(10, 90, 90, 90, hold_s=2.0) == Decision(downtime_limit_s=10.0, because="waited 3 s for a low phase")
+    assert steered(10, 90, 90, 90, hold_s=2.0) == Decision(downtime_limit_s=5.0, because="waited 3 s for a low phase")
 
 
 def test_the_deadline_ends_the_waiting() -> None:
@@ -200,8 +214,11 @@ def test_the_deadline_ends_the_waiting() -> None:
     assert decision == Decision(downtime_limit_s=10.0, because="no more waiting for a low phase")
 
 
-def test_it_decides_at_iterations_only() -> None:
-    assert CycleAware()(tick(1.0)) == CycleAware()(boundary(1.0)) == Decision()
+def test_between_iterations_it_decides_on_the_limit_only_and_once() -> None:
+    policy = CycleAware()
+    assert policy(tick(1.0)) == policy(boundary(1.0)) == Decision()
+    assert policy(tick(1.5, iteration=2, knobs=Knobs(downtime_limit_s=10.0))).downtime_limit_s is not None
+    assert policy(tick(1.6, iteration=2, knobs=Knobs(downtime_limit_s=10.0))) == Decision()
 
 
 # ---- in the simulator
@@ -242,6 +259,6 @@ def test_a_switchover_in_the_low_phase_saves_outage() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"window_s": 0.0}, {"delay_s": -1.0}, {"observe_s": -1.0}, {"hold_s": -1.0}])
-def test_times_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
+def test_times_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match=next(iter(wrong))):
         CycleAware(**wrong)

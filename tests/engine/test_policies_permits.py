@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.asking import ABLE, ALL_ALLOWED, boundary, ended, setup, tick
+from tests.support.asking import ABLE, boundary, ended, setup, tick
 from whimbrel.engine.policies.permits import (
     left_s,
     stop_now,
@@ -58,4 +58,3 @@ def test_what_is_left_is_measured_by_the_last_iteration_and_else_by_the_last_sec
     instant = ended(1, 0.0, 0.0, sent_bytes=400)
     assert left_s(boundary(2.0, iterations=(instant,), remaining_bytes=100, bandwidth_bytes_per_s=50.0)) == 2.0
     assert left_s(tick(2.0, remaining_bytes=100)) is None
-    assert ALL_ALLOWED.may_pause

@@ -112,9 +112,7 @@ def test_the_cache_is_a_tenth_of_the_ram_rounded_up(ram_mib: int, cache_mib: int
 
 def test_both_reasons_are_given_where_the_limit_doubles_as_well() -> None:
     decision = ProxmoxDouble(growths=0)(tick(1.0, transferred_bytes=1, remaining_bytes=0))
-    assert decision.because == (
-        "what is left grew 1 times: 200 ms; XBZRLE's cache has 256 MiB for 2048 MiB of RAM"
-    )
+    assert decision.because == ("what is left grew 1 times: 200 ms; XBZRLE's cache has 256 MiB for 2048 MiB of RAM")
 
 
 def test_no_cache_where_there_is_no_xbzrle() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from tests.support.asking import boundary, ended, setup, tick
@@ -17,7 +19,7 @@ MIB = 1 << 20
 def play(policy: SmartStop, *left_mib: int, objectives: Objectives | None = None) -> list[Decision]:
     """What is decided at passes that begin with so much left, the first of which sends all of it."""
     said: list[Decision] = []
-    for number, (before, left) in enumerate(zip(left_mib, left_mib[1:], strict=False), start=2):
+    for number, (before, left) in enumerate(pairwise(left_mib), start=2):
         last = ended(number - 1, 0.0, 1.0, remaining_at_start_bytes=before * MIB, sent_bytes=before * MIB)
         what = {} if objectives is None else {"objectives": objectives}
         said.append(policy(boundary(number, iteration=number, iterations=(last,), remaining_bytes=left * MIB, **what)))

@@ -273,6 +273,12 @@ def test_syncs_that_were_missed_are_no_point_of_the_curve() -> None:
     assert policy(replace(SYNC, iteration=5)) == Decision()
 
 
+def test_an_iteration_that_others_throttled_tells_nothing_where_the_vcpus_are_out_of_sight() -> None:
+    policy = ThrottleToFit()
+    policy(replace(SYNC, reason=Reason.TICK, elapsed_s=0.0, iteration=1, iterations=(), throttle=0.5))
+    assert policy(SYNC) == Decision()
+
+
 def test_asked_at_a_sync_first_it_learns_from_the_next() -> None:
     policy = ThrottleToFit()
     assert policy(replace(SYNC, iterations=(replace(FIRST, ended_ns=0),))) == Decision()

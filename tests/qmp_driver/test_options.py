@@ -30,6 +30,7 @@ async def never(_: HookContext) -> None:
         ("bandwidth", {"objectives": Objectives(bandwidth_bytes_per_s=0)}),
         ("throttle", {"objectives": Objectives(greatest_throttle=1.0)}),
         ("throttle", {"objectives": Objectives(greatest_throttle=-0.1)}),
+        ("throttle", {"objectives": Objectives(greatest_throttle=float("nan"))}),
         ("port", {"port": -1}),
         ("port", {"port": 65536}),
         ("stall", {"stall_s": 0}),

@@ -44,11 +44,16 @@ async def threads_of(guest: Guest) -> tuple[VcpuThread, ...]:
     return threads
 
 
+def groups_of(threads: tuple[VcpuThread, ...]) -> list[str]:
+    """The control groups of each."""
+    return [Path(f"/proc/{each.pid}/task/{each.tid}/cgroup").read_text() for each in threads]
+
+
 def slowed(threads: tuple[VcpuThread, ...]) -> bool:
     """Whether one of them is slowed, as the kernel says; none that has ended is."""
     for thread in threads:
         try:
-            groups = Path(f"/proc/{thread.pid}/task/{thread.tid}/cgroup").read_text()
+            (groups,) = groups_of((thread,))
             if "/whimbrel-" in groups or attributes_of(thread.tid)[0] == DEADLINE:
                 return True
         except OSError:
@@ -117,7 +122,7 @@ async def test_called_off_the_guest_has_all_its_time_again(world: World) -> None
     """Its processor time, and its control group as it was."""
     source = await world.boot()
     threads = await threads_of(source)
-    before = [Path(f"/proc/{each.pid}/task/{each.tid}/cgroup").read_text() for each in threads]
+    before = groups_of(threads)
     seen: list[bool] = []
 
     def look(runner: Runner) -> None:
@@ -127,7 +132,7 @@ async def test_called_off_the_guest_has_all_its_time_again(world: World) -> None
     end = await world.migrate(source, tap=when_taken(look), policy=slowing(60), objectives=GOAL)
     assert end.verdict == CALLED_OFF
     assert seen == [True]
-    assert [Path(f"/proc/{each.pid}/task/{each.tid}/cgroup").read_text() for each in threads] == before
+    assert groups_of(threads) == before
     assert not slowed(threads)
     assert nothing_left(threads)
     await world.check(source, end)

@@ -20,9 +20,7 @@ BUSY = Writer(name="busy", size_bytes=24 * MIB, rate_bytes_per_s=40e6, cpu_share
 HARD = Scenario(
     guest=GuestPlan(ram_bytes=64 * MIB, zero_bytes=16 * MIB, writers=(BUSY,)),
     link=LinkPlan(bandwidth_bytes_per_s=25e6, pipe_bytes=500_000),
-    objectives=Objectives(
-        downtime_s=0.3, greatest_throttle=0.99, may_postcopy=True, may_pause=True, may_abort=True
-    ),
+    objectives=Objectives(downtime_s=0.3, greatest_throttle=0.99, may_postcopy=True, may_pause=True, may_abort=True),
     policy="fixed",
     limit_s=20.0,
 )
@@ -218,9 +216,7 @@ def test_a_pause_ends_it_whatever_the_rest_takes() -> None:
 def test_post_copy_that_a_policy_chose_is_over_when_all_memory_is_there(version: Version, pages: bool) -> None:
     if pages:
         pytest.importorskip("numpy")
-    scenario = replace(
-        HARD, guest=replace(HARD.guest, pages=pages), qemu=QemuPlan(source=version, destination=version)
-    )
+    scenario = replace(HARD, guest=replace(HARD.guest, pages=pages), qemu=QemuPlan(source=version, destination=version))
     policy = Saying(
         setup=Decision(capabilities={"postcopy-ram": True}), later=Decision(start_postcopy=True, because="enough")
     )

@@ -71,3 +71,8 @@ def fail_at(kind: str, **wanted: object) -> Callable[[Runner], Tap]:
         raise WhimbrelError("the log can't be written: No space left on device")
 
     return lambda runner: at(kind, full, **wanted)
+
+
+def at_probe(action: Callable[[Runner], None]) -> Callable[[Runner], Tap]:
+    """Act when the guest is about to be measured."""
+    return lambda runner: at("probe", lambda: action(runner))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from whimbrel.engine.errors import BadInput
 from whimbrel.engine.policy import Objectives
-from whimbrel.given import address, check_text, destination, new_file, objectives
+from whimbrel.given import Allowed, address, check_text, destination, new_file, objectives, throttle
 from whimbrel.qmp_driver.destination import Existing, FromSource
 
 
@@ -28,6 +28,34 @@ def test_an_objective_that_cannot_be_read_is_named(given: tuple[str, str | None,
     with pytest.raises(BadInput) as caught:
         objectives(*given)
     assert (caught.value.field, caught.value.given) == (field, "x")
+
+
+def test_what_a_policy_may_do_is_added_to_what_it_may_already() -> None:
+    nothing = objectives("300ms", None, None)
+    assert nothing == Objectives(downtime_s=0.3)
+    allowed = Allowed(throttle="90%", may_abort=True, may_pause=True, may_postcopy=True, abort_on_fault=True)
+    everything = Objectives(
+        downtime_s=0.3,
+        greatest_throttle=0.9,
+        may_abort=True,
+        may_pause=True,
+        may_postcopy=True,
+        abort_on_fault=True,
+    )
+    assert objectives("300ms", None, None, allowed) == everything
+    assert Allowed().of(everything) == everything, "what a file allows stays allowed"
+
+
+@pytest.mark.parametrize(("text", "share"), [("0.9", 0.9), ("90%", 0.9), ("0", 0.0), ("99%", 0.99)])
+def test_a_throttle_is_a_part(text: str, share: float) -> None:
+    assert throttle(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["", "x", "1", "100%", "99.5%", "-1", "150%", "nan", "inf"])
+def test_a_throttle_that_leaves_the_guest_nothing_is_refused(text: str) -> None:
+    with pytest.raises(BadInput, match="a part from 0 to 99%") as caught:
+        throttle(text)
+    assert caught.value.field == "throttle"
 
 
 @pytest.mark.parametrize(

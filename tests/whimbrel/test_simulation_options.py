@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from whimbrel.engine.errors import BadInput
+from whimbrel.given import Allowed
 from whimbrel.scenario_file import BadScenario
 from whimbrel.simulation_options import Given, plan_of
 
@@ -23,11 +24,20 @@ def test_a_file_alone_is_what_it_says() -> None:
 
 def test_options_go_before_the_file() -> None:
     """The bandwidth is then the most that may be sent: the link is the file's."""
-    given = Given(scenario=FILE, bandwidth="8Mbit/s", downtime="50ms", deadline="5m", policy="fixed", seed=9)
+    given = Given(
+        scenario=FILE,
+        bandwidth="8Mbit/s",
+        downtime="50ms",
+        deadline="5m",
+        allowed=Allowed(throttle="80%", may_postcopy=True),
+        policy="fixed",
+        seed=9,
+    )
     plan = plan_of(given)
     goal = plan.scenario.objectives
     assert (plan.seed, plan.scenario.policy) == (9, "fixed")
     assert (goal.downtime_s, goal.deadline_s, goal.bandwidth_bytes_per_s) == (0.05, 300.0, 1_000_000)
+    assert (goal.greatest_throttle, goal.may_postcopy, goal.may_pause) == (0.8, True, False)
     assert plan.scenario.link == plan_of(Given(scenario=FILE)).scenario.link
 
 
@@ -53,6 +63,7 @@ def test_classes_are_the_workload_guest() -> None:
         (Given(curve=CURVE, bandwidth="fast"), "bandwidth"),
         (Given(scenario=FILE, ram="1GiB"), "ram"),
         (Given(scenario=FILE, deadline="soon"), "deadline"),
+        (Given(scenario=FILE, allowed=Allowed(throttle="150%")), "throttle"),
         (Given(scenario=FILE, policy="nosuch"), "policy"),
         (Given(classes=("a:size=1MiB",), bandwidth="1Gbit/s", ram="lots"), "ram"),
     ],

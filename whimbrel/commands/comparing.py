@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import shlex
+import signal
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,6 +30,7 @@ from .words import Json
 if TYPE_CHECKING:
     from whimbrel.laboratory.crews import Crew
     from whimbrel.laboratory.matrix import Matrix
+    from whimbrel.laboratory.ranking import Agreement
     from whimbrel.laboratory.summary import Comparison
 
 PLAIN_EVERY_S = 10.0
@@ -76,14 +82,41 @@ NoBounds = Annotated[bool, typer.Option("--no-bounds", help="Do not find out how
 Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the rows as CSV, too.")]
 
 
+Html = Annotated[
+    Path | None,
+    typer.Option("--html", metavar="FILE", help="Write one page with all tables and pictures, readable by itself."),
+]
+Pictures = Annotated[
+    Path | None, typer.Option("--figures", metavar="DIR", help="Write the pictures there, as PNG and SVG.")
+]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """Where a comparison is told."""
+    """What is kept and written, and how it is told."""
 
     out: Path | None
     csv: Path | None
+    html: Path | None
+    figures: Path | None
     bounds: bool
     as_json: bool
+
+    def check(self) -> None:
+        """See, before anything is run, that all of it can be written.
+
+        Raises:
+            BadInput: it can't; names the option.
+        """
+        for field, path in (("csv", self.csv), ("html", self.html)):
+            if path is not None:
+                check_writable(field, path)
+        if self.figures is not None and self.figures.exists() and not self.figures.is_dir():
+            raise BadInput("figures", str(self.figures), "a folder, there already or new")
+        if self.html is not None or self.figures is not None:
+            from whimbrel.laboratory.canvas import matplotlib
+
+            matplotlib()
 
 
 def compare(
@@ -98,10 +131,17 @@ def compare(
         int | None, typer.Option(metavar="N", min=1, max=MOST_JOBS, help="Processes; default: one for each core.")
     ] = None,
     real: Annotated[
-        bool, typer.Option("--real", help="On real QEMUs on this host, one run after the other; a seed is a repeat.")
+        bool,
+        typer.Option(
+            "--real",
+            help="On real QEMUs on this host, one run after the other (a seed is a repeat); and in the simulator, to "
+            "tell how far both rankings agree.",
+        ),
     ] = False,
     no_bounds: NoBounds = False,
     csv: Csv = None,
+    html: Html = None,
+    figures: Pictures = None,
     as_json: Json = False,
 ) -> None:
     """Compare policies: each on the same guests, links and seeds, side by side, and against the best that is possible.
@@ -111,85 +151,133 @@ def compare(
     \b
     Examples:
       whimbrel compare --policy qemu_default --policy auto_converge --case 'd150@1g*'
-      whimbrel compare --set league --out league
+      whimbrel compare --set league --out league --html league.html
       whimbrel compare --scenario docs/examples/outage.toml --policy mine.py:Patient --policy least_downtime
       whimbrel compare --real --seeds 3 --policy least_downtime --policy auto_converge
     """
     from whimbrel.laboratory.choosing import Chosen, matrix_of
     from whimbrel.laboratory.crews import Processes, Serial
 
-    if real and jobs is not None:
-        raise BadInput("jobs", jobs, "nothing together with --real: its runs would disturb each other")
-    matrix = matrix_of(
-        Chosen(
-            policies=tuple(policy or ()),
-            cases=tuple(case or ()),
-            sets=tuple(set_ or ()),
-            scenarios=tuple(scenario or ()),
-            links=tuple(link or ()),
-            seeds=seeds,
-            real=real,
-        )
+    chosen = Chosen(
+        policies=tuple(policy or ()),
+        cases=tuple(case or ()),
+        sets=tuple(set_ or ()),
+        scenarios=tuple(scenario or ()),
+        links=tuple(link or ()),
+        seeds=seeds,
+        real=real,
     )
-    console = wide_console(stderr=as_json)
-    crew: Crew
-    if real:
-        from whimbrel.laboratory.benches import RealQemus
-
-        crew = RealQemus(say=lambda text: console.print(text, style="dim"))
-    else:
-        hands = jobs or os.cpu_count() or 1
-        crew = Serial() if hands == 1 else Processes(hands)
-    carry_out(matrix, crew, Output(out=out, csv=csv, bounds=not no_bounds and not real, as_json=as_json), console)
+    output = Output(out=out, csv=csv, html=html, figures=figures, bounds=not no_bounds, as_json=as_json)
+    hands = jobs or os.cpu_count() or 1
+    carry_out(matrix_of(chosen), Serial() if hands == 1 else Processes(hands), output)
 
 
-def carry_out(matrix: Matrix, crew: Crew, output: Output, console: Console) -> None:
-    """Run a matrix, shown, and tell what came of it.
+def carry_out(matrix: Matrix, crew: Crew, output: Output) -> None:
+    """Run a matrix, shown, and tell what came of it; one for real QEMUs in the simulator, too.
+
+    Args:
+        matrix: what is run.
+        crew: who runs what is simulated.
+        output: what is kept and written.
 
     Raises:
+        BadInput: something can't be written.
         Interrupted: ctrl-C; what was done is kept.
     """
+    from whimbrel.laboratory.ranking import agreement
+    from whimbrel.laboratory.records import Backend
+
+    output.check()
+    console = wide_console(stderr=output.as_json)
+    if matrix.backend is Backend.SIMULATED:
+        return finish(_run(matrix, crew, output, console), None, output, console)
+    from whimbrel.laboratory.benches import RealQemus
+
+    real = _run(matrix, RealQemus(say=partial(_say, console)), output, console)
+    simulated = _run(replace(matrix, backend=Backend.SIMULATED), crew, output, console)
+    found = agreement(simulated.rows, real.rows) if len(matrix.policies) > 1 else None
+    return finish(real, found, output, console)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, style="dim", soft_wrap=True)
+
+
+def _run(matrix: Matrix, crew: Crew, output: Output, console: Console) -> Comparison:
     from whimbrel.laboratory.choosing import describe
     from whimbrel.laboratory.comparing import compare as run
-    from whimbrel.laboratory.table import csv_of
 
-    if output.csv is not None:
-        check_writable("csv", output.csv)
-    seen, began = [0, len(matrix)], list[int]()
+    seen: list[int] = []
+
+    def told(done: int, total: int) -> None:
+        if not seen:  # nothing stands in the way any more
+            console.print(describe(matrix), soft_wrap=True)
+        seen.append(done)
+        count(done, total)
+
+    with _stoppable():
+        try:
+            with counting(console) as count:
+                return run(matrix, crew, output.out, bounds=output.bounds, told=told)
+        except KeyboardInterrupt:
+            kept = "; they are kept, and the same command goes on from there" if output.out is not None else ""
+            raise Interrupted(f"stopped: {seen[-1] if seen else 0} of {len(matrix)} runs are done{kept}") from None
+
+
+@contextmanager
+def _stoppable() -> Generator[None]:
+    """Whoever ends it otherwise than by ctrl-C has it end as tidily."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, stop) for number in numbers]
     try:
-        with counting(console) as count:
-
-            def told(done: int, total: int) -> None:
-                if not began:  # nothing stands in the way any more
-                    console.print(describe(matrix), soft_wrap=True)
-                    began.append(done)
-                seen[0] = done
-                count(done, total)
-
-            comparison = run(matrix, crew, output.out, bounds=output.bounds, told=told)
-    except KeyboardInterrupt:
-        kept = "; they are kept, the same command goes on from there" if output.out is not None else ", and not kept"
-        raise Interrupted(f"stopped: {seen[0]} of {seen[1]} runs are done{kept}") from None
-    if output.csv is not None:
-        write("csv", output.csv, csv_of(comparison.rows))
-    with ending(OK):
-        tell(comparison, output, console)
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
-def tell(comparison: Comparison, output: Output, console: Console) -> None:
-    """Print what a comparison came to."""
+def finish(comparison: Comparison, found: Agreement | None, output: Output, console: Console) -> None:
+    """Write what is to be written, print what it came to, and exit.
+
+    Raises:
+        BadInput: something can't be written.
+    """
+    from whimbrel.laboratory import page
+    from whimbrel.laboratory.comparing import fronts
     from whimbrel.laboratory.store import RESULT
     from whimbrel.laboratory.summary import as_dict
+    from whimbrel.laboratory.table import csv_of
 
-    from .comparison_text import comparison_text
+    from .comparison_text import agreement_text, comparison_text
 
-    if output.as_json:
-        print_json(as_dict(comparison) | {"out": str(output.out or ""), "csv": str(output.csv or "")})
-        return
-    console.print(comparison_text(comparison))
-    for name, path in (("table", output.out and output.out / RESULT), ("csv", output.csv)):
-        if path is not None:
-            console.print(f"{name}: {path}", soft_wrap=True)
+    if output.csv is not None:
+        write("csv", output.csv, csv_of(comparison.rows))
+    if output.html is not None:
+        command = shlex.join(["whimbrel", *sys.argv[1:]])
+        page.write(comparison, output.html, bounds=fronts(comparison), agreement=found, command=command)
+    if output.figures is not None:
+        page.save_all(comparison, output.figures, bounds=fronts(comparison))
+    written = {
+        "table": output.out and output.out / RESULT,
+        "csv": output.csv,
+        "page": output.html,
+        "figures": output.figures,
+    }
+    with ending(OK):
+        if output.as_json:
+            files = {name: str(path or "") for name, path in written.items()}
+            print_json(as_dict(comparison, found) | files)
+            return
+        console.print(comparison_text(comparison))
+        if found is not None:
+            console.print(agreement_text(found))
+        for name, path in written.items():
+            if path is not None:
+                console.print(f"{name}: {path}", soft_wrap=True)
 
 
 def wide_console(*, stderr: bool) -> Console:

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from whimbrel.laboratory.ranking import METRICS, League
+from whimbrel.laboratory.ranking import METRICS, Agreement, League
 from whimbrel.laboratory.records import Case
 from whimbrel.laboratory.statistics import Interval
 from whimbrel.laboratory.summary import Comparison, Figures, Regrets
@@ -20,13 +20,14 @@ MOST_TABLES = 3
 """With more cases than this each is told in a line, not in a table."""
 POLICY_WIDTH = 28
 """Of the column of policies; longer ones go over several lines, and so do all where a terminal is too narrow."""
+MOST_DISAGREEMENTS = 8
 ON_THE_FRONT = "*"
 
 NOTES = (
-    "met, moved: runs that met the goal, that moved the guest. rank: run by run, 1 is the best: who met the",
-    "goal comes first, by time + guest-seconds lost; then who moved, by how far the goal was missed; mean",
-    "with 95 % interval. place: in the order of ranks, 95 %. first: how probably. time, down, lost, sent:",
-    "mean ranks in each alone. x time: against the first, run by run. *: on the Pareto front of met and those.",
+    "met, moved: runs that met the goal, that moved the guest. rank: run by run, 1 is the best; who met",
+    "the goal comes first, by time + guest-seconds lost, then who moved, by how far it was missed; mean",
+    "and 95 %. place: by rank, 95 %. first: how probable. time, down, lost, sent: mean ranks in each",
+    "alone. x time: against the first, run by run. *: on the Pareto front of met and these four.",
 )
 
 
@@ -50,9 +51,14 @@ def comparison_text(comparison: Comparison) -> RenderableType:
     return Group(*parts)
 
 
-def _new(title: str, columns: Iterable[str]) -> Table:
+def _titled(title: str, table: Table) -> Group:
+    """A title of its own is not folded to the width of the table."""
+    return Group(Text(title, style="bold"), table)
+
+
+def _new(columns: Iterable[str]) -> Table:
     """A table whose first column is text, and the others figures."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for number, name in enumerate(columns):
         if number == 0:
             table.add_column(name, max_width=POLICY_WIDTH, overflow="fold")
@@ -64,14 +70,14 @@ def _new(title: str, columns: Iterable[str]) -> Table:
 # ---- cases
 
 
-def _case_table(case: Case, figures: Sequence[Figures]) -> Table:
+def _case_table(case: Case, figures: Sequence[Figures]) -> Group:
     goal = case.scenario.objectives
     within = f" within {format_duration(goal.deadline_s)}" if goal.deadline_s is not None else ""
     title = (
         f"{case.name}: goal {format_duration(goal.downtime_s)}{within},"
         f" called off after {format_duration(case.scenario.limit_s)}"
     )
-    table = _new(title, ("policy", "met", "moved", "total", "95 %", "down", "lost", "sent", "slowed", ""))
+    table = _new(("policy", "met", "moved", "total", "95 %", "down", "lost", "sent", "slowed", ""))
     for each in figures:
         table.add_row(
             each.policy,
@@ -85,7 +91,7 @@ def _case_table(case: Case, figures: Sequence[Figures]) -> Table:
             f"{each.throttle:.0%}" if each.throttle else "",
             _remark(each),
         )
-    return table
+    return _titled(title, table)
 
 
 def _remark(figures: Figures) -> str:
@@ -97,9 +103,9 @@ def _remark(figures: Figures) -> str:
     return ", ".join(words)
 
 
-def _winners(comparison: Comparison) -> Table:
+def _winners(comparison: Comparison) -> Group:
     title = "Each case: who is first there, and what that takes"
-    table = _new(title, ("case", "first", "met", "total", "down", "lost", "moved by"))
+    table = _new(("case", "first", "met", "total", "down", "lost", "moved by"))
     table.columns[1].justify, table.columns[1].max_width = "left", POLICY_WIDTH
     table.columns[1].no_wrap, table.columns[1].overflow = False, "fold"
     for case in comparison.matrix.cases:
@@ -114,15 +120,15 @@ def _winners(comparison: Comparison) -> Table:
             _time(first.lost_guest_s.value, math.inf),
             f"{sum(2 * each.moved > each.runs for each in figures)}/{len(figures)}",
         )
-    return table
+    return _titled(title, table)
 
 
 # ---- all of it
 
 
-def _league_table(league: League) -> Table:
+def _league_table(league: League) -> Group:
     title = f"League: {_several(league.cases, 'case')}, {league.blocks} guests, each moved by everybody"
-    table = _new(title, ("policy", "met", "moved", "rank", "95 %", "place", "first", *_SHORT, "x time", ""))
+    table = _new(("policy", "met", "moved", "rank", "95 %", "place", "first", *_SHORT, "x time", ""))
     for each in league.standings:
         table.add_row(
             each.policy,
@@ -136,7 +142,7 @@ def _league_table(league: League) -> Table:
             "-" if math.isinf(each.time_ratio.value) else f"{each.time_ratio.value:.2f}",
             "" if each.beaten_by else ON_THE_FRONT,
         )
-    return table
+    return _titled(title, table)
 
 
 _SHORT = ("time", "down", "lost", "sent")
@@ -146,30 +152,47 @@ def _notes(league: League) -> Iterator[str]:
     yield from NOTES
     known = {weight: tau for weight, tau in league.other_weights.items() if not math.isnan(tau)}
     if known:
-        told = ", ".join(f"{tau:.2f} if it is {weight:g}" for weight, tau in known.items())
-        yield f"A lost guest-second weighs 1 s here; how far the order is the same (Kendall's tau): {told}."
+        told = ", ".join(f"{tau:.2f} at {weight:g} s" for weight, tau in known.items())
+        yield f"A lost guest-second counts as 1 s. Kendall's tau with the order otherwise: {told}."
 
 
-def _regret_table(regrets: Sequence[Regrets]) -> Table:
-    title = (
-        "Regret, medians: of QEMU's mechanism against a clairvoyant, of the policy against the best use of the knobs"
-    )
+def _regret_table(regrets: Sequence[Regrets]) -> Group:
+    title = "Regret, medians: QEMU's mechanism beyond a clairvoyant; the policy beyond the best of the knobs"
     heads = ("down, mech.", "policy", "time, mech.", "policy", "sent, mech.", "policy", "lost, policy")
-    table = _new(title, ("policy", *heads))
+    table = _new(("policy", *heads))
     for each in regrets:
         cells: list[str] = []
         for name, value in each.medians.items():
             write = _bytes if name.endswith("bytes") else _seconds
             cells.append("" if math.isnan(value.value) else write(value.value))
         table.add_row(each.policy, *cells)
-    return table
+    return _titled(title, table)
+
+
+def agreement_text(found: Agreement) -> RenderableType:
+    """How far a simulated and a real ranking agree, and where they do not."""
+    tau = found.tau
+    of_what = f"{_several(len(found.policies), 'policy')} on {_several(len(found.cases), 'case')}"
+    told = f"Simulated and real order of {of_what}: Kendall's tau {tau.value:.2f} ({tau.low:.2f} to {tau.high:.2f})"
+    lines = [Text(""), Text(told, style="bold")]
+    lines += [
+        Text(
+            f"  {each.better} before {each.worse}: by {each.first:.1f} ranks simulated, {each.second:.1f} for real",
+        )
+        for each in found.disagreements[:MOST_DISAGREEMENTS]
+    ]
+    left_out = len(found.disagreements) - MOST_DISAGREEMENTS
+    if left_out > 0:
+        lines.append(Text(f"  … {left_out} more", style="dim"))
+    return Group(*lines)
 
 
 # ---- figures
 
 
 def _several(number: int, one: str) -> str:
-    return f"{number} {one}{'' if number == 1 else 's'}"
+    many = f"{one[:-1]}ies" if one.endswith("y") else f"{one}s"
+    return f"{number} {one if number == 1 else many}"
 
 
 def _range(interval: Interval, write: Callable[[float], str]) -> str:

@@ -13,10 +13,12 @@ from .comparing import (
     MOST_JOBS,
     CaseNames,
     Csv,
+    Html,
     Links,
     NoBounds,
     Out,
     Output,
+    Pictures,
     Policies,
     Scenarios,
     Seeds,
@@ -45,6 +47,8 @@ def sweep(
     ] = None,
     no_bounds: NoBounds = False,
     csv: Csv = None,
+    html: Html = None,
+    figures: Pictures = None,
     as_json: Json = False,
 ) -> None:
     """Compare policies as whimbrel compare does, and with the same result, on the workers of a Dask cluster.
@@ -62,20 +66,19 @@ def sweep(
 
     if scheduler is not None and workers is not None:
         raise BadInput("workers", workers, "nothing together with --scheduler: the cluster has its own")
-    matrix = matrix_of(
-        Chosen(
-            policies=tuple(policy or ()),
-            cases=tuple(case or ()),
-            sets=tuple(set_ or ()),
-            scenarios=tuple(scenario or ()),
-            links=tuple(link or ()),
-            seeds=seeds,
-        )
+    chosen = Chosen(
+        policies=tuple(policy or ()),
+        cases=tuple(case or ()),
+        sets=tuple(set_ or ()),
+        scenarios=tuple(scenario or ()),
+        links=tuple(link or ()),
+        seeds=seeds,
     )
-    console = wide_console(stderr=as_json)
+    output = Output(out=out, csv=csv, html=html, figures=figures, bounds=not no_bounds, as_json=as_json)
+    console = wide_console(stderr=True)
     crew = Cluster(
         workers=workers or os.cpu_count() or 1,
         scheduler=scheduler,
         say=lambda text: console.print(text, style="dim", soft_wrap=True),
     )
-    carry_out(matrix, crew, Output(out=out, csv=csv, bounds=not no_bounds, as_json=as_json), console)
+    carry_out(matrix_of(chosen), crew, output)

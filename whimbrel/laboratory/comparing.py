@@ -9,10 +9,11 @@ from pathlib import Path
 
 from .crews import Crew
 from .matrix import Matrix
+from .pictures import Front
 from .store import Store
 from .summary import Comparison, compared
 
-__all__ = ["compare"]
+__all__ = ["compare", "fronts"]
 
 
 def compare(
@@ -53,3 +54,14 @@ def compare(
         store.write_result()
         found = {case.name: store.bounds(case.name, matrix.seeds[0]) for case in matrix.cases}
         return compared(matrix, store.of(matrix), {name: each for name, each in found.items() if each is not None})
+
+
+def fronts(comparison: Comparison) -> dict[str, Front]:
+    """The fronts of the bounds that a comparison has, as pictures show them, by the names of the cases."""
+    return {
+        name: Front(
+            clairvoyant=tuple(zip(each.clairvoyant.totals_s, each.clairvoyant.downtimes_s, strict=True)),
+            restricted=tuple(zip(each.restricted.totals_s, each.restricted.downtimes_s, strict=True)),
+        )
+        for name, each in comparison.bounds.items()
+    }

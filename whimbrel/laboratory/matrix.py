@@ -74,7 +74,8 @@ class Block:
 
     def __str__(self) -> str:
         """As a person would name it."""
-        several = f"{len(self.cells)} policies" if len(self.cells) > 1 else self.cells[0].policy
+        count = len(self.cells)
+        several = self.cells[0].policy if count == 1 else f"{count} policies"
         return f"{self.case.name}, seed {self.seed}, {several}"
 
 

@@ -213,15 +213,14 @@ def league(rows: Sequence[Row], policies: Sequence[str]) -> League:
     blocks = _Blocks(rows, policies)
     clusters = Clusters(blocks.cases)
     overall = blocks.overall()
-    mean = clusters.plain @ overall
-    draws = clusters.weights @ overall
+    mean, draws = clusters.means(overall)
     places = _ranks(draws)
     firsts = draws == draws.min(axis=1, keepdims=True)
     best = (firsts / firsts.sum(axis=1, keepdims=True)).mean(axis=0)
     ranks = {name: _ranks(blocks.metric(name)) for name in METRICS}
     goals = blocks.values(lambda row: row.goal_met)
     order = sorted(range(len(policies)), key=lambda index: (mean[index], policies[index]))
-    merits = np.column_stack([-(clusters.plain @ goals), *(clusters.plain @ each for each in ranks.values())])
+    merits = np.column_stack([-clusters.means(goals)[0], *(clusters.means(each)[0] for each in ranks.values())])
     place = _ranks(mean)
     return League(
         standings=tuple(
@@ -241,7 +240,7 @@ def league(rows: Sequence[Row], policies: Sequence[str]) -> League:
         blocks=len(blocks.keys),
         cases=len(set(blocks.cases)),
         other_weights={
-            weight: _tau(mean, clusters.plain @ blocks.overall(weight)) for weight in OTHER_WEIGHTS if len(policies) > 1
+            weight: _tau(mean, clusters.means(blocks.overall(weight))[0]) for weight in OTHER_WEIGHTS if len(policies) > 1
         },
     )
 
@@ -255,7 +254,7 @@ def _ratios(times: Floats, index: int, leader: int) -> Floats:
 
 def _beats(one: Floats, other: Floats) -> bool:
     """Whether one is as good at least in everything, and better in something; less is better."""
-    return bool(np.all(one <= other + 1e-12) and np.any(one < other - 1e-12))
+    return bool(np.all(one <= other) and np.any(one < other))
 
 
 # ---- two rankings
@@ -279,8 +278,7 @@ def agreement(first: Sequence[Row], second: Sequence[Row]) -> Agreement:
     if shared != cases:
         blocks = [_Blocks(rows, policies, frozenset(shared)) for rows in (first, second)]
     clusters = [Clusters(each.cases, runs_of=number) for number, each in enumerate(blocks)]
-    means = [each.plain @ block.overall() for each, block in zip(clusters, blocks, strict=True)]
-    draws = [each.weights @ block.overall() for each, block in zip(clusters, blocks, strict=True)]
+    means, draws = zip(*(each.means(block.overall()) for each, block in zip(clusters, blocks, strict=True)), strict=True)
     taus = np.array([_tau(one, other) for one, other in zip(*draws, strict=True)])
     return Agreement(
         tau=interval_of(_tau(*means), taus[~np.isnan(taus)]),
@@ -291,15 +289,14 @@ def agreement(first: Sequence[Row], second: Sequence[Row]) -> Agreement:
 
 
 def _tau(one: Floats, other: Floats) -> float:
-    # Means of ranks that are equal in truth may differ in their last bits.
-    return float(stats.kendalltau(np.round(one, 9), np.round(other, 9), variant="b").statistic)
+    return float(stats.kendalltau(one, other, variant="b").statistic)
 
 
 def _disagreements(policies: Sequence[str], first: Floats, second: Floats) -> tuple[Disagreement, ...]:
     found: list[Disagreement] = []
     for one, other in itertools.permutations(range(len(policies)), 2):
         ahead, behind = first[other] - first[one], second[other] - second[one]
-        if ahead > 1e-9 and behind < -1e-9:
+        if ahead > 0 > behind:
             found.append(
                 Disagreement(better=policies[one], worse=policies[other], first=float(ahead), second=float(behind))
             )

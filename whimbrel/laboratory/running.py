@@ -98,7 +98,7 @@ def run(cell: Cell, bounds: Bounds | None = None) -> Row:
         BadInput: its policy can't be had here, or its scenario is impossible.
     """
     case = cell.case
-    watched = _Watched(_policy(cell.policy))
+    watched = Watched(_policy(cell.policy))
     outcome = simulate(replace(case.scenario, policy=cell.policy), cell.seed, watched)
     course = _course(outcome)
     return Row(
@@ -161,18 +161,18 @@ def policy_source(policy: str) -> str:
 
 
 @dataclass(slots=True)
-class _Tally:
+class Tally:
     """Counts on when the simulator copies the policy."""
 
     faults: int = 0
 
 
 @dataclass(slots=True)
-class _Watched:
+class Watched:
     """A policy whose faults are counted; they go on to the pilot, which deals with them."""
 
     inner: Policy
-    tally: _Tally = field(default_factory=_Tally)
+    tally: Tally = field(default_factory=Tally)
 
     def __call__(self, seen: Observation) -> Decision:
         try:
@@ -183,8 +183,8 @@ class _Watched:
             raise
         return decision
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Watched:
-        return _Watched(copy.deepcopy(self.inner, memo), self.tally)
+    def __deepcopy__(self, memo: dict[int, Any]) -> Watched:
+        return Watched(copy.deepcopy(self.inner, memo), self.tally)
 
 
 @functools.lru_cache(maxsize=256)
@@ -222,7 +222,7 @@ def _course(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _regrets(bounds: Bounds | None, course: Mapping[str, Any]) -> Mapping[str, float | None]:
+def _regrets(bounds: Bounds | None, course: Mapping[str, Any]) -> dict[str, Any]:
     """The columns that tell how far it was from the best; what is beyond all bounds is not known."""
     if bounds is None:
         return {}

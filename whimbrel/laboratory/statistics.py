@@ -173,7 +173,14 @@ class Clusters:
 
     def mean(self, values: Floats) -> Interval:
         """The mean over cases of the mean over runs, of finite values."""
-        return interval_of(float(self.plain @ values), self.weights @ values)
+        return interval_of(*self.means(values))
+
+    def means(self, values: Floats) -> tuple[Any, Floats]:
+        """The same, and those of all draws; of values with a second axis, for each along it.
+
+        They are without their last bits, in which means that are equal in truth may differ.
+        """
+        return np.round(self.plain @ values, 9), np.round(self.weights @ values, 9)
 
     def median(self, values: Floats) -> Interval:
         """The median, each case with the same weight; values may be infinite."""

@@ -12,7 +12,7 @@ import numpy as np
 from whimbrel.sim.bounds import Bounds
 
 from .matrix import Matrix
-from .ranking import League, league
+from .ranking import Agreement, League, league
 from .records import Row
 from .statistics import Clusters, Interval, median, survival
 
@@ -172,8 +172,13 @@ def _regrets(policy: str, rows: Sequence[Row]) -> Regrets:
     return Regrets(policy=policy, runs=len(has_one), medians=medians)
 
 
-def as_dict(comparison: Comparison) -> dict[str, Any]:
-    """One object with the same keys for every comparison; figures that are infinite or unknown are ``null``."""
+def as_dict(comparison: Comparison, agreement: Agreement | None = None) -> dict[str, Any]:
+    """One object with the same keys for every comparison; figures that are infinite or unknown are ``null``.
+
+    Args:
+        comparison: what is told.
+        agreement: of its ranking with another one; ``None``: there is none.
+    """
     matrix = comparison.matrix
     told = {
         "backend": matrix.backend.value,
@@ -184,6 +189,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
         "league": asdict(comparison.league),
         "figures": [asdict(each) for each in comparison.figures],
         "regrets": [asdict(each) for each in comparison.regrets],
+        "agreement": agreement and asdict(agreement),
     }
     return cast("dict[str, Any]", _plain(told))
 
@@ -191,7 +197,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """Without what JSON has no word for."""
     if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): _plain(each) for key, each in cast("Mapping[Any, Any]", value).items()}
     if isinstance(value, list | tuple):
         return [_plain(each) for each in cast("Sequence[Any]", value)]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import re
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor
@@ -28,6 +29,8 @@ __all__ = ["Cluster"]
 AHEAD = 1000
 """Blocks that the scheduler knows of: enough for workers that come later, few enough to be forgotten in no time."""
 CONNECT_WITHIN = "10s"
+
+_ADDRESS = re.compile(r"(?:(?:tcp|tls|ws|wss|ucx)://)?[^\s/]+:\d{1,5}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +81,14 @@ class Cluster:
                         silence_logs=logging.CRITICAL,
                     )
                 )
+            elif _ADDRESS.fullmatch(self.scheduler) is None:  # a client that can't be made waits 20 s for its own end
+                raise BadInput("scheduler", self.scheduler, "the address of a Dask scheduler, such as tcp://host:8786")
             try:
                 client = distributed.Client(address, timeout=CONNECT_WITHIN, set_as_default=False)
-            except (OSError, ValueError, ImportError) as error:
-                raise BadInput("scheduler", self.scheduler, f"the address of a Dask scheduler ({error})") from None
+            except OSError as error:
+                raise BadInput(
+                    "scheduler", self.scheduler, f"that of a Dask scheduler that answers ({error})"
+                ) from None
             yield stack.enter_context(client)
 
 

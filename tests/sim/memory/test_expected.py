@@ -204,7 +204,7 @@ def test_with_kvm_writes_before_a_chunk_is_cleared_are_not_logged_again() -> Non
 def test_expected_bytes_are_the_curve_of_the_guest_as_it_runs() -> None:
     memory = ExpectedMemory(GUESTS["sweep"], seed=1)
     memory.run(0)
-    assert memory.expected_bytes(1.0) == pytest.approx(12 * MIB)
+    assert memory.expected_bytes(0, 1.0) == pytest.approx(12 * MIB)
 
 
 def test_a_new_size_empties_the_cache() -> None:

@@ -190,4 +190,4 @@ def test_the_push_goes_on_behind_the_page_that_was_served() -> None:
 def test_expected_bytes_are_the_curve_of_the_guest_as_it_runs() -> None:
     memory = PagedMemory(plan(writer(pattern=Pattern.SWEEP)), seed=SEED)
     memory.run(0)
-    assert memory.expected_bytes(1.0) == pytest.approx(8 * MIB)
+    assert memory.expected_bytes(0, 1.0) == pytest.approx(8 * MIB)

@@ -15,7 +15,7 @@ every_finding = pytest.mark.parametrize("finding", kept(), ids=lambda each: f"{e
 
 @every_finding
 def test_a_policy_still_does_badly_on_what_was_found_against_it(finding: Finding) -> None:
-    judged = judge(finding.scenario, finding.policy, (finding.against,), seeds=finding.seeds)
+    judged = judge(finding.scenario, finding.policy, (finding.against,), seeds=finding.seeds[:1])
 
     assert judged.regret >= HELD * finding.regret, (
         f"{finding.policy} has got better here: search anew (python -m whimbrel.laboratory.search {finding.policy})"
