@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test bench explore swarm campaign clean links
+.PHONY: help demo test bench explore swarm league campaign clean links
 help:
 	@echo 'make demo   move a real guest between two real QEMUs and report'
 	@echo 'make test   lint, types, tests (with real QEMUs), coverage'
 	@echo 'make explore   every interleaving of faults, against an abstract world (half an hour)'
 	@echo 'make swarm  simulated migrations with faults drawn from seeds, each run twice (ten minutes)'
+	@echo 'make league  every policy against every other: docs/league.md (ten minutes)'
 	@echo 'make campaign  real faults on real QEMUs, hundreds of them (ten minutes; root)'
 	@echo 'make bench  the measurements of benchmarks/ (root: paced links between network namespaces)'
 	@echo 'make clean  remove what these commands made here'
@@ -35,6 +36,10 @@ explore: links
 swarm: links
 	@$(MAKE) --no-print-directory $(VENV)/ready-run
 	@$(BIN)/python -m whimbrel.sim 0..1000000 --seconds 600 --jobs 2 $(ARGS)
+
+league: links
+	@$(MAKE) --no-print-directory $(VENV)/ready-dev
+	@$(BIN)/python -m benchmarks league $(ARGS)
 
 campaign: links
 	@tools/need python3-venv qemu-system-x86

@@ -2,6 +2,7 @@
 
 ``python -m benchmarks campaign`` measures nothing but kills, freezes and cuts instead: see `benchmarks.campaign`.
 ``python -m benchmarks fidelity`` holds the simulator against recorded migrations: see `benchmarks.fidelity`.
+``python -m benchmarks league`` compares all policies with each other: see `benchmarks.league`.
 """
 
 from __future__ import annotations
@@ -61,6 +62,11 @@ def main(argv: list[str] | None = None) -> int:
         _end_tidily()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         return fidelity.main(words[1:])
+    if words[:1] == ["league"]:
+        from . import league  # which needs the simulator, too
+
+        _end_tidily()
+        return league.main(words[1:])
     options = _parser().parse_args(words)
     _end_tidily()
     sys.setswitchinterval(SWITCH_INTERVAL_S)

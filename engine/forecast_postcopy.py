@@ -1,10 +1,11 @@
 """What follows in a forecast when post-copy is chosen: pages that come after the guest, and its waiting for them.
 
-All that is in the bitmap when the guest stops is missing at the destination. The source goes on sending it in order of
-address, as fast as the link drains, and a page that the guest touches meanwhile is sent out of turn, but behind what
-lies in the pipe already (with ``postcopy-preempt`` on a connection of its own). So every page goes over once, and how
-long that takes is known; what the guest does meanwhile is worked out by small steps of time: it runs from one missing
-page to the next, and stands at each for as long as one takes to come.
+All that is in the bitmap when the guest stops is missing at the destination. The source goes on sending it, as fast as
+the link drains, and a page that the guest touches meanwhile is sent out of turn, but behind what lies in the pipe
+already (with ``postcopy-preempt`` on a connection of its own); it then goes on behind that page. So every page goes
+over once, those of whoever touches pages come first, and how long that takes is known; what the guest does meanwhile is
+worked out by small steps of time: it runs from one missing page to the next, and stands at each for as long as one
+takes to come.
 """
 
 from __future__ import annotations
@@ -58,13 +59,14 @@ def postcopy(setting: Setting, dirt: Dirt, zero_bytes: float, *, preempt: bool) 
         if area.writers is not None
     ]
     ranges = [area.range_bytes for area in dirt.areas if area.writers is not None]
-    worked_s, step_s = 0.0, span_s / STEPS
+    touched_s = sum(held for _, held in missing) * each / link
+    own_s, step_s = 0.0, touched_s / STEPS
     for step in range(STEPS):
         left = 1.0 - (step + 0.5) / STEPS
         # A page that it touches for the first time here is missing if it was in the bitmap and has not come since.
         faults_per_s = sum(
-            (at(worked_s + SLOPE_S) - at(worked_s)) / SLOPE_S * held / range_bytes * left / PAGE_BYTES
+            (at(own_s + SLOPE_S) - at(own_s)) / SLOPE_S * held / range_bytes * left / PAGE_BYTES
             for (at, held), range_bytes in zip(missing, ranges, strict=True)
         )
-        worked_s += step_s / (1.0 + faults_per_s * wait_s)
-    return Postcopy(span_s=span_s, worked_s=worked_s, wire_bytes=wire_bytes)
+        own_s += step_s / (1.0 + faults_per_s * wait_s)
+    return Postcopy(span_s=span_s, worked_s=own_s + span_s - touched_s, wire_bytes=wire_bytes)

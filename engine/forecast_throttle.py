@@ -83,7 +83,8 @@ class Throttle:
             detected = self._high >= HIGH_COUNT
             self._high %= HIGH_COUNT
         if self.plan.detector is Detector.REFINED:
-            percent = int(100 * dirtied / max(sent, 1.0))  # the patch compares whole ones, and only takes the first down
+            # The patch compares whole percents, and only takes the first one down.
+            percent = int(100 * dirtied / max(sent, 1.0))
             if high and 0 < self._percent_before <= percent:
                 self._not_falling += 1
                 detected = detected or self._not_falling >= HIGH_COUNT

@@ -97,8 +97,9 @@ class Outlook:
         left_bytes: still to be sent in the iteration under way.
         ran_s: what the guest has run in it, seconds of its own time.
         headroom: of its vCPUs.
-        slice_s: for how long a throttled vCPU runs at a time. A sync waits until each of them runs again: half of what
-            they sleep, on average (seen under TCG, whose syncs have every vCPU look up: ``tcg_log_global_after_sync``).
+        slice_s: for how long a throttled vCPU runs at a time. A sync waits until each of them runs again, and a stop
+            once more: together about as long as they sleep (seen under TCG, whose syncs have every vCPU look up:
+            ``tcg_log_global_after_sync``).
     """
 
     curve: DirtyCurve
@@ -123,13 +124,12 @@ class Outlook:
             passed_s += left_s + SYNC_S
             left_s, ran_s = self._dirty_s(ran_s + left_s), 0.0
         began_s, throttled_s = left_s, 0.0
-        speed = self.headroom.speed(throttle)
-        sync_s = SYNC_S + self.slice_s * throttle / (1.0 - throttle) / 2
+        speed, sync_s = self.headroom.speed(throttle), SYNC_S + self._turn_s(throttle) * throttle
         for _ in range(MOST_SYNCS):
-            at_end_s = self._dirty_s(ran_s + speed * left_s)
+            at_end_s = self._rest_s(left_s, left_s, ran_s, throttle)
             if at_end_s <= self.limit_s:
-                span_s = self._until_fit_s(left_s, ran_s, speed)
-                rest_s = left_s - span_s + self._dirty_s(ran_s + speed * span_s)
+                span_s = self._until_fit_s(left_s, ran_s, throttle)
+                rest_s = self._rest_s(left_s, span_s, ran_s, throttle)
                 throttled_s += span_s + sync_s
                 lost_s = (1.0 - speed) * throttled_s + rest_s
                 return Course(throttle, waits, passed_s + throttled_s + rest_s, lost_s, began_s)
@@ -139,25 +139,33 @@ class Outlook:
             left_s, ran_s = at_end_s, 0.0
         return None
 
-    def rest_s(self, ahead_s: float, speed: float) -> float:
-        """How long it would take to send what a sync finds that comes after so many seconds of sending."""
-        left_s = self.left_bytes / self.bytes_per_s
-        return max(0.0, left_s - ahead_s) + self._dirty_s(self.ran_s + speed * ahead_s)
+    def rest_s(self, ahead_s: float, throttle: float) -> float:
+        """How long it would take to send what a sync finds that is asked for after so many seconds of sending."""
+        return self._rest_s(self.left_bytes / self.bytes_per_s, ahead_s, self.ran_s, throttle)
 
-    def _until_fit_s(self, left_s: float, ran_s: float, speed: float) -> float:
+    def _rest_s(self, left_s: float, ahead_s: float, ran_s: float, throttle: float) -> float:
+        # While the sync waits for it, each vCPU has its turn once more.
+        runs_s = self.headroom.speed(throttle) * (ahead_s + (self._turn_s(throttle) if throttle else 0.0))
+        return max(0.0, left_s - ahead_s) + self._dirty_s(ran_s + runs_s)
+
+    def _until_fit_s(self, left_s: float, ran_s: float, throttle: float) -> float:
         """For how long to go on sending until the rest fits, which it does at the end at the latest.
 
         What is left falls as it is sent, and what is dirty rises the slower the longer it does: so it is too much up to
         one moment, and fits from then on.
         """
-        if left_s + self._dirty_s(ran_s) <= self.limit_s:
+        if self._rest_s(left_s, 0.0, ran_s, throttle) <= self.limit_s:
             return 0.0
         low, high = 0.0, left_s
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
-            fits = left_s - middle + self._dirty_s(ran_s + speed * middle) <= self.limit_s
+            fits = self._rest_s(left_s, middle, ran_s, throttle) <= self.limit_s
             low, high = (low, middle) if fits else (middle, high)
         return high
+
+    def _turn_s(self, throttle: float) -> float:
+        """From one turn of a throttled vCPU to its next."""
+        return self.slice_s / (1.0 - throttle)
 
     def _dirty_s(self, window_s: float) -> float:
         return self.curve.at(window_s) / self.bytes_per_s

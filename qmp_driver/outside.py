@@ -97,7 +97,9 @@ class OutsideThrottle:
                 worker.cancel()
                 await asyncio.gather(worker, return_exceptions=True)
         finally:
-            self._undo()
+            left = self._undo()
+            if left:
+                self._failed("; ".join(left))
 
     async def _work(self) -> None:
         try:
@@ -163,10 +165,10 @@ class OutsideThrottle:
 class _Watchdog:
     """The process, and our end of the line to it."""
 
-    def __init__(self, pid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, pid: int, pidfd: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """For `start`."""
         self.pid = pid
-        self._pidfd = os.pidfd_open(pid)  # a child that nobody has waited for: the number is its own
+        self._pidfd = pidfd
         self.gone = asyncio.Event()
         self.last_words = ""
         self._answers: asyncio.Queue[str] = asyncio.Queue()
@@ -182,17 +184,21 @@ class _Watchdog:
             OSError: it can't be started.
         """
         ours, its = socket.socketpair()
-        with its:
-            try:
+        pidfd = -1
+        try:
+            with its:
                 pid = spawn_watchdog(its.fileno(), hold, lease_s)
-            except BaseException as error:
-                ours.close()
-                if isinstance(error, NotImplementedError):  # an old C library has no sessions for what it spawns
-                    raise OSError(str(error)) from error
-                raise
-        ours.setblocking(False)
-        reader, writer = await asyncio.open_connection(sock=ours)
-        return cls(pid, reader, writer)
+            pidfd = os.pidfd_open(pid)  # a child that nobody has waited for: the number is its own
+            ours.setblocking(False)
+            reader, writer = await asyncio.open_connection(sock=ours)
+        except BaseException as error:  # cancelled, too
+            ours.close()
+            if pidfd >= 0:
+                _end(pidfd)
+            if isinstance(error, NotImplementedError):  # an old C library has no sessions for what it spawns
+                raise OSError(str(error)) from error
+            raise
+        return cls(pid, pidfd, reader, writer)
 
     async def say(self, words: str) -> None:
         """Tell it something, and wait until it has done it.
@@ -228,16 +234,21 @@ class _Watchdog:
         """End it, and see it ended; once."""
         self._listening.cancel()
         self._writer.close()
-        try:
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            ended = select.poll()
-            ended.register(self._pidfd, select.POLLIN)
-            ended.poll(ENDS_WITHIN_S * 1000)
-            os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
-        except (ChildProcessError, ProcessLookupError):
-            pass  # whoever embeds us waits for every child, or for none
-        finally:
-            os.close(self._pidfd)
+        _end(self._pidfd)
+
+
+def _end(pidfd: int) -> None:
+    """Kill a child, see it ended, and let go of it."""
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        ended = select.poll()
+        ended.register(pidfd, select.POLLIN)
+        ended.poll(ENDS_WITHIN_S * 1000)
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    except (ChildProcessError, ProcessLookupError):
+        pass  # whoever embeds us waits for every child, or for none
+    finally:
+        os.close(pidfd)
 
 
 def spawn_watchdog(line: int, hold: Hold, lease_s: float) -> int:

@@ -45,7 +45,7 @@ LINE_FD = 3
 """Where the watchdog finds its end of the line."""
 LEASE_S = 4.0
 MOST_DESCRIPTORS = 1 << 20
-TRIES = 40
+TRIES = 20
 TRY_EVERY_S = 0.05
 """A group can't be removed in the instant in which its last thread dies."""
 
@@ -187,7 +187,10 @@ def take_off(hold: Hold) -> list[str]:
             left.append(f"{what} is still slowed ({error.strerror})")
     for group in hold.enabled:
         try:
-            _write(f"{group}/cgroup.subtree_control", "-cpu")
+            with os.scandir(group) as entries:
+                others = any(entry.is_dir() for entry in entries)
+            if not others:  # they may be of another migration, of another QEMU in this group
+                _write(f"{group}/cgroup.subtree_control", "-cpu")
         except FileNotFoundError:
             pass  # with the QEMU its group went, too
         except OSError as error:

@@ -8,7 +8,7 @@ CPUs; where that can't be had, the deadline scheduler.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +27,10 @@ _ESCAPES = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\"}
 
 class NoMeans(WhimbrelError):
     """It can't be done here; the message says why, as a clause."""
+
+
+class StillSlowed(NoMeans):
+    """It was tried, and can't be undone; the message says what is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,26 +60,34 @@ class Hierarchy:
         return os.path.join(self.mounted_at, below) if below else self.mounted_at
 
 
-def find(threads: Sequence[VcpuThread], *, proc: Path = PROC) -> Hold:
-    """Find a way to slow these threads, without touching them.
+def find(threads: Sequence[VcpuThread], announce: Callable[[Hold], None]) -> Hold:
+    """Find a way to slow these threads, and try it.
 
     Args:
         threads: those of the source's vCPUs, as this host numbers them.
-        proc: where the kernel tells of processes; another folder only in tests.
+        announce: told what is about to be tried, so that it can be undone by whoever comes after us.
 
     Raises:
         NoMeans: there is none.
+        StillSlowed: what was tried can't be undone.
+        Exception: whatever ``announce`` raises; nothing was tried then.
     """
     if not threads:
         raise NoMeans("the source's vCPU threads can't be seen from here")
     because: list[str] = []
     for way in (by_group, by_deadline):
         try:
-            return way(threads, proc)
+            hold = way(threads)
+            announce(hold)
+            try_out(hold)
+        except StillSlowed:
+            raise
         except NoMeans as error:
             because.append(error.message)
         except OSError as error:  # a thread that has just ended, a folder that we may not look into
             because.append(str(error))
+        else:
+            return hold
     raise NoMeans("; ".join(because))
 
 
@@ -83,7 +95,8 @@ def try_out(hold: Hold) -> None:
     """Slow the first thread by `TRIAL_SHARE` for an instant, and set it back.
 
     Raises:
-        NoMeans: the kernel refuses, or it could not be set back.
+        NoMeans: the kernel refuses.
+        StillSlowed: it could not be set back.
     """
     one = replace(hold, threads=hold.threads[:1])
     refused = ""
@@ -91,16 +104,26 @@ def try_out(hold: Hold) -> None:
         outside_hold.put_on(one, TRIAL_SHARE)
     except OSError as error:
         refused = f"{hold.means}: {error.strerror}"
-    left = outside_hold.take_off(one)
-    if refused or left:
-        raise NoMeans("; ".join([refused, *left] if refused else left))
+    if left := outside_hold.take_off(one):
+        raise StillSlowed("; ".join(left))
+    if refused:
+        raise NoMeans(refused)
 
 
 # ---- by control group
 
 
 def by_group(threads: Sequence[VcpuThread], proc: Path = PROC) -> Hold:
-    """A control group for each thread; args and raises as `find`."""
+    """A control group for each thread; nothing is made yet.
+
+    Args:
+        threads: as `find`.
+        proc: where the kernel tells of processes; another folder only in tests.
+
+    Raises:
+        NoMeans: it can't be done.
+        OSError: a thread has just ended, or a folder can't be looked into.
+    """
     hierarchy = _hierarchy(proc)
     homes = {thread: hierarchy.folder_of(_group_of(thread, hierarchy.version, proc)) for thread in threads}
     if any(os.sched_getscheduler(thread.tid) not in (OTHER, BATCH, IDLE) for thread in threads):
@@ -171,8 +194,12 @@ def _prepare(home: str) -> bool:
 # ---- by deadline
 
 
-def by_deadline(threads: Sequence[VcpuThread], proc: Path = PROC) -> Hold:
-    """The deadline scheduler; args and raises as `find`."""
+def by_deadline(threads: Sequence[VcpuThread]) -> Hold:
+    """The deadline scheduler, which is not touched yet.
+
+    Raises:
+        NoMeans: it can't be done.
+    """
     if not outside_hold.has_calls():
         raise NoMeans("the deadline scheduler's calls are not known on this processor")
     held: list[Thread] = []

@@ -10,8 +10,25 @@ from . import outside_hold, outside_means
 from .adoption import Judged
 from .outside import OutsideThrottle
 from .outside_hold import LINE, Hold
-from .outside_means import NoMeans
+from .outside_means import NoMeans, StillSlowed
 from .vcpus import VcpuThread, find_threads, run_times_s
+
+
+def undo_left(hold: Hold | None, judged: Judged) -> list[str]:
+    """Undo what a manager before us left.
+
+    Args:
+        hold: what it had put on, or was about to; ``None``: nothing.
+        judged: what its threads mean here. They end with their boot, and control groups with them.
+
+    Returns:
+        What could not be undone, a sentence each.
+    """
+    if hold is None or judged is Judged.REBOOTED:
+        return []
+    if judged is Judged.ELSEWHERE:
+        return ["the throttle from outside can be undone on the host of its log only: resolve it there"]
+    return [f"the throttle from outside could not be undone: {clause}" for clause in outside_hold.take_off(hold)]
 
 
 class SourceCpus:
@@ -28,6 +45,7 @@ class SourceCpus:
         self._write = write
         self._lost = lost
         self._threads: tuple[VcpuThread, ...] = ()
+        self._noted = False
         self._throttle: OutsideThrottle | None = None
 
     def look(self, pid: int | None, told: Sequence[int]) -> None:
@@ -61,11 +79,11 @@ class SourceCpus:
             self.because = "no throttle is allowed"
             return False
         try:
-            hold = outside_means.find(self._threads)
-            self._note(hold)
-            outside_means.try_out(hold)
+            hold = outside_means.find(self._threads, self._note)
         except NoMeans as error:
             self.because = error.message
+            if self._noted and not isinstance(error, StillSlowed):
+                self._note(None)
             return False
         self._note(None)
         self.because = ""
@@ -78,23 +96,11 @@ class SourceCpus:
             self._throttle.want(share)
 
     def undo_left(self, hold: Hold | None, judged: Judged) -> list[str]:
-        """Undo what a manager before us left.
-
-        Args:
-            hold: what it had put on, or was about to; ``None``: nothing.
-            judged: what its threads mean here. They end with their boot, and control groups with them.
-
-        Returns:
-            What could not be undone, a sentence each.
-        """
-        if hold is None or judged is Judged.REBOOTED:
-            return []
-        if judged is Judged.ELSEWHERE:
-            return ["the throttle from outside can be undone on the host of its log only: resolve it there"]
-        left = outside_hold.take_off(hold)
-        if not left:
+        """As the function `undo_left`; what is undone stands in the log."""
+        left = undo_left(hold, judged)
+        if hold is not None and not left:
             self._note(None)
-        return [f"the throttle from outside could not be undone: {clause}" for clause in left]
+        return left
 
     async def close(self) -> None:
         """Nothing is slowed any more; idempotent."""
@@ -106,4 +112,5 @@ class SourceCpus:
         self._lost(why)
 
     def _note(self, hold: Hold | None) -> None:
+        self._noted = hold is not None
         self._write(LINE, {"hold": None if hold is None else hold.as_written()})

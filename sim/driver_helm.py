@@ -23,12 +23,17 @@ from .driver_tasks import Loop, Work
 
 
 class Threads(Slowed, Protocol):
-    """The source's vCPU threads (`whimbrel.sim.driver_procedures.Place`)."""
+    """The source's vCPU threads (`whimbrel.sim.pair.Pair`)."""
 
     @property
-    def local(self) -> bool: ...
+    def local(self) -> bool:
+        """Whether they can be seen and slowed: they are of the manager's own host."""
+        ...
+
     @property
-    def vcpu_s(self) -> tuple[float, ...]: ...
+    def vcpu_s(self) -> tuple[float, ...]:
+        """How long each of them has run, seconds; empty where that can't be seen."""
+        ...
 
 
 class Helm:

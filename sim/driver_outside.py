@@ -23,9 +23,15 @@ LAPSED = "its manager was silent for too long"
 
 
 class Slowed(Protocol):
-    """Who can do it (`whimbrel.sim.driver_procedures.Place`)."""
+    """Who can do it (`whimbrel.sim.pair.Pair`)."""
 
-    def slow_source(self, share: float, lease_s: float) -> bool: ...
+    def slow_source(self, share: float, lease_s: float) -> bool:
+        """Take this share of their time from the vCPUs, at once, until it is changed or the lease has passed; 0: none.
+
+        Returns:
+            Whether a lease was running; else what was taken before, if anything, had been given back.
+        """
+        ...
 
 
 class OutsideThrottle:

@@ -27,7 +27,7 @@ from whimbrel.engine.timeline import Mark
 
 from . import driver_ends as ends
 from . import driver_replies as replies
-from .driver_helm import Helm
+from .driver_helm import Helm, Threads
 from .driver_line import Line, Wire
 from .driver_log import wall_s
 from .driver_side import Handle, Local, Side, address_of, identity_of
@@ -37,8 +37,8 @@ QUIT_WITHIN_S = 5.0
 LISTEN_URI = "tcp:127.0.0.1:0"
 
 
-class Place(Protocol):
-    """Where a manager finds and starts QEMUs."""
+class Place(Threads, Protocol):
+    """Where a manager finds and starts QEMUs; the threads are the source's."""
 
     @property
     def watched(self) -> bool:
@@ -72,24 +72,6 @@ class Place(Protocol):
     @property
     def start_s(self) -> float:
         """How long it takes until it greets."""
-        ...
-
-    @property
-    def local(self) -> bool:
-        """Whether the source's vCPU threads can be seen and slowed: they are of the manager's own host."""
-        ...
-
-    @property
-    def vcpu_s(self) -> tuple[float, ...]:
-        """How long each of them has run, seconds; empty where that can't be seen."""
-        ...
-
-    def slow_source(self, share: float, lease_s: float) -> bool:
-        """Take this share of their time from them, at once, until it is changed or the lease has passed; 0: none.
-
-        Returns:
-            Whether a lease was running; else what was taken before, if anything, had been given back.
-        """
         ...
 
 

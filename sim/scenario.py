@@ -105,7 +105,7 @@ class QemuPlan:
     """KVM: the dirty log is cleared by chunk while sending, and there is a dirty ring, so that ``dirty-limit`` is
     accepted; otherwise TCG: it is cleared at the sync."""
     local: bool = True
-    """The source is on the manager's host: the time that its vCPUs get can be seen, and bounded from outside of QEMU."""
+    """The source is on the manager's host: what its vCPUs run can be seen, and bounded from outside of QEMU."""
     costs: Costs = field(default_factory=Costs)
 
 

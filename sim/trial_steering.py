@@ -1,4 +1,4 @@
-"""What policies of the swarm do besides steering the limit: they measure and wait first, take CPU time, end pre-copy."""
+"""What policies of the swarm do besides: they measure and wait first, take CPU time, and end pre-copy."""
 
 from __future__ import annotations
 

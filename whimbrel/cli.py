@@ -54,7 +54,7 @@ COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (others.policies, "List the policies and their parameters."),
     (simulating.simulate, "Simulate a migration."),
     (comparing.compare, "Compare policies, and with the best possible."),
-    (sweeping.sweep, "The same on a Dask cluster."),
+    (sweeping.sweep, "Compare policies on a Dask cluster."),
     (logs.report, "Print the report of a migration again."),
     (shadowing.shadow, "Say what other policies would have done."),
     (others.guest, "Run the workload guest alone."),

@@ -11,12 +11,14 @@ How compositions are written is told in `whimbrel.policy_text`.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib.util
 import inspect
 import math
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from importlib.metadata import EntryPoint, entry_points
 from inspect import Parameter
@@ -92,7 +94,9 @@ def _from_package(name: str, text: str) -> PolicyFactory:
     installed = _installed()
     if name not in installed:
         ways = f"FILE.py:NAME, or a composition ({', '.join(f'{kind}(...)' for kind in KINDS)})"
-        raise BadInput("policy", text, f"one of {', '.join([*BUILT_IN, *installed])}, {ways}")
+        names = [*BUILT_IN, *installed]
+        near = "".join(f"{each} (is that meant?), or " for each in difflib.get_close_matches(name, names, 1))
+        raise BadInput("policy", text, f"{near}one of {', '.join(names)}, {ways}")
     return cast(PolicyFactory, installed[name].load())
 
 
@@ -149,13 +153,22 @@ def _from_file(path: Path, attribute: str) -> PolicyFactory:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # the user's file may fail in any way
         del sys.modules[spec.name]
-        raise BadInput("policy", str(path), f"a Python file that can be run ({error!r})") from error
+        raise BadInput("policy", str(path), f"a Python file that can be run ({_told(error, path)})") from error
     found = getattr(module, attribute, None) if attribute else None
     if not callable(found):
         names = sorted(n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == spec.name)
         allowed = f"FILE.py:NAME, with one of {', '.join(names)}" if names else "a file that defines a policy"
         raise BadInput("policy", f"{path}:{attribute}", allowed)
     return cast(PolicyFactory, found)
+
+
+def _told(error: BaseException, path: Path) -> str:
+    """What went wrong with a file, and in which of its lines."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f"line {error.lineno}: {type(error).__name__}: {error.msg}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    where = f"line {lines[-1]}: " if lines else ""
+    return f"{where}{type(error).__name__}: {error}" if str(error) else f"{where}{type(error).__name__}"
 
 
 def _make(factory: PolicyFactory, values: dict[str, Any], text: str) -> Policy:

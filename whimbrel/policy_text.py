@@ -67,7 +67,8 @@ def composed(text: str) -> Composed | None:
             found.parts.append(part)
         elif kind == "then" and option.group(1) in OPTIONS:
             if option.group(1) in found.options:
-                raise BadInput("policy", text, f"each of {', '.join(OPTIONS)} once")
+                once = f"each of {', '.join(OPTIONS)} once; those of a policy stand in brackets, NAME({part})"
+                raise BadInput("policy", text, once)
             found.options[option.group(1)] = option.group(2)
         elif found.parts and ":" in found.parts[-1] and not found.parts[-1].endswith(")"):
             found.parts[-1] += f",{part}"  # a further parameter of the policy before it

@@ -172,7 +172,7 @@ def policies(known: Mapping[str, tuple[str, Mapping[str, str]]]) -> RenderableTy
             listed = Text("  ").join(Text(f"{key}={value}", no_wrap=True) for key, value in parameters.items())
             listed.stylize("dim")
             parts.append(Padding(listed, (0, 0, 0, 4), expand=False))
-    parts.append(Text(f"\nThey compose: {'; '.join(KINDS.values())}"))
+    parts += [Text("compositions", style="bold"), *(Text(f"  {written}") for written in KINDS.values())]
     return Group(*parts)
 
 

@@ -22,13 +22,14 @@ from whimbrel.engine.report import CompletedReport, OngoingReport
 from whimbrel.engine.states import Side
 from whimbrel.logbook import report_in
 from whimbrel.policies import resolve as named_policy
-from whimbrel.qmp_driver.adoption import Legacy, NoDestination, hooks_of
+from whimbrel.qmp_driver.adoption import Host, Legacy, NoDestination, hooks_of
 from whimbrel.qmp_driver.control import ControlServer, control_path
 from whimbrel.qmp_driver.destination import StartedDestination
 from whimbrel.qmp_driver.journal import Journal, is_held, read
 from whimbrel.qmp_driver.lock_file import FileLock
 from whimbrel.qmp_driver.options import Options
 from whimbrel.qmp_driver.runner import Runner
+from whimbrel.qmp_driver.source_cpus import undo_left
 from whimbrel.qmp_driver.supervision import Supervised
 from whimbrel.qmp_driver.takeover import Takeover
 from whimbrel.shielding import to_its_end
@@ -137,7 +138,9 @@ class Resolution:
         options, notes = self._chosen_options(legacy)
         told = _replayed(lines, options, self._log)
         if told.settled:
-            return _last_report(lines, self._log)
+            report = _last_report(lines, self._log)
+            left = undo_left(legacy.outside, legacy.judge_outside(Host.here()))
+            return replace(report, notes=(*report.notes, *left))
         if told.differs is not None:
             notes.append(f"the log is of another version of the protocol ({told.differs}): both sides were asked")
         takeover = Takeover(

@@ -12,7 +12,7 @@ from whimbrel.engine.pilot import POSTCOPY
 from whimbrel.engine.policy import Decision, Observation, Reason
 
 from .checking import not_negative
-from .permits import stop_now, why_no_postcopy
+from .permits import passes, stop_now, why_no_postcopy
 
 FIRST_LOOK_S = 0.05
 """With no pass to wait for it looks this soon: QEMU must have begun."""
@@ -43,11 +43,11 @@ class HybridAfter:
             return Decision(
                 capabilities={} if refused else {POSTCOPY: True},
                 wake_after_s=None if self.iterations else FIRST_LOOK_S,
-                because=f"post-copy after {self.iterations} passes" + (f": {refused}" if refused else ""),
+                because=f"post-copy after {passes(self.iterations)}" + (f": {refused}" if refused else ""),
             )
         if seen.reason is Reason.DEADLINE or seen.iteration <= self.iterations:
             return Decision()
-        made = f"{seen.iteration - 1} passes made"
+        made = f"{passes(seen.iteration - 1)} made"
         if refused:
             return stop_now(seen, f"{made}; {refused}")
         return Decision(start_postcopy=True, because=made)

@@ -63,6 +63,11 @@ def stop_now(seen: Observation, because: str, *, bandwidth_bytes_per_s: int | No
     )
 
 
+def passes(count: int) -> str:
+    """So many passes, in words."""
+    return f"{count} pass" if count == 1 else f"{count} passes"
+
+
 def left_s(seen: Observation) -> float | None:
     """How long the rest would take at the rate of the last iteration, else of the last second; ``None``: not known."""
     ended = seen.iterations

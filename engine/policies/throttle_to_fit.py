@@ -38,7 +38,7 @@ SWITCHOVER_S = 0.015
 """What a switchover takes besides sending: this much of the goal is not for memory (benchmarks/README.md)."""
 LOOK_S = 0.05
 """Cadence."""
-LONG_S, CHANGED = 0.5, 1.25
+LONG_S, CHANGED = 1.0, 1.25
 """An iteration of so long tells of the link; it has changed where that is so many times what it was."""
 LIKELY = 1.5
 """Before a short window was seen: guests for whom this policy is there dirty more than the link takes. Half more."""
@@ -49,6 +49,10 @@ HASTE = 3.0
 """So many times what is left to be sent must the deadline be away for waiting."""
 MARGIN = 1.1
 """The curve is taken for a tenth higher than it was seen."""
+AIM = 0.75
+"""The switchover is asked for when the rest is thought to come to this part of what the goal leaves. A sync that finds
+more is dear: QEMU counts the time for which it stood still as time of sending, takes the link for that much slower, and
+by its own test the rest then fits no more."""
 SLACK_S = 0.05
 """Guest-seconds that a weaker throttle may cost more."""
 WAITS = (0, 1, 2, 3)
@@ -57,6 +61,9 @@ QEMU_SLICE_S = 0.01
 """For so long QEMU's throttle lets a vCPU run at a time (``CPU_THROTTLE_TIMESLICE_NS``, softmmu/cpu-throttle.c)."""
 OUTSIDE_SLICE_S = 0.004
 """The same of a quota: the kernel looks at its tick whether it is used up."""
+PROGRESS, VAIN_AFTER, LOST_AFTER = 0.9, 3, 8
+"""A sync under a throttle is to find a tenth less than the ones before. After so many that did not, all of the goal is
+given to what is left; after so many, and where no throttle is seen to suffice, it is given up."""
 DEAF_AFTER = 4
 """Iterations after which a throttle of QEMU's that does not move is given up: it has none, or they are too short."""
 EASED = 0.93
@@ -94,6 +101,14 @@ class ThrottleToFit:
     """Why QEMU's own throttle can't be had, where there is none from outside."""
     _stopping: bool = False
     """The switchover is due as soon as the rest fits."""
+    _eased: bool = False
+    """The throttle from outside has been eased for the stop, in the iteration under way."""
+    _least_bytes: int = 0
+    """The least that was left at a sync since the throttle began."""
+    _vain: int = 0
+    """Syncs since then that did not find less."""
+    _lost: bool = False
+    """The throttle brought nothing, and is not tried again."""
     _measured: bool = False
     _late: bool = False
     """The deadline has passed: all that can be done has been."""
@@ -117,10 +132,11 @@ class ThrottleToFit:
             return self._end(seen)
         if seen.reason is Reason.ITERATION:
             self._learn(seen)
+            self._keep_count(seen)
             return self._decide(seen)
         if self._awoken(seen) or self._hurried(seen):
             return self._decide(seen)
-        if self._stopping and self._fits(seen):
+        if self._stopping and not self._eased and self._fits(seen):
             return self._stop(seen)
         return Decision()
 
@@ -161,9 +177,10 @@ class ThrottleToFit:
     def _learn(self, seen: Observation) -> None:
         """Take the iteration that has ended, as a point of the curve or as a lesson on the throttle."""
         begun, self._begun = self._begun, seen
+        eased, self._eased = self._eased, False
         ended = seen.iterations[-1]
         start, left = ended.remaining_at_start_bytes, ended.remaining_at_end_bytes
-        if begun is None or seen.iteration > ended.number + 1 or 2 * left > start or ended.duration_s <= 0:
+        if eased or begun is None or seen.iteration > ended.number + 1 or 2 * left > start or ended.duration_s <= 0:
             return
         # What was dirtied among the pages that were still to be sent does not show.
         dirtied = ended.dirtied_bytes * start / (start - left)
@@ -209,7 +226,7 @@ class ThrottleToFit:
         return Outlook(
             curve=self._curve(seen),
             bytes_per_s=self._bytes_per_s(seen),
-            limit_s=self._limit_s(seen),
+            limit_s=AIM * self._limit_s(seen),
             left_bytes=seen.remaining_bytes,
             ran_s=ran_s,
             headroom=self._headroom,
@@ -226,14 +243,17 @@ class ThrottleToFit:
     def _limit_s(self, seen: Observation) -> float:
         """What the goal leaves for memory that is left."""
         goal_s = seen.objectives.downtime_s
-        return max(goal_s - self._link.pipe_s - SWITCHOVER_S, goal_s / 3)
+        if self._vain >= VAIN_AFTER:
+            return goal_s
+        return max(goal_s - self._link.pipe_s - SWITCHOVER_S, goal_s / 2)
 
     def _fits(self, seen: Observation) -> bool:
         """Whether what is left, and what is dirty by now, can be sent within the goal."""
         outlook = self._outlook(seen)
-        # By the next look it is too late for what fits half way to it.
-        ahead_s = min(seen.remaining_bytes / outlook.bytes_per_s, LOOK_S / 2)
-        return outlook.rest_s(ahead_s, self._headroom.speed(self._in_force(seen))) <= outlook.limit_s
+        left_s = seen.remaining_bytes / outlook.bytes_per_s
+        # By the next look it is too late for what fits half way to it; what is not, when all is sent, never will be.
+        rest_s = outlook.rest_s(min(left_s, LOOK_S / 2), self._in_force(seen))
+        return rest_s <= (self._limit_s(seen) if left_s <= LOOK_S else outlook.limit_s)
 
     def _courses(self, seen: Observation, outlook: Outlook) -> Iterator[Course]:
         """What can be done: from outside, a throttle that begins now; with QEMU's own, one that begins at a sync."""
@@ -247,6 +267,8 @@ class ThrottleToFit:
 
     def _greatest(self, seen: Observation) -> float:
         """The most that may and can be taken."""
+        if self._lost:
+            return 0.0
         if self._from_outside(seen):
             return seen.objectives.greatest_throttle
         deaf = self._armed > DEAF_AFTER and not _of_qemu(seen)
@@ -290,23 +312,37 @@ class ThrottleToFit:
         best = cheapest(self._courses(seen, outlook), worth=self.worth, slack_s=SLACK_S, within_s=within_s)
         self._stopping = best is None or not best.waits
         if best is None:
-            decision = Decision(downtime_limit_s=outlook.limit_s, because=self._why_not(seen, outlook))
-            return self._slow(seen, 0.0, decision)
+            greatest = self._greatest(seen) if self._in_force(seen) and self._vain < LOST_AFTER else 0.0
+            self._lost = bool(self._in_force(seen)) and not greatest
+            decision = Decision(downtime_limit_s=self._limit_s(seen), because=self._why_not(seen, outlook))
+            return self._slow(seen, greatest, decision)
         decision = Decision(downtime_limit_s=min(HOLD_S, outlook.limit_s), because=self._why(seen, outlook, best))
         if best.waits:
             return self._slow(seen, best.throttle if best.waits == 1 else 0.0, decision, now=False)
         decision = self._slow(seen, best.throttle, decision)
-        return replace(self._stop(seen), because=decision.because) if self._fits(seen) else decision
+        # Below the limit at a sync already: another one now finds it hardly dirtied.
+        limit_s = self._limit_s(seen)
+        fits = outlook.left_bytes <= limit_s * outlook.bytes_per_s or self._fits(seen)
+        return replace(decision, downtime_limit_s=limit_s) if fits else decision
+
+    def _keep_count(self, seen: Observation) -> None:
+        """Of the iterations under a throttle that brought nothing."""
+        if not self._in_force(seen) or seen.remaining_bytes < PROGRESS * self._least_bytes:
+            self._least_bytes, self._vain = seen.remaining_bytes, 0
+        else:
+            self._vain += 1
 
     def _stop(self, seen: Observation) -> Decision:
         """Have the guest stopped at the next sync, which is at once.
 
         A throttle from outside is eased for it: the sync, and then the stop, wait for each vCPU to wake.
         """
-        limit_s = self._limit_s(seen)
+        outlook, limit_s = self._outlook(seen), self._limit_s(seen)
         decision = Decision(downtime_limit_s=limit_s, because=f"the rest fits into {limit_s * 1e3:.0f} ms now")
-        if self._throttle <= EASED:
-            return decision if not self._throttle else replace(decision, outside_throttle=self._throttle)
+        ahead_s = min(seen.remaining_bytes / outlook.bytes_per_s, LOOK_S)
+        if self._throttle <= EASED or outlook.rest_s(ahead_s, EASED) > limit_s:
+            return decision
+        self._throttle, self._eased = EASED, True
         return replace(decision, outside_throttle=EASED)
 
     def _slow(self, seen: Observation, throttle: float, decision: Decision, *, now: bool = True) -> Decision:
@@ -344,7 +380,7 @@ class ThrottleToFit:
     # ---- what is said
 
     def _why(self, seen: Observation, outlook: Outlook, best: Course) -> str:
-        limit_s, rate = outlook.limit_s, outlook.bytes_per_s
+        limit_s, rate = self._limit_s(seen), outlook.bytes_per_s
         now_s = outlook.left_bytes / rate
         facts = (
             f"{now_s * 1e3:.0f} ms to send at {_mib(rate)}/s, f({now_s:.2f} s) = {_mib(outlook.curve.at(now_s))}, "
@@ -370,7 +406,7 @@ class ThrottleToFit:
         now_s = outlook.left_bytes / outlook.bytes_per_s
         return (
             f"not even a throttle of {greatest:.0%}, which leaves {self._headroom.speed(greatest):.0%} of the speed, "
-            f"would bring {now_s * 1e3:.0f} ms down to {outlook.limit_s * 1e3:.0f} ms"
+            f"would bring {now_s * 1e3:.0f} ms down to {self._limit_s(seen) * 1e3:.0f} ms"
         )
 
 

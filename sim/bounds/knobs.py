@@ -27,6 +27,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -57,10 +58,13 @@ SLOTS = 120
 """Into so many slots the time of a search is divided."""
 SLOWED_FROM = (0.25, 0.5, 0.65, 0.78, 0.88, 0.95)
 """From which part of a round on a throttle may be set, besides at the sync."""
-SLOWED_SYNCS, SLOWED_WITHIN = 80, 6
-"""So many of the syncs, and of the rounds, that is tried at."""
-STRONG, SLOWED_STARTS = 0.9, 4
-"""A weaker throttle does not end things soon: from some syncs on, its rounds are followed up as those without one."""
+SLOWED_SYNCS, SLOWED_WITHIN = 60, 5
+"""So many of the syncs, and of the rounds, are tried, all throttles together."""
+SLOWED_SLOT, SLOWED_KEPT = 2.5, 3
+"""Where one is set at a sync: how much longer slots are, and how many states are kept of each."""
+LEAST_PAGES = 16
+"""Where no more is left a round is not followed up."""
+MOST_THROTTLES = 3
 SLOWED_ROUNDS = 5
 """So long it is kept up, at most."""
 AT_THE_FLOOR_S = 0.001
@@ -127,10 +131,11 @@ class Knobs:
 
     # ---- without a throttle
 
-    def _follow(self, starts: list[Synced], throttle: float = 0.0, slot_s: float = 0.0) -> list[Synced]:
-        """Follow up the best state of each slot of time; says how things stood at each sync that was followed up."""
+    def _follow(self, starts: list[Synced], throttle: float = 0.0) -> list[Synced]:
+        """Follow up the best states of each slot of time; says how things stood at each sync that was followed up."""
         queue = [_Next(start.at_s, 0.0, 0.0, number, None) for number, start in enumerate(starts)]
-        slot_s = slot_s or self._slot_s
+        heapq.heapify(queue)
+        slot_s, most = (self._slot_s * SLOWED_SLOT, SLOWED_KEPT) if throttle else (self._slot_s, self._kept)
         best: dict[int, list[_Next]] = {}
         followed: list[Synced] = []
         count = len(queue)
@@ -138,16 +143,18 @@ class Knobs:
             this = heapq.heappop(queue)
             if this.round is None:
                 state = starts[this.number]
-            elif this in best[int(this.at_s / slot_s)] and this.sent_bytes < self._done_bytes:
+            elif any(this is each for each in best[int(this.at_s / slot_s)]):
                 state = this.round.sync(this.at_s)
                 followed.append(state)
             else:
                 continue
+            if state.sent_bytes >= self._done_bytes:
+                continue
             around, looks = self._round(state, self._parts, throttle)
-            for at_s, left, sent in self._syncs(around, looks):
+            for at_s, left, third in self._syncs(around, looks, throttled=throttle > 0):
                 count += 1
-                sync = _Next(at_s, left, sent, count, around)
-                if self._keeps(best.setdefault(int(at_s / slot_s), []), sync):
+                sync = _Next(at_s, left, third, count, around)
+                if left >= LEAST_PAGES * PAGE_BYTES and _keeps(best.setdefault(int(at_s / slot_s), []), sync, most):
                     heapq.heappush(queue, sync)
         return followed
 
@@ -157,24 +164,15 @@ class Knobs:
         for part in range(WAITS if period_s else 1):
             yield part * period_s / WAITS
 
-    def _keeps(self, slot: list[_Next], sync: _Next) -> bool:
-        """Whether a state is the best of its slot, by what is left, or by what was sent."""
-        if any(other.left_bytes <= sync.left_bytes and other.sent_bytes <= sync.sent_bytes for other in slot):
-            return False
-        slot.append(sync)
-        best = {id(each): each for each in (min(slot, key=_left), min(slot, key=_sent))[: self._kept]}
-        slot[:] = best.values()
-        return id(sync) in best
-
-    def _syncs(self, this: Round, looks: Looks) -> Iterator[tuple[float, float, float]]:
-        """When the next sync may be; what would be left, and have been sent."""
+    def _syncs(self, this: Round, looks: Looks, *, throttled: bool) -> Iterator[tuple[float, float, float]]:
+        """When the next sync may be; what would be left; and the bytes sent by then, or guest-seconds lost."""
         start_s, turn_s = this.start.at_s, this.start.at_s + TURN_S
-        for part, at_s, left, unsent, sent in zip(
-            self._parts, looks.at_s.tolist(), looks.left_bytes, looks.unsent_bytes, looks.sent_bytes, strict=True
-        ):
+        thirds = looks.throttled_s if throttled else looks.sent_bytes
+        columns = (self._parts, looks.at_s, looks.left_bytes, looks.unsent_bytes, thirds)
+        for part, at_s, left, unsent, third in zip(*(column.tolist() for column in columns), strict=True):
             in_time = start_s < at_s <= this.most_s and at_s < self._trace.horizon_s
             if in_time and (part == 1 or (at_s >= turn_s and unsent <= self._most_unsent)):
-                yield at_s, float(left), float(sent)
+                yield at_s, left, third
 
     def _round(
         self, state: Synced, parts: Seconds, throttle: float = 0.0, slow_from: float = 0.0
@@ -215,25 +213,23 @@ class Knobs:
     # ---- with one
 
     def _slow_down(self, followed: list[Synced]) -> None:
-        """Set a throttle at each of the syncs, and within some of the rounds."""
-        whole = [state for state in followed if state.written]
-        within = [begin(self._trace), *whole[:1], *_some(followed, SLOWED_WITHIN)]
+        """Set a throttle at the syncs, and within some of the rounds."""
+        once_bytes = self._trace.fresh_bytes.sum()
+        whole = [state for state in followed if state.sent_bytes >= once_bytes]
+        count = len(self._throttles)
+        within = [begin(self._trace), *whole[:1], *_some(followed, -(-SLOWED_WITHIN // count))]
         for throttle in self._throttles:
-            if throttle < STRONG:
-                for state in _some(whole, SLOWED_STARTS):
-                    self._follow([state], throttle, self._slot_s * SLOWED_STARTS)
-            for state in _some(followed, SLOWED_SYNCS):
-                self._slowed_rounds(state, throttle, 0.0)
+            self._follow([begin(self._trace), *_some(followed, SLOWED_SYNCS // count)], throttle)
             for state in within:
                 for slow_from in SLOWED_FROM:
-                    self._slowed_rounds(state, throttle, slow_from)
+                    self._slow_within(state, throttle, slow_from)
 
-    def _slowed_rounds(self, state: Synced, throttle: float, slow_from: float) -> None:
+    def _slow_within(self, state: Synced, throttle: float, slow_from: float) -> None:
         before = float("inf")
         for _ in range(SLOWED_ROUNDS):
             this, looks = self._round(state, WHOLE, throttle, slow_from)
             left = float(looks.left_bytes[0])
-            if this.end_s >= self._trace.horizon_s or left >= 0.5 * before or left < 16 * PAGE_BYTES:
+            if this.end_s >= self._trace.horizon_s or left >= 0.5 * before or left < LEAST_PAGES * PAGE_BYTES:
                 return
             before, slow_from = left, 0.0
             state = this.sync(float(looks.at_s[0]))
@@ -253,7 +249,7 @@ class _Next:
 
     at_s: float
     left_bytes: float
-    sent_bytes: float
+    third: float
     number: int
     round: Round | None = field(compare=False)
     """That it ends; ``None``: it is the first."""
@@ -264,7 +260,7 @@ def _throttles(trace: Trace, greatest: float) -> list[float]:
     shares = sorted({group.cpu_share for group in trace.groups if group.cpu_share})
     if greatest <= 0 or not shares:
         return []
-    return [greatest, *(1 - share for share in shares[:-1] if 1 - share < greatest)]
+    return [greatest, *(1 - share for share in shares[:-1] if 1 - share < greatest)][:MOST_THROTTLES]
 
 
 def _some(states: list[Synced], most: int) -> list[Synced]:
@@ -272,12 +268,24 @@ def _some(states: list[Synced], most: int) -> list[Synced]:
     return states[:: -(-len(states) // most)] if states else []
 
 
+def _keeps(slot: list[_Next], sync: _Next, most: int) -> bool:
+    """Whether a state is among the best of its slot: nothing else has less left and less of the third thing.
+
+    Of too many, those go that are nearest to others in what is left.
+    """
+    if any(other.left_bytes <= sync.left_bytes and other.third <= sync.third for other in slot):
+        return False
+    kept = [each for each in slot if sync.left_bytes > each.left_bytes or sync.third > each.third]
+    kept = sorted([*kept, sync], key=_left)
+    while len(kept) > most:
+        gaps = [after.left_bytes - before.left_bytes for before, after in pairwise(kept)]
+        del kept[gaps.index(min(gaps)) + 1]
+    slot[:] = kept
+    return any(sync is each for each in kept)
+
+
 def _left(sync: _Next) -> float:
     return sync.left_bytes
-
-
-def _sent(sync: _Next) -> float:
-    return sync.sent_bytes
 
 
 def _worth(table: Seconds, third: int) -> Seconds:

@@ -220,14 +220,15 @@ class Round:
         for each in self._dirtied:
             owed[each.pages[: np.searchsorted(each.at_s, at_s, side="right")]] = True
         place = int(self._order[count - 1]) + 1 if count else start.place
+        clocks_s = tuple(way.clock_s(at_s) for way in self._ways)
         return Synced(
             at_s=at_s,
-            clocks_s=tuple(way.clock_s(at_s) for way in self._ways),
+            clocks_s=clocks_s,
             owed=owed,
             place=place % len(owed),
             sent_bytes=start.sent_bytes + int(self._sums[count]),
             slowed=self._slowed(np.array(at_s)),
-            written=start.written or count == len(self._order),
+            written=start.written or _all_written(self._trace, owed, clocks_s),
         )
 
     def _slowed(self, at_s: Seconds) -> Slowed:
@@ -303,8 +304,16 @@ def begin(trace: Trace, at_s: float = 0.0) -> Synced:
         place=0,
         sent_bytes=0,
         slowed=FREE,
-        written=trace.even,
+        written=not len(trace.uneven),
     )
+
+
+def _all_written(trace: Trace, owed: Flags, clocks_s: tuple[float, ...]) -> bool:
+    """Whether nothing is owed that nobody has written to and that takes something else until then."""
+    pages = trace.uneven
+    if len(pages) and clocks_s:
+        pages = pages[trace.written_s[pages] > np.array(clocks_s)[trace.group_of[pages]]]
+    return not owed[pages].any()
 
 
 def _sizes(trace: Trace, pages: Indices, clocks_s: tuple[float, ...]) -> Sizes:

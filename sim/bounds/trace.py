@@ -173,6 +173,7 @@ class Trace:
         fresh_bytes: what each page takes on the wire as long as nobody has written to it.
         written_bytes: once somebody has.
         even_bytes: what each page takes that was written to, if that is the same for all; otherwise 0.
+        uneven: pages that take something else before they are written to.
         written_s: when somebody first does, by the clock of its group; infinite: never.
         capacity: of the link.
         lag_s: from ``migrate`` to the beginning of logging.
@@ -186,6 +187,7 @@ class Trace:
     fresh_bytes: Sizes
     written_bytes: Sizes
     even_bytes: int
+    uneven: Indices
     written_s: Seconds
     capacity: Capacity
     lag_s: float
@@ -196,11 +198,6 @@ class Trace:
     def total_pages(self) -> int:
         """All RAM."""
         return len(self.fresh_bytes)
-
-    @property
-    def even(self) -> bool:
-        """Whether all pages take the same, written to or not."""
-        return bool((self.fresh_bytes == self.even_bytes).all())
 
     def most_writes_per_s(self) -> float:
         """As many as there are at full speed in `PEAK_S` at most, by the second."""
@@ -297,6 +294,7 @@ def trace_of(scenario: Scenario, seed: int) -> Trace:
         fresh_bytes=fresh,
         written_bytes=written,
         even_bytes=int(written[0]) if (written == written[0]).all() else 0,
+        uneven=np.flatnonzero(fresh != written).astype(np.int32),
         written_s=written_s,
         capacity=capacity_of(scenario, seed, start, horizon_s),
         lag_s=(start.logging_ns - start.migrate_ns) / SECOND_NS,

@@ -59,8 +59,8 @@ class Syncs:
             costs: of the machine.
             listener: told of ``MIGRATION_PASS``.
             lock: takes QEMU's big lock, or lets it go.
-            waits: a sync waits until every vCPU has seen it (``tcg_log_global_after_sync``), and so until none sleeps by
-                the throttle. KVM's does not.
+            waits: a sync waits until every vCPU has seen it (``tcg_log_global_after_sync``), and so until none
+                sleeps by the throttle. KVM's does not.
         """
         self._clock = clock
         self._memory = memory

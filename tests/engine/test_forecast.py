@@ -403,7 +403,7 @@ def test_one_that_never_starts_gives_up() -> None:
 def test_vcpu_time_is_seen_where_the_host_is_ours() -> None:
     seen, decide = asked()
     forecast(setting(writers=(Writers(curve=CALM, cpu_share=0.3),), abilities=ABLE), decide)
-    assert seen[-1].vcpu_shares == (pytest.approx(0.3),)
+    assert seen[-1].vcpu_shares == pytest.approx((0.3,))
     blind, decide = asked()
     forecast(setting(writers=(Writers(curve=CALM, cpu_share=0.3),)), decide)
     assert blind[-1].vcpu_shares == ()
@@ -515,7 +515,7 @@ def test_post_copy_moves_the_guest_at_once_and_its_pages_follow() -> None:
     assert said.total_s == said.moved_s + said.postcopy_s
     assert said.transferred_bytes == pytest.approx(said.total_s * LINK, rel=0.05)
     assert said.decisions[-1].because == "enough"
-    assert 0.1 < said.work < 0.6, "it waits at nearly every page that it touches"
+    assert 0.5 < said.work < 0.85, "it stands for as long as pages of its own come"
 
 
 def test_with_a_connection_of_their_own_urgent_pages_do_not_wait_behind_the_others() -> None:

@@ -38,7 +38,7 @@ def test_a_guest_that_touches_nothing_runs_on() -> None:
 def test_a_guest_that_touches_much_stands_at_each_page_for_as_long_as_the_pipe_is_deep() -> None:
     deep = replace(GUEST, pipe_bytes=2_500_000)
     quick, slow = of(GUEST), of(deep)
-    assert slow.worked_s < 0.2 * slow.span_s
+    assert slow.worked_s < 0.55 * slow.span_s, "half of the pages are its own"
     assert slow.worked_s < quick.worked_s < quick.span_s
     assert of(deep, preempt=True) == quick
 
@@ -52,4 +52,4 @@ def test_it_waits_no_longer_than_the_rest_takes() -> None:
 
 
 def test_latency_counts_both_ways() -> None:
-    assert of(replace(GUEST, latency_s=0.05)).worked_s < 0.5 * of(GUEST).worked_s
+    assert of(replace(GUEST, latency_s=0.05)).worked_s < 0.8 * of(GUEST).worked_s

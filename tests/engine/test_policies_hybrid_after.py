@@ -20,7 +20,7 @@ BUSY = Scene(
 
 
 def test_the_capability_is_asked_for_before_the_start() -> None:
-    decision = Decision(capabilities={"postcopy-ram": True}, because="post-copy after 1 passes")
+    decision = Decision(capabilities={"postcopy-ram": True}, because="post-copy after 1 pass")
     assert HybridAfter()(setup()) == decision
 
 
@@ -28,7 +28,7 @@ def test_the_capability_is_asked_for_before_the_start() -> None:
 def test_post_copy_begins_when_the_passes_of_guestperf_were_made(passes: int) -> None:
     policy = HybridAfter(iterations=passes)
     assert policy(boundary(1.0, iteration=passes)) == Decision()
-    made = Decision(start_postcopy=True, because=f"{passes} passes made")
+    made = Decision(start_postcopy=True, because=f"{'1 pass' if passes == 1 else f'{passes} passes'} made")
     assert policy(boundary(2.0, iteration=passes + 1)) == made
 
 
@@ -42,10 +42,10 @@ def test_with_none_to_wait_for_it_begins_as_soon_as_qemu_has_begun() -> None:
 def test_without_post_copy_the_guest_is_stopped_there_as_far_as_that_is_allowed() -> None:
     may_pause = Objectives(may_pause=True)
     assert HybridAfter()(setup(objectives=may_pause)) == Decision(
-        because="post-copy after 1 passes: the objectives do not allow post-copy"
+        because="post-copy after 1 pass: the objectives do not allow post-copy"
     )
     assert HybridAfter()(boundary(1.0, iteration=2, objectives=may_pause)) == Decision(
-        pause=True, because="1 passes made; the objectives do not allow post-copy"
+        pause=True, because="1 pass made; the objectives do not allow post-copy"
     )
     assert HybridAfter()(boundary(1.0, iteration=2, objectives=Objectives())).switch_over
 

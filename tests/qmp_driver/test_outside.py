@@ -14,11 +14,9 @@ from tests.support.guests import lives, until
 from tests.support.spinner import spinning
 from whimbrel.engine.errors import WhimbrelError
 from whimbrel.qmp_driver.outside import OutsideThrottle
-from whimbrel.qmp_driver.outside_hold import DEADLINE, Hold, Thread, attributes_of
-from whimbrel.qmp_driver.outside_means import NoMeans, by_deadline, find, try_out
+from whimbrel.qmp_driver.outside_hold import DEADLINE, Hold, Thread, attributes_of, take_off
+from whimbrel.qmp_driver.outside_means import NoMeans, by_deadline, find
 from whimbrel.qmp_driver.vcpus import VcpuThread
-
-BOTH_LOOPS = True
 
 
 @dataclass
@@ -49,8 +47,7 @@ def bench() -> Generator[Bench]:
     """By whatever means this host has."""
     with spinning() as thread:
         try:
-            hold = find((thread,))
-            try_out(hold)
+            hold = find((thread,), lambda hold: None)
         except NoMeans as error:
             pytest.skip(f"this host can't: {error.message}")
         yield Bench(thread, hold)
@@ -164,6 +161,25 @@ async def test_what_can_not_be_written_down_is_not_done(bench: Bench) -> None:
     assert bench.failures == ["the log can't be written: No space left on device"]
     assert (throttle.watchdog_pid, bench.slowed) == (None, False)
     await throttle.close()
+
+
+async def test_what_can_not_be_undone_at_the_end_is_told(bench: Bench) -> None:
+    """It is the last chance to say so: the report has it, and the log."""
+    throttle = bench.throttle()
+    throttle.want(0.5)
+    await until_taken(throttle, 0.5)
+    (held,) = bench.hold.threads
+    if not held.group:
+        pytest.skip("only a group can be kept from being removed")
+    kept = f"{held.group}/somebody-else"
+    os.mkdir(kept)
+    try:
+        await throttle.close()
+        assert bench.failures == [f"{held.group} is still slowed (Device or resource busy)"]
+        assert bench.lines == [bench.hold]
+    finally:
+        os.rmdir(kept)
+        assert take_off(bench.hold) == []
 
 
 async def test_closed_in_the_middle_of_it_nothing_is_left(bench: Bench) -> None:

@@ -7,12 +7,17 @@ from pathlib import Path
 import pytest
 
 from tests.support.spinner import spinning
+from whimbrel.engine.errors import WhimbrelError
 from whimbrel.qmp_driver.outside_hold import Hold, Thread
 from whimbrel.qmp_driver.outside_means import Hierarchy, NoMeans, by_group, find, try_out
 from whimbrel.qmp_driver.vcpus import VcpuThread
 
 V1 = "35 25 0:30 {root} {at} rw,relatime shared:15 - cgroup cgroup rw,cpu,cpuacct"
 V2 = "30 23 0:26 {root} {at} rw - cgroup2 cgroup2 rw"
+
+
+def nobody(hold: Hold) -> None:
+    """Told, and does nothing."""
 
 
 def kernel(folder: Path, thread: VcpuThread, mounts: str, groups: str) -> Path:
@@ -42,19 +47,20 @@ def group_of_version_2(
 
 def test_this_host_offers_what_can_be_done_and_undone() -> None:
     """By root there is always a way: here it is tried on a real thread."""
+    announced: list[Hold] = []
     with spinning() as thread:
         try:
-            hold = find((thread,))
+            hold = find((thread,), announced.append)
         except NoMeans as error:
             pytest.skip(f"this host can't: {error.message}")
         assert [held.tid for held in hold.threads] == [thread.tid]
-        try_out(hold)
+        assert announced[-1] == hold, "before it was tried"
 
 
 def test_without_threads_there_is_nothing_to_slow() -> None:
     """The source is on another host, or hidden from us."""
     with pytest.raises(NoMeans, match="can't be seen from here"):
-        find(())
+        find((), nobody)
 
 
 def test_threads_that_have_just_ended_can_not_be_slowed() -> None:
@@ -62,7 +68,17 @@ def test_threads_that_have_just_ended_can_not_be_slowed() -> None:
     with spinning() as thread:
         pass
     with pytest.raises(NoMeans):
-        find((thread,))
+        find((thread,), nobody)
+
+
+def test_what_can_not_be_announced_is_not_tried() -> None:
+    """Otherwise nobody after us could undo it."""
+
+    def full(hold: Hold) -> None:
+        raise WhimbrelError("the log is full")
+
+    with spinning() as thread, pytest.raises(WhimbrelError, match="the log is full"):
+        find((thread,), full)
 
 
 def test_version_1_goes_before_version_2(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -12,13 +13,13 @@ import pytest
 
 from tests.support.guests import End, Guest, Line, Tap, World, end_of, read_log, until
 from tests.support.left_behind import Death, die
-from tests.support.taps import CALLED_OFF, MOVED
+from tests.support.taps import CALLED_OFF, MOVED, call_off, on_command
 from whimbrel.engine.policy import Decision, Objectives, Observation, Policy, Reason
 from whimbrel.guest.spec import WorkloadSpec
 from whimbrel.qmp_driver import replies
 from whimbrel.qmp_driver.monitor import Monitor
-from whimbrel.qmp_driver.outside_hold import DEADLINE, attributes_of
-from whimbrel.qmp_driver.outside_means import NoMeans, find, try_out
+from whimbrel.qmp_driver.outside_hold import DEADLINE, attributes_of, put_on
+from whimbrel.qmp_driver.outside_means import NoMeans, find
 from whimbrel.qmp_driver.runner import Runner
 from whimbrel.qmp_driver.vcpus import VcpuThread, find_threads
 from whimbrel.resolving import Resolution
@@ -38,7 +39,7 @@ async def threads_of(guest: Guest) -> tuple[VcpuThread, ...]:
         await monitor.close()
     threads = find_threads(guest.pid, told)
     try:
-        try_out(find(threads))
+        find(threads, lambda hold: None)
     except NoMeans as error:
         pytest.skip(f"this host can't: {error.message}")
     return threads
@@ -222,11 +223,19 @@ async def test_where_both_are_killed_it_is_undone_when_the_migration_is_settled(
     assert not any("slowed" in note for note in end.report.notes)
 
 
-async def test_without_leave_to_slow_the_guest_nothing_is_tried(world: World) -> None:
-    """Most migrations: no line, no process, no move between groups."""
+async def test_what_stands_in_a_settled_log_is_undone_all_the_same(world: World) -> None:
+    """Its manager could not undo it, and said so in its report; it is tried again, and nothing else is done."""
     source = await world.boot()
-    end = await world.migrate(source, policy=slowing(0.0))
-    assert end.verdict == MOVED
-    assert end.report.facts["no_outside_throttle"] == "no throttle is allowed"
-    assert [line for line in read_log(end.log) if line["kind"] == "outside"] == []
-    assert any(note.startswith("clamped: throttle from outside") for note in end.report.notes)
+    threads = await threads_of(source)
+    hold = find(threads, lambda hold: None)
+    end = await world.migrate(source, tap=on_command("prepare", call_off))
+    assert end.verdict == CALLED_OFF
+    *before, last = end.log.read_text().splitlines()
+    left = {**json.loads(last), "kind": "outside", "hold": hold.as_written()}
+    end.log.write_text("\n".join([*before, json.dumps(left), last]) + "\n")
+    put_on(hold, SHARE)
+    assert slowed(threads)
+    again = await Resolution(end.log).run()
+    assert again == end.report
+    assert not slowed(threads)
+    assert nothing_left(threads)

@@ -54,22 +54,6 @@ async def test_one_that_starts_post_copy_has_the_guest_moved_by_it(world: World)
     await world.check(source, end)
 
 
-async def test_one_that_may_not_start_post_copy_is_clamped(world: World) -> None:
-    """It goes on as pre-copy."""
-
-    def policy(seen: Observation) -> Decision:
-        if seen.reason is Reason.SETUP:
-            return Decision(capabilities={"postcopy-ram": True}, wake_after_s=0.05)
-        return Decision(start_postcopy=True)
-
-    source = await world.boot()
-    end = await world.migrate(source, policy=policy, objectives=Objectives(bandwidth_bytes_per_s=SLOWLY))
-    assert end.verdict == MOVED
-    assert "postcopy" not in end.phases()
-    assert "clamped: post-copy: the objectives do not allow it" in end.report.notes
-    await world.check(source, end)
-
-
 async def test_one_that_wants_xbzrle_gets_it_with_its_cache(world: World) -> None:
     """QEMU says so itself while it runs: pages of a guest that changes little of each go over as differences."""
     figures: list[Mapping[str, Any]] = []

@@ -11,7 +11,7 @@ from whimbrel.engine.errors import CannotConnect, WhimbrelError
 from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Marked, Order
 from whimbrel.engine.pilot import Pilot
 from whimbrel.engine.policies import Fixed
-from whimbrel.engine.policy import Knobs, Objectives
+from whimbrel.engine.policy import Objectives
 from whimbrel.engine.resolve import DestinationClass, SourceClass
 from whimbrel.engine.signals import Command, Signal
 from whimbrel.engine.states import Fact, State
@@ -242,10 +242,10 @@ def test_disks_are_not_copied() -> None:
     assert isinstance(Bench().do(Command.MIRROR).error, WhimbrelError)
 
 
-def test_knobs_are_set_as_a_whole() -> None:
+def test_knobs_are_set() -> None:
     bench = Bench()
     bench.do(Command.INSPECT)
-    task = started(bench.loop, bench.hands.set_knobs(Knobs(downtime_limit_s=0.1, bandwidth_bytes_per_s=5)))
+    task = started(bench.loop, bench.hands.helm.tune({"downtime-limit": 100, "max-bandwidth": 5}))
     bench.clock.advance_to(bench.clock.now_ns + SECOND_NS)
     task.result()
     parameters = bench.pair.source_qemu.settings.parameters

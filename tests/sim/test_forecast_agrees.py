@@ -41,7 +41,8 @@ from whimbrel.engine.forecast import forecast
 from whimbrel.engine.forecast_records import Forecast
 from whimbrel.engine.policies import Fixed, LeastDowntime
 from whimbrel.engine.policy import Decision, Objectives, Observation, Policy, Reason
-from whimbrel.sim.scenario import GuestPlan, LinkPlan, Pattern, Scenario, Writer
+from whimbrel.sim.qemu.contract import Version
+from whimbrel.sim.scenario import GuestPlan, LinkPlan, Pattern, QemuPlan, Scenario, Writer
 from whimbrel.sim.world import Outcome, simulate
 from whimbrel.simulating import setting_of
 
@@ -222,3 +223,90 @@ def test_a_guest_that_must_be_slowed_is_slowed_alike() -> None:
     assert fast.throttle == max(sample.throttle for sample in slow.samples) >= 0.4
     assert fast.total_s == pytest.approx(slow.truth.total_s, rel=0.03, abs=0.25)
     assert fast.work == pytest.approx(slow.truth.work, abs=0.04)
+
+
+# ---- what a policy may do besides the limit
+
+FREE = Objectives(downtime_s=0.3, greatest_throttle=0.99, may_postcopy=True, may_pause=True)
+
+
+def wild() -> Scenario:
+    """It dirties more than the link takes; half of a CPU is what it needs for that."""
+    one = scenario(ratio=1.3, ram_mib=256, part=0.4, zeros=0.0, link=50e6, downtime_s=0.3)
+    writers = tuple(replace(each, cpu_share=0.5) for each in one.guest.writers)
+    return replace(one, guest=replace(one.guest, writers=writers), objectives=FREE, limit_s=60.0)
+
+
+def at_once(setup: Decision, later: Decision | None = None) -> Callable[[], Policy]:
+    """Decides that at the setup, and the other from three seconds on."""
+
+    def decide(seen: Observation) -> Decision:
+        if seen.reason is Reason.SETUP:
+            return replace(setup, wake_after_s=1.0)
+        return later if later is not None and seen.elapsed_s >= 3.0 else Decision()
+
+    return lambda: decide
+
+
+def test_a_throttle_from_outside_does_the_same_in_both() -> None:
+    """From the start, and from the middle of an iteration on."""
+    for make in (at_once(Decision(outside_throttle=0.8)), at_once(Decision(), Decision(outside_throttle=0.85))):
+        slow, fast = both(wild(), make)
+        assert slow.truth.outage_s is not None
+        assert fast.converged
+        assert fast.total_s == pytest.approx(slow.truth.total_s, rel=0.03, abs=0.1)
+        assert fast.work == pytest.approx(slow.truth.work, abs=0.03)
+        assert fast.throttle == slow.truth.throttle
+        assert slow.truth.throttle >= 0.8
+
+
+def test_a_dirty_limit_does_the_same_in_both() -> None:
+    kvm = QemuPlan(source=Version.V10_0, destination=Version.V10_0, kvm=True)
+    limit = Decision(capabilities={"dirty-limit": True}, dirty_limit_bytes_per_s=20 * MIB)
+    slow, fast = both(replace(wild(), qemu=kvm), at_once(limit))
+    assert slow.truth.outage_s is not None
+    assert fast.converged
+    assert fast.total_s == pytest.approx(slow.truth.total_s, rel=0.05, abs=0.2)
+    assert fast.work == pytest.approx(slow.truth.work, abs=0.06)
+
+
+@pytest.mark.parametrize("pipe_bytes", [100_000, 1_500_000])
+def test_post_copy_takes_as_long_in_both_and_costs_the_guest_about_as_much(pipe_bytes: int) -> None:
+    """What is left and the link say how long; what the guest does meanwhile is an estimate."""
+    one = wild()
+    one = replace(one, link=replace(one.link, pipe_bytes=pipe_bytes))
+    make = at_once(Decision(capabilities={"postcopy-ram": True}), Decision(start_postcopy=True))
+    slow, fast = both(one, make)
+    assert slow.truth.postcopy
+    assert fast.moved_s == pytest.approx(slow.truth.moved_s, abs=0.15)
+    assert fast.total_s == pytest.approx(slow.truth.total_s, rel=0.05)
+    assert fast.transferred_bytes == pytest.approx(slow.truth.transferred_bytes, rel=0.05)
+    assert fast.work == pytest.approx(slow.truth.work, abs=0.1)
+
+
+def test_a_pause_does_the_same_in_both() -> None:
+    slow, fast = both(wild(), at_once(Decision(), Decision(pause=True)))
+    assert slow.truth.outage_s is not None
+    assert fast.downtime_s == pytest.approx(slow.truth.outage_s, rel=0.1, abs=0.05)
+    assert fast.total_s == pytest.approx(slow.truth.total_s, rel=0.03)
+
+
+def test_what_is_measured_before_the_start_is_the_same_but_for_the_sample() -> None:
+    found: list[list[float]] = []
+
+    def measuring() -> Policy:
+        told: list[float] = []
+        found.append(told)
+
+        def decide(seen: Observation) -> Decision:
+            if seen.reason is Reason.SETUP and not seen.measurements:
+                return Decision(measure_s=(1.0, 4.0))
+            told[:] = [each.dirtied_bytes for each in seen.measurements] + list(seen.measurements[0].vcpu_shares)
+            return Decision()
+
+        return decide
+
+    both(replace(wild(), limit_s=2.0), measuring)
+    stepwise, fast = found
+    assert stepwise == pytest.approx(fast, rel=0.1)
+    assert fast[-1] == 0.5

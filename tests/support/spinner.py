@@ -1,4 +1,4 @@
-"""A process with one thread that never sleeps: what a throttle is tried on where no QEMU is needed."""
+"""A process with a thread that never sleeps: what a throttle is tried on where no QEMU is needed."""
 
 from __future__ import annotations
 
@@ -7,21 +7,26 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from whimbrel.qmp_driver.outside_hold import start_of
-from whimbrel.qmp_driver.vcpus import VcpuThread
+from whimbrel.qmp_driver.vcpus import VcpuThread, find_threads
+
+PROGRAM = """
+import threading
+def spin():
+    print(threading.get_native_id(), flush=True)
+    while True:
+        pass
+threading.Thread(target=spin).start()
+"""
 
 
 @contextmanager
 def spinning() -> Generator[VcpuThread]:
-    """Its only thread; the process ends with the block."""
-    words = (sys.executable, "-I", "-S", "-c", "print(flush=True)\nwhile True: pass")
-    process = subprocess.Popen(words, stdout=subprocess.PIPE)
+    """The thread, which as with a QEMU's vCPU is not its process's first; the process ends with the block."""
+    process = subprocess.Popen((sys.executable, "-I", "-S", "-c", PROGRAM), stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
-        process.stdout.readline()
-        start = start_of(process.pid, process.pid)
-        assert start is not None
-        yield VcpuThread(process.pid, process.pid, start)
+        (thread,) = find_threads(process.pid, (int(process.stdout.readline()),))
+        yield thread
     finally:
         process.kill()
         process.communicate()

@@ -6,9 +6,9 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from whimbrel.laboratory.crews import Crew
     from whimbrel.laboratory.matrix import Matrix
     from whimbrel.laboratory.ranking import Agreement
+    from whimbrel.laboratory.records import Case
     from whimbrel.laboratory.summary import Comparison
 
 PLAIN_EVERY_S = 10.0
@@ -125,6 +126,9 @@ def compare(
     set_: Sets = None,
     scenario: Scenarios = None,
     link: Links = None,
+    list_: Annotated[
+        bool, typer.Option("--list", help="List the cases that are chosen, or all there are, and run nothing.")
+    ] = False,
     seeds: Seeds = "20",
     out: Out = None,
     jobs: Annotated[
@@ -146,16 +150,17 @@ def compare(
 ) -> None:
     """Compare policies: each on the same guests, links and seeds, side by side, and against the best that is possible.
 
-    Runs that do not converge count as such. The order of the policies comes with how sure it is.
+    Runs that do not converge count as such, and are no failure. The order of the policies comes with how sure it is.
+    ctrl-C (4) keeps what is done in --out; so does a run that breaks, or a disk that is full (3).
 
     \b
     Examples:
-      whimbrel compare --policy qemu_default --policy auto_converge --case 'd150@1g*'
+      whimbrel compare --list --set league
+      whimbrel compare --policy fixed --policy mine.py:Patient --case 'd150@*'
       whimbrel compare --set league --out league --html league.html
-      whimbrel compare --scenario docs/examples/outage.toml --policy mine.py:Patient --policy least_downtime
-      whimbrel compare --real --seeds 3 --policy least_downtime --policy auto_converge
+      whimbrel compare --real --seeds 3 --policy fixed --policy auto_converge
     """
-    from whimbrel.laboratory.choosing import Chosen, matrix_of
+    from whimbrel.laboratory.choosing import Chosen, cases_of, matrix_of
     from whimbrel.laboratory.crews import Processes, Serial
 
     chosen = Chosen(
@@ -167,9 +172,24 @@ def compare(
         seeds=seeds,
         real=real,
     )
+    if list_:
+        everything = not (case or set_ or scenario or real)
+        list_cases(cases_of(replace(chosen, sets=("all",)) if everything else chosen), as_json)
     output = Output(out=out, csv=csv, html=html, figures=figures, bounds=not no_bounds, as_json=as_json)
     hands = jobs or os.cpu_count() or 1
     carry_out(matrix_of(chosen), Serial() if hands == 1 else Processes(hands), output)
+
+
+def list_cases(cases: Sequence[Case], as_json: bool) -> None:
+    """Print cases, and exit."""
+    from .comparison_text import cases_text
+
+    console = wide_console(stderr=False)
+    with ending(OK):
+        if as_json:
+            print_json({"cases": [asdict(case) for case in cases]})
+        else:
+            console.print(cases_text(cases, console.width))
 
 
 def carry_out(matrix: Matrix, crew: Crew, output: Output) -> None:
@@ -269,10 +289,11 @@ def finish(comparison: Comparison, found: Agreement | None, output: Output, cons
     }
     with ending(OK):
         if output.as_json:
-            files = {name: str(path or "") for name, path in written.items()}
-            print_json(as_dict(comparison, found) | files)
+            print_json(
+                as_dict(comparison, found) | {"files": {name: str(path or "") for name, path in written.items()}}
+            )
             return
-        console.print(comparison_text(comparison))
+        console.print(comparison_text(comparison, console.width))
         if found is not None:
             console.print(agreement_text(found))
         for name, path in written.items():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 from rich.console import Group, RenderableType
@@ -11,75 +12,128 @@ from rich.table import Table
 from rich.text import Text
 
 from whimbrel.laboratory.ranking import METRICS, Agreement, League
-from whimbrel.laboratory.records import Case
+from whimbrel.laboratory.records import Case, Row
 from whimbrel.laboratory.statistics import Interval
 from whimbrel.laboratory.summary import Comparison, Figures, Regrets
-from whimbrel.units import format_duration, format_size
+from whimbrel.units import format_duration, format_rate, format_size
 
 MOST_TABLES = 3
 """With more cases than this each is told in a line, not in a table."""
-POLICY_WIDTH = 28
-"""Of the column of policies; longer ones go over several lines, and so do all where a terminal is too narrow."""
+NAME_WIDTH, LEAST_NAME_WIDTH = 28, 18
+"""Of a column of names: longer ones go over several lines, the narrower where there is no room."""
+GAP = 2
 MOST_DISAGREEMENTS = 8
+MOST_FAULTS = 8
 ON_THE_FRONT = "*"
 
 NOTES = (
-    "met, moved: runs that met the goal, that moved the guest. rank: run by run, 1 is the best; who met",
-    "the goal comes first, by time + guest-seconds lost, then who moved, by how far it was missed; mean",
-    "and 95 %. place: by rank, 95 %. first: how probable. time, down, lost, sent: mean ranks in each",
-    "alone. x time: against the first, run by run. *: on the Pareto front of met and these four.",
+    "met, moved: runs that met the goal, that moved the guest. rank: run by run, 1 is the best; who met the goal comes "
+    "first, by time + guest-seconds lost, then who moved, by how far it was missed; mean and 95 %. place: by rank, "
+    "95 %. first: how probable. time, down, lost, sent: mean ranks in each alone. x time: against the first, run by "
+    "run. *: on the Pareto front of met and these four."
+)
+REGRETS = (
+    "Of two figures the first is the mechanism's: the best use of QEMU's knobs beyond a clairvoyant sender; the second "
+    "the policy's: its runs beyond the best use of the knobs."
 )
 
 
-def comparison_text(comparison: Comparison) -> RenderableType:
-    """What a comparison came to, within 100 columns."""
+def comparison_text(comparison: Comparison, width: int) -> RenderableType:
+    """What a comparison came to.
+
+    Args:
+        comparison: what is told.
+        width: of the terminal, in columns; from 100 on nothing is left out.
+    """
     cases = comparison.matrix.cases
     parts: list[RenderableType] = []
     if len(cases) <= MOST_TABLES:
         for case in cases:
-            parts += ["", _case_table(case, comparison.of_case(case.name))]
+            parts += ["", _case_table(case, comparison.of_case(case.name), width)]
     else:
-        parts += ["", _winners(comparison)]
+        parts += ["", _winners(comparison, width)]
     if comparison.regrets:
-        parts += ["", _regret_table(comparison.regrets)]
+        parts += ["", _regret_table(comparison.regrets, width)]
     if len(comparison.matrix.policies) > 1:
-        parts += [
-            "",
-            _league_table(comparison.league),
-            *(Text(line, style="dim") for line in _notes(comparison.league)),
-        ]
+        parts += ["", _league_table(comparison.league, width)]
+    if faults := list(_faults(comparison.rows)):
+        parts += ["", *faults]
     return Group(*parts)
 
 
-def _titled(title: str, table: Table) -> Group:
-    """A title of its own is not folded to the width of the table."""
-    return Group(Text(title, style="bold"), table)
+# ---- tables that fit
 
 
-def _new(columns: Iterable[str]) -> Table:
-    """A table whose first column is text, and the others figures."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for number, name in enumerate(columns):
-        if number == 0:
-            table.add_column(name, max_width=POLICY_WIDTH, overflow="fold")
+@dataclass(slots=True)
+class _Column:
+    """A column.
+
+    Attributes:
+        name: its head.
+        spare: it is left out where there is no room, that with the most first; 0: never.
+        name_like: text, on the left, that may go over several lines.
+    """
+
+    name: str
+    spare: int = 0
+    name_like: bool = False
+    cells: list[str] = field(default_factory=list[str])
+
+    def width(self, most: int) -> int:
+        longest = max(map(len, (self.name, *self.cells)))
+        return min(longest, most) if self.name_like else longest
+
+
+def _table(title: str, columns: Sequence[_Column], rows: Iterable[Sequence[str]], width: int) -> Group:
+    """A table that fits, under a title."""
+    for row in rows:
+        for column, cell in zip(columns, row, strict=True):
+            column.cells.append(cell)
+    kept = [column for column in columns if column.name or any(column.cells)]
+    names = NAME_WIDTH
+    while sum(column.width(names) + GAP for column in kept) - GAP > width:
+        spare = max(kept, key=lambda column: column.spare)
+        if names > LEAST_NAME_WIDTH:
+            names -= 1
+        elif spare.spare:
+            kept.remove(spare)
         else:
-            table.add_column(name, justify="right", no_wrap=True)
-    return table
+            break
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False)
+    for column in kept:
+        if column.name_like:
+            table.add_column(column.name, width=column.width(names), overflow="fold")
+        else:
+            table.add_column(column.name, justify="right", no_wrap=True)
+    for row in zip(*(column.cells for column in kept), strict=True):
+        table.add_row(*row)
+    return Group(Text(title, style="bold"), table)
 
 
 # ---- cases
 
 
-def _case_table(case: Case, figures: Sequence[Figures]) -> Group:
+def _case_table(case: Case, figures: Sequence[Figures], width: int) -> Group:
     goal = case.scenario.objectives
     within = f" within {format_duration(goal.deadline_s)}" if goal.deadline_s is not None else ""
     title = (
         f"{case.name}: goal {format_duration(goal.downtime_s)}{within},"
         f" called off after {format_duration(case.scenario.limit_s)}"
     )
-    table = _new(("policy", "met", "moved", "total", "95 %", "down", "lost", "sent", "slowed", ""))
-    for each in figures:
-        table.add_row(
+    columns = (
+        _Column("policy", name_like=True),
+        _Column("met"),
+        _Column("moved"),
+        _Column("total"),
+        _Column("95 %", spare=4),
+        _Column("down"),
+        _Column("lost"),
+        _Column("sent", spare=3),
+        _Column("slowed", spare=2),
+        _Column("", spare=1),
+    )
+    rows = (
+        (
             each.policy,
             f"{each.goal_met}/{each.runs}",
             f"{each.moved}/{each.runs}",
@@ -91,7 +145,9 @@ def _case_table(case: Case, figures: Sequence[Figures]) -> Group:
             f"{each.throttle:.0%}" if each.throttle else "",
             _remark(each),
         )
-    return _titled(title, table)
+        for each in figures
+    )
+    return _table(title, columns, rows, width)
 
 
 def _remark(figures: Figures) -> str:
@@ -99,19 +155,28 @@ def _remark(figures: Figures) -> str:
     if 0 < figures.postcopy < figures.runs:
         words.append(f"{figures.postcopy} post-copy")
     if figures.faults:
-        words.append(f"{figures.faults} faults")
+        words.append(several(figures.faults, "fault"))
     return ", ".join(words)
 
 
-def _winners(comparison: Comparison) -> Group:
-    title = "Each case: who is first there, and what that takes"
-    table = _new(("case", "first", "met", "total", "down", "lost", "moved by"))
-    table.columns[1].justify, table.columns[1].max_width = "left", POLICY_WIDTH
-    table.columns[1].no_wrap, table.columns[1].overflow = False, "fold"
+def _winners(comparison: Comparison, width: int) -> Group:
+    columns = (
+        _Column("case", name_like=True),
+        _Column("first", name_like=True),
+        _Column("met"),
+        _Column("total"),
+        _Column("down"),
+        _Column("lost"),
+        _Column("moved by"),
+    )
+    return _table("Each case: who is first there, and what that takes", columns, _winning(comparison), width)
+
+
+def _winning(comparison: Comparison) -> Iterator[Sequence[str]]:
     for case in comparison.matrix.cases:
         figures = comparison.of_case(case.name)
         first = figures[0]
-        table.add_row(
+        yield (
             case.name,
             first.policy if first.moved else "(nobody)",
             f"{first.goal_met}/{first.runs}",
@@ -120,65 +185,120 @@ def _winners(comparison: Comparison) -> Group:
             _time(first.lost_guest_s.value, math.inf),
             f"{sum(2 * each.moved > each.runs for each in figures)}/{len(figures)}",
         )
-    return _titled(title, table)
+
+
+def cases_text(cases: Sequence[Case], width: int) -> RenderableType:
+    """A list of cases."""
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, width=width)
+    for name in ("case", "family", "RAM", "link", "goal", "limit"):
+        table.add_column(name, no_wrap=True, justify="left" if name in ("case", "family") else "right")
+    table.add_column("about", ratio=1)
+    for case in cases:
+        scenario = case.scenario
+        table.add_row(
+            case.name,
+            case.family,
+            format_size(scenario.guest.ram_bytes),
+            format_rate(scenario.link.bandwidth_bytes_per_s),
+            format_duration(scenario.objectives.downtime_s),
+            format_duration(scenario.limit_s),
+            case.about,
+        )
+    return table
 
 
 # ---- all of it
 
 
-def _league_table(league: League) -> Group:
-    title = f"League: {_several(league.cases, 'case')}, {league.blocks} guests, each moved by everybody"
-    table = _new(("policy", "met", "moved", "rank", "95 %", "place", "first", *_SHORT, "x time", ""))
-    for each in league.standings:
-        table.add_row(
+def _league_table(league: League, width: int) -> Group:
+    guests = several(league.blocks, "guest")
+    title = f"League: {several(league.cases, 'case')}, {guests}, each given to every policy"
+    columns = (
+        _Column("policy", name_like=True),
+        _Column("met"),
+        _Column("moved"),
+        _Column("rank"),
+        _Column("95 %"),
+        _Column("place"),
+        _Column("first", spare=3),
+        *(_Column(_SHORT[name], spare=5) for name in METRICS),
+        _Column("x time", spare=4),
+        _Column(""),
+    )
+    rows = (
+        (
             each.policy,
             f"{each.goal_met.value:.0%}",
             f"{each.moved.value:.0%}",
             f"{each.rank.value:.1f}",
             _range(each.rank, "{:.1f}".format),
-            _range(each.place, "{:.0f}".format),
+            _range(each.place, "{:g}".format),
             f"{each.best:.0%}",
             *(f"{each.ranks[name].value:.1f}" for name in METRICS),
             "-" if math.isinf(each.time_ratio.value) else f"{each.time_ratio.value:.2f}",
             "" if each.beaten_by else ON_THE_FRONT,
         )
-    return _titled(title, table)
+        for each in league.standings
+    )
+    return Group(_table(title, columns, rows, width), Text(f"{NOTES} {_weights(league.other_weights)}", style="dim"))
 
 
-_SHORT = ("time", "down", "lost", "sent")
+_SHORT = {"time": "time", "downtime": "down", "lost": "lost", "sent": "sent"}
 
 
-def _notes(league: League) -> Iterator[str]:
-    yield from NOTES
-    known = {weight: tau for weight, tau in league.other_weights.items() if not math.isnan(tau)}
-    if known:
-        told = ", ".join(f"{tau:.2f} at {weight:g} s" for weight, tau in known.items())
-        yield f"A lost guest-second counts as 1 s. Kendall's tau with the order otherwise: {told}."
+def _weights(taus: Mapping[float, float]) -> str:
+    known = {weight: tau for weight, tau in taus.items() if not math.isnan(tau)}
+    if not known:
+        return ""
+    told = ", ".join(f"{tau:.2f} at {weight:g} s" for weight, tau in known.items())
+    return f"A lost guest-second counts as 1 s; Kendall's tau with the order otherwise: {told}."
 
 
-def _regret_table(regrets: Sequence[Regrets]) -> Group:
-    title = "Regret, medians: QEMU's mechanism beyond a clairvoyant; the policy beyond the best of the knobs"
-    heads = ("down, mech.", "policy", "time, mech.", "policy", "sent, mech.", "policy", "lost, policy")
-    table = _new(("policy", *heads))
-    for each in regrets:
-        cells: list[str] = []
-        for name, value in each.medians.items():
-            write = _bytes if name.endswith("bytes") else _seconds
-            cells.append("" if math.isnan(value.value) else write(value.value))
-        table.add_row(each.policy, *cells)
-    return _titled(title, table)
+def _regret_table(regrets: Sequence[Regrets], width: int) -> Group:
+    columns = (
+        _Column("policy", name_like=True),
+        _Column("downtime"),
+        _Column("time"),
+        _Column("sent", spare=1),
+        _Column("lost"),
+    )
+    rows = (
+        (
+            each.policy,
+            _both(each.medians["mechanism_downtime_s"], each.medians["policy_downtime_s"], format_duration),
+            _both(each.medians["mechanism_time_s"], each.medians["policy_time_s"], format_duration),
+            _both(each.medians["mechanism_bytes"], each.medians["policy_bytes"], format_size),
+            _signed(each.medians["policy_lost_guest_s"].value, format_duration),
+        )
+        for each in regrets
+    )
+    title = "Regret, medians: how far from the best"
+    return Group(_table(title, columns, rows, width), Text(REGRETS, style="dim"))
+
+
+def _faults(rows: Sequence[Row]) -> Iterator[Text]:
+    """What policies did wrong: the first fault of each."""
+    wrong: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.faults:
+            wrong.setdefault(row.policy, []).append(row)
+    for policy, found in list(wrong.items())[:MOST_FAULTS]:
+        count = several(sum(row.faults for row in found), "fault")
+        first = found[0]
+        told = f"{policy}: {count} in {several(len(found), 'run')}; the first ({first.case}, seed {first.seed}): "
+        yield Text(told, style="yellow").append(first.fault)
+    if len(wrong) > MOST_FAULTS:
+        yield Text(f"… and {len(wrong) - MOST_FAULTS} more policies with faults", style="dim")
 
 
 def agreement_text(found: Agreement) -> RenderableType:
     """How far a simulated and a real ranking agree, and where they do not."""
     tau = found.tau
-    of_what = f"{_several(len(found.policies), 'policy')} on {_several(len(found.cases), 'case')}"
+    of_what = f"{several(len(found.policies), 'policy')} on {several(len(found.cases), 'case')}"
     told = f"Simulated and real order of {of_what}: Kendall's tau {tau.value:.2f} ({tau.low:.2f} to {tau.high:.2f})"
     lines = [Text(""), Text(told, style="bold")]
     lines += [
-        Text(
-            f"  {each.better} before {each.worse}: by {each.first:.1f} ranks simulated, {each.second:.1f} for real",
-        )
+        Text(f"  {each.better} before {each.worse}: by {each.first:.1f} ranks simulated, {each.second:.1f} for real")
         for each in found.disagreements[:MOST_DISAGREEMENTS]
     ]
     left_out = len(found.disagreements) - MOST_DISAGREEMENTS
@@ -190,7 +310,8 @@ def agreement_text(found: Agreement) -> RenderableType:
 # ---- figures
 
 
-def _several(number: int, one: str) -> str:
+def several(number: int, one: str) -> str:
+    """A number of things."""
     many = f"{one[:-1]}ies" if one.endswith("y") else f"{one}s"
     return f"{number} {one if number == 1 else many}"
 
@@ -206,9 +327,12 @@ def _time(value_s: float, limit_s: float) -> str:
     return f">{format_duration(limit_s)}" if math.isinf(value_s) else format_duration(value_s)
 
 
-def _seconds(value_s: float) -> str:
-    return ("-" if value_s < 0 else "") + format_duration(abs(value_s))
+def _both(mechanism: Interval, policy: Interval, write: Callable[[float], str]) -> str:
+    words = [_signed(each.value, write) or "?" for each in (mechanism, policy)]
+    return " / ".join(words) if words != ["?", "?"] else ""
 
 
-def _bytes(value_bytes: float) -> str:
-    return ("-" if value_bytes < 0 else "") + format_size(abs(value_bytes))
+def _signed(value: float, write: Callable[[float], str]) -> str:
+    if math.isnan(value):
+        return ""
+    return ("-" if value < 0 else "") + write(abs(value))

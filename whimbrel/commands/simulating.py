@@ -47,7 +47,10 @@ LinkBandwidth = Annotated[
 ]
 LongestDowntime = Annotated[str | None, typer.Option(metavar="TIME", help="Greatest downtime allowed, such as 300ms.")]
 AnyPolicy = Annotated[
-    str | None, typer.Option("--policy", metavar="POLICY", help="NAME, NAME:key=value,…, or FILE.py:NAME.")
+    str | None,
+    typer.Option(
+        "--policy", metavar="POLICY", help="NAME, NAME:key=value,…, FILE.py:NAME, or first(…), then(…), when(…)."
+    ),
 ]
 AnySeed = Annotated[
     int | None, typer.Option(metavar="N", min=0, help="Where the dice begin; default: the file's, or 1.")

@@ -37,7 +37,12 @@ AbortOnFault = Annotated[
         "--abort-on-fault", help="A policy that fails ends the migration; default: its last good settings stay."
     ),
 ]
-PolicyName = Annotated[str, typer.Option("--policy", metavar="POLICY", help="NAME, NAME:key=value,…, or FILE.py:NAME.")]
+PolicyName = Annotated[
+    str,
+    typer.Option(
+        "--policy", metavar="POLICY", help="NAME, NAME:key=value,…, FILE.py:NAME, or first(…), then(…), when(…)."
+    ),
+]
 Shadows = Annotated[
     list[str] | None,
     typer.Option("--shadow", metavar="POLICY", help="A policy that only watches; see whimbrel shadow; repeat."),

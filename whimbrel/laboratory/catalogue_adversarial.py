@@ -30,7 +30,7 @@ class Finding:
     """A scenario that a policy does badly on.
 
     Attributes:
-        policy: which.
+        policy: which, as on the command line.
         number: tells several of one policy apart.
         regret: rounds that it cost more than the best reference (`whimbrel.laboratory.search.judge`).
         against: that reference.
@@ -52,7 +52,7 @@ class Finding:
     @property
     def case(self) -> Case:
         """It as a case of the catalogue."""
-        workload = f"vs-{self.policy}-{self.number}"
+        workload = f"vs-{self.policy.partition(':')[0]}-{self.number}"
         about = f"Found by search against {self.policy}. {self.does[:1].upper()}{self.does[1:]}. {self.why}".rstrip()
         return Case(
             name=f"{workload}@found",

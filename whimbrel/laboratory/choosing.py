@@ -21,7 +21,7 @@ from .catalogue import SETS, cases, named
 from .matrix import Matrix, parse_seeds
 from .records import Backend, Case
 
-__all__ = ["DEFAULT_SEEDS", "Chosen", "matrix_of"]
+__all__ = ["DEFAULT_SEEDS", "Chosen", "cases_of", "describe", "matrix_of"]
 
 DEFAULT_SEEDS = "20"
 DEFAULT_SET, DEFAULT_REAL_SET = "basic", "real"
@@ -53,15 +53,25 @@ def matrix_of(chosen: Chosen) -> Matrix:
     policies = chosen.policies or tuple(BUILT_IN)
     for each in policies:
         resolve(each)
+    backend = Backend.REAL if chosen.real else Backend.SIMULATED
+    return Matrix(cases=cases_of(chosen), policies=policies, seeds=parse_seeds(chosen.seeds), backend=backend)
+
+
+def cases_of(chosen: Chosen) -> tuple[Case, ...]:
+    """The cases that are asked for.
+
+    Raises:
+        BadInput: as `matrix_of`.
+    """
+    if chosen.real and chosen.links:
+        raise BadInput("link", ", ".join(chosen.links), "none with --real: each case has its own")
     found = [*_named(chosen), *(_of_file(path) for path in chosen.scenarios)]
+    unreal = [case.name for case in found if not case.real]
+    if chosen.real and unreal:
+        raise BadInput("case", ", ".join(unreal), "with --real only what the workload guest can be: --set real")
     if chosen.links:
         found = [_over(case, text) for case, text in itertools.product(found, chosen.links)]
-    unreal = [case.name for case in found if not case.real]
-    if chosen.real and (unreal or chosen.links):
-        given = "a link" if chosen.links else ", ".join(unreal)
-        raise BadInput("real", given, "with it only cases that the workload guest can be, over their own links")
-    backend = Backend.REAL if chosen.real else Backend.SIMULATED
-    return Matrix(cases=tuple(found), policies=policies, seeds=parse_seeds(chosen.seeds), backend=backend)
+    return tuple(found)
 
 
 def _named(chosen: Chosen) -> Iterator[Case]:
@@ -75,8 +85,6 @@ def _named(chosen: Chosen) -> Iterator[Case]:
             return
         sets = (DEFAULT_REAL_SET if chosen.real else DEFAULT_SET,)
     known = dict.fromkeys(itertools.chain.from_iterable(map(named, sets))) if sets else dict.fromkeys(cases())
-    if chosen.real and not sets:
-        known = {case: None for case in known if case.real}
     for pattern in chosen.cases:
         if not any(fnmatchcase(case.name, pattern) for case in known):
             if sets or any(letter in pattern for letter in "*?["):
@@ -139,4 +147,4 @@ def describe(matrix: Matrix) -> str:
         several(matrix.seeds, "seed", "seeds"),
     )
     where = "on real QEMUs" if matrix.backend is Backend.REAL else "simulated"
-    return f"{' × '.join(edges)} = {len(matrix)} runs, {where}"
+    return f"{' × '.join(edges)} = {several(range(len(matrix)), 'run', 'runs')}, {where}"

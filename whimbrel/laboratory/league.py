@@ -12,7 +12,7 @@ from .ranking import Standing
 from .statistics import Interval
 from .summary import Comparison, Regrets
 
-__all__ = ["markdown"]
+__all__ = ["markdown", "table"]
 
 
 def markdown(comparison: Comparison, command: str, *, pictures: Sequence[tuple[str, str]] = ()) -> str:
@@ -41,20 +41,13 @@ def _lines(comparison: Comparison, command: str, pictures: Sequence[tuple[str, s
     yield ""
     yield LEAGUE_TEXT
     yield ""
-    regrets = {each.policy: each for each in comparison.regrets}
-    headings = ["", "policy", "rank", "places", "met the goal", "moved", "time, against the first"]
-    if regrets:
-        headings += ["regret: time", "regret: downtime", "regret: work lost"]
-    yield f"| {' | '.join(headings)} |"
-    yield f"|{'---|' * len(headings)}"
-    for place, standing in enumerate(league.standings, 1):
-        yield f"| {' | '.join(_cells(place, standing, regrets.get(standing.policy)))} |"
+    yield from table(comparison)
     yield ""
     yield (
         "*Places*: between which ones a policy stands in 95 % of all resamples of cases and seeds. *Time, against the "
         "first*: the median ratio, on the same guest and link; ∞ where it did not move the guest and the first did."
     )
-    if regrets:
+    if comparison.regrets:
         yield (
             "*Regret*: the median over runs that moved the guest, against the best that QEMU's knobs could have done "
             "on the very same writes, in the same time or with the same downtime (`whimbrel.sim.bounds`)."
@@ -68,6 +61,18 @@ def _lines(comparison: Comparison, command: str, pictures: Sequence[tuple[str, s
     for what, path in pictures:
         yield ""
         yield f"![{what}]({path})"
+
+
+def table(comparison: Comparison) -> Iterator[str]:
+    """The lines of its table."""
+    regrets = {each.policy: each for each in comparison.regrets}
+    headings = ["", "policy", "rank", "places", "met the goal", "moved", "time, against the first"]
+    if regrets:
+        headings += ["regret: time", "regret: downtime", "regret: work lost"]
+    yield f"| {' | '.join(headings)} |"
+    yield f"|{'---|' * len(headings)}"
+    for place, standing in enumerate(comparison.league.standings, 1):
+        yield f"| {' | '.join(_cells(place, standing, regrets.get(standing.policy)))} |"
 
 
 def _cells(place: int, standing: Standing, regret: Regrets | None) -> Iterator[str]:

@@ -26,7 +26,7 @@ from .statistics import Interval
 from .store import write_whole
 from .summary import Comparison, Figures
 
-__all__ = ["page", "save_all", "write"]
+__all__ = ["page", "save_all", "telling", "write"]
 
 STYLE: Final = """
 :root{color-scheme:light}
@@ -150,7 +150,7 @@ LEAGUE_TEXT: Final = (
 
 def _figures(comparison: Comparison, bounds: Mapping[str, Front]) -> Iterable[tuple[str, str, Figure]]:
     """Names, titles and pictures."""
-    yield "fronts", "Downtime against time", pictures.fronts(comparison, bounds, _telling(comparison, bounds))
+    yield "fronts", "Downtime against time", pictures.fronts(comparison, bounds, telling(comparison, bounds))
     if comparison.matrix.backend is Backend.SIMULATED:
         case = _hardest(comparison)
         yield "courses", "What was left over time, and what was decided", courses.draw(case, _courses(comparison, case))
@@ -168,7 +168,7 @@ def _spread(comparison: Comparison, name: str) -> tuple[int, float]:
     return min(met, len(figures) - met), max(times, default=0.0) / max(min(times, default=1.0), 1e-9)
 
 
-def _telling(comparison: Comparison, bounds: Mapping[str, Front]) -> list[str]:
+def telling(comparison: Comparison, bounds: Mapping[str, Front]) -> list[str]:
     """The cases that tell policies apart most, in the order of the matrix; those with a bound before others."""
     names = [case.name for case in comparison.matrix.cases]
     known = [name for name in names if name in bounds] or names

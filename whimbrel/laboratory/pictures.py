@@ -219,7 +219,7 @@ def _legend(figure: Figure, numbers: Mapping[str, int], bounded: bool, restricte
     if bounded:
         told.append(line([], [], color="black", label="clairvoyant bound"))
     if restricted:
-        told.append(line([], [], color="black", linestyle=(0, (3, 2)), label="best use of the knobs"))
+        told.append(line([], [], color="black", linestyle=(0, (3, 2)), label="best use of the knobs, guest not slowed"))
     told.append(line([], [], color=GREY, linestyle=":", label="goal"))
     names = [line([], [], linestyle="", label=f"{number} {name}") for name, number in numbers.items()]
     figure.legend(handles=told, loc="outside upper left", ncols=len(told), fontsize=8, frameon=False)

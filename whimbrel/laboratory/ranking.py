@@ -43,6 +43,7 @@ __all__ = [
     "agreement",
     "cost_s",
     "league",
+    "taus_of",
     "time_s",
 ]
 
@@ -240,7 +241,9 @@ def league(rows: Sequence[Row], policies: Sequence[str]) -> League:
         blocks=len(blocks.keys),
         cases=len(set(blocks.cases)),
         other_weights={
-            weight: _tau(mean, clusters.means(blocks.overall(weight))[0]) for weight in OTHER_WEIGHTS if len(policies) > 1
+            weight: _tau(mean, clusters.means(blocks.overall(weight))[0])
+            for weight in OTHER_WEIGHTS
+            if len(policies) > 1
         },
     )
 
@@ -278,8 +281,10 @@ def agreement(first: Sequence[Row], second: Sequence[Row]) -> Agreement:
     if shared != cases:
         blocks = [_Blocks(rows, policies, frozenset(shared)) for rows in (first, second)]
     clusters = [Clusters(each.cases, runs_of=number) for number, each in enumerate(blocks)]
-    means, draws = zip(*(each.means(block.overall()) for each, block in zip(clusters, blocks, strict=True)), strict=True)
-    taus = np.array([_tau(one, other) for one, other in zip(*draws, strict=True)])
+    means, draws = zip(
+        *(each.means(block.overall()) for each, block in zip(clusters, blocks, strict=True)), strict=True
+    )
+    taus = taus_of(*draws)
     return Agreement(
         tau=interval_of(_tau(*means), taus[~np.isnan(taus)]),
         policies=policies,
@@ -290,6 +295,22 @@ def agreement(first: Sequence[Row], second: Sequence[Row]) -> Agreement:
 
 def _tau(one: Floats, other: Floats) -> float:
     return float(stats.kendalltau(one, other, variant="b").statistic)
+
+
+def taus_of(first: Floats, second: Floats) -> Floats:
+    """Kendall's tau-b of each row with that of the other: scipy's, which tests each, takes a second for all draws.
+
+    Args:
+        first, second: shape (draws, policies).
+
+    Returns:
+        Shape (draws,); not a number where a row has no order at all.
+    """
+    one, other = np.triu_indices(first.shape[-1], 1)
+    signs = [np.sign(each[:, one] - each[:, other]) for each in (first, second)]
+    ordered = np.sqrt(np.prod([np.abs(each).sum(axis=-1) for each in signs], axis=0))
+    taus: Floats = np.full(len(first), np.nan)
+    return np.divide(np.prod(signs, axis=0).sum(axis=-1), ordered, out=taus, where=ordered > 0)
 
 
 def _disagreements(policies: Sequence[str], first: Floats, second: Floats) -> tuple[Disagreement, ...]:

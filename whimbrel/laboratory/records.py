@@ -110,6 +110,7 @@ class Row:
     goal_met: bool = field(metadata=_is("the guest moved, within the greatest downtime and the deadline, if any"))
     decisions: int = field(metadata=_is("how often the policy changed something"))
     faults: int = field(metadata=_is("how often the policy failed: raised, answered nonsense, never answered"))
+    fault: str = field(default="", metadata=_is("what it did wrong for the first time, and what it was asked"))
 
     # regrets, of simulated runs (`whimbrel.sim.bounds`)
     mechanism_downtime_s: float | None = field(

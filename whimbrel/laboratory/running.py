@@ -34,6 +34,8 @@ __all__ = ["CellFailed", "Done", "asked_of", "meets", "policy_source", "run", "r
 
 ANSWER_WITHIN_S = 10.0
 """Of a policy that did not come with Whimbrel; one that takes longer is taken to loop for ever."""
+FAULT = "failed when it was asked"
+"""In each note of `whimbrel.engine.pilot` on a policy that failed."""
 NO_END = "no end"
 """The outcome of a run that did not end even though it was called off; the laboratory's word, there is no report."""
 
@@ -219,6 +221,7 @@ def _course(outcome: Outcome) -> dict[str, Any]:
         "throttle": truth.throttle,
         "postcopy": truth.postcopy,
         "decisions": 0 if report is None else report.decisions,
+        "fault": "" if report is None else next((note for note in report.notes if FAULT in note), ""),
     }
 
 

@@ -3,7 +3,8 @@
 A scenario is sixteen numbers between 0 and 1 (`scenario_of`): two writers with sets, rates, patterns, phases, one of
 them a device perhaps; a link that is noisy, fades, or stands still for a while. A small evolution looks for the one on
 which the policy's *regret* is greatest: how much more it costs than the best of some references that may do the same
-(stop rules against stop rules, throttles against throttles), in rounds, on that of two seeds on which it is less.
+(stop rules against stop rules, throttles against throttles), in rounds, on that of two seeds on which it is less; or,
+with ``--against bound``, than the best that QEMU's knobs can do (`whimbrel.sim.bounds`), which knows the guest ahead.
 Scenarios that none of the references can do within the goal do not count, for nobody could blame the policy.
 
 What a run costs, in seconds: its total time, ten times its downtime, and the guest-seconds of work that it lost; a run
@@ -24,6 +25,7 @@ from typing import Final, TypeVar
 
 from whimbrel.engine.errors import BadInput
 from whimbrel.policies import resolve
+from whimbrel.sim.bounds import bounds
 from whimbrel.sim.scenario import LinkPlan, Pattern, Scenario
 from whimbrel.sim.world import simulate
 
@@ -65,6 +67,8 @@ ALLOWED: Final[Mapping[str, str]] = MappingProxyType(
 )
 """What a policy is allowed in its search: as much as it makes use of. Any other is a stop rule: ``pause``."""
 
+BOUND: Final = "bound"
+"""As a reference: the best use of QEMU's knobs before post-copy."""
 INFEASIBLE: Final = -1.0
 FIRST: Final = 12
 """Scenarios drawn at random before the evolution begins, or a third of the budget, whatever is less."""
@@ -195,6 +199,18 @@ def cost(scenario: Scenario, seed: int, policy: str) -> Cost:
     return Cost(cost_s=min(spent_s, 2 * scenario.limit_s), total_s=truth.total_s, downtime_s=downtime_s, done=True)
 
 
+def bound_cost(scenario: Scenario, seed: int) -> Cost:
+    """What the best use of QEMU's knobs costs, throttles where they are allowed; post-copy is not among these knobs."""
+    most_s = math.inf if scenario.objectives.greatest_throttle else 0.0
+    found = [
+        Cost(cost_s=total_s + DOWNTIME_WEIGHT * downtime_s + lost_s, total_s=total_s, downtime_s=downtime_s, done=True)
+        for total_s, downtime_s, throttled_s, _, lost_s in bounds(scenario, seed).points
+        if throttled_s <= most_s
+    ]
+    nobody = Cost(cost_s=2 * scenario.limit_s, total_s=scenario.limit_s, downtime_s=0.0, done=False)
+    return min(found, key=lambda each: each.cost_s, default=nobody)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
     """A scenario with what a policy makes of it.
@@ -235,7 +251,11 @@ def judge(
         own = cost(scenario, seed, policy)
         if own.cost_s / SIZE.round_s - 1 <= above:
             return Judged(regret=INFEASIBLE)
-        runs = {name: cost(scenario, seed, name) for name in references if name != policy}
+        runs = {
+            name: bound_cost(scenario, seed) if name == BOUND else cost(scenario, seed, name)
+            for name in references
+            if name != policy
+        }
         able = {
             name: run
             for name, run in runs.items()
@@ -273,7 +293,7 @@ def search(
         budget: scenarios that are tried; each costs a run of the policy and of each reference on two seeds.
         seed: of the search.
         word: what is allowed; ``None``: by `ALLOWED`.
-        references: whom it is measured against; none: by `REFERENCES`.
+        references: whom it is measured against, policies or `BOUND`; none: by `REFERENCES`.
         tell: takes a line on each scenario that is worse than all before it.
 
     Returns:
@@ -359,10 +379,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("policy", nargs="+", help="as for --policy")
     parser.add_argument("--budget", type=int, default=60, help="scenarios that are tried for each (default: 60)")
     parser.add_argument("--seed", type=int, default=1, help="of the search (default: 1)")
+    parser.add_argument(
+        "--against", action="append", help="a policy, or 'bound'; may be repeated (default: by its kind)"
+    )
     given = parser.parse_args(arguments)
     for policy in given.policy:
         try:
-            found = search(policy, budget=given.budget, seed=given.seed, tell=_say)
+            found = search(policy, budget=given.budget, seed=given.seed, references=given.against or (), tell=_say)
         except BadInput as error:
             _say(str(error))
             return 2

@@ -49,11 +49,20 @@ class Cluster:
     say: Callable[[str], None] = lambda _: None
     watch: Callable[[Any], None] = lambda _: None
 
+    def __post_init__(self) -> None:
+        """See that the address is one.
+
+        Raises:
+            BadInput: it is none.
+        """
+        if self.scheduler is not None and _ADDRESS.fullmatch(self.scheduler) is None:
+            raise BadInput("scheduler", self.scheduler, "the address of a Dask scheduler, such as tcp://host:8786")
+
     def run(self, blocks: Iterable[Block]) -> Iterator[Done]:
         """See `Crew`.
 
         Raises:
-            BadInput: there is no such scheduler.
+            BadInput: no scheduler answers there.
         """
         with self._client() as client:
             self.watch(client)
@@ -75,14 +84,14 @@ class Cluster:
                         threads_per_worker=1,
                         processes=True,
                         host="127.0.0.1",
-                        dashboard_address=None,
+                        dashboard_address="127.0.0.1:0",  # any port: another cluster may run
                         memory_limit=0,
                         local_directory=folder,
                         silence_logs=logging.CRITICAL,
                     )
                 )
-            elif _ADDRESS.fullmatch(self.scheduler) is None:  # a client that can't be made waits 20 s for its own end
-                raise BadInput("scheduler", self.scheduler, "the address of a Dask scheduler, such as tcp://host:8786")
+            else:
+                self.say(f"connecting to {self.scheduler}")
             try:
                 client = distributed.Client(address, timeout=CONNECT_WITHIN, set_as_default=False)
             except OSError as error:

@@ -12,9 +12,11 @@ from whimbrel.sim.scenario import GuestPlan, LinkPlan, Scenario, Writer
 MIB = 1 << 20
 
 
-def tiny(name: str = "busy@slow", *, rate_bytes_per_s: float = 8.0 * MIB, pages: bool = False) -> Case:
+def tiny(
+    name: str = "busy@slow", *, rate_bytes_per_s: float = 8.0 * MIB, size_bytes: int = 4 * MIB, pages: bool = False
+) -> Case:
     """A guest of 16 MiB over a link that takes half a second for it, called off after three."""
-    writer = Writer(name="set", size_bytes=4 * MIB, rate_bytes_per_s=rate_bytes_per_s)
+    writer = Writer(name="set", size_bytes=size_bytes, rate_bytes_per_s=rate_bytes_per_s)
     scenario = Scenario(
         guest=GuestPlan(ram_bytes=16 * MIB, writers=(writer,), pages=pages),
         link=LinkPlan(bandwidth_bytes_per_s=32.0 * MIB, pipe_bytes=1 << 19),
@@ -25,11 +27,16 @@ def tiny(name: str = "busy@slow", *, rate_bytes_per_s: float = 8.0 * MIB, pages:
     return Case(name=name, family="basic", workload=workload, link=link, scenario=scenario)
 
 
+def hot(*, pages: bool = False) -> Case:
+    """One that never converges: it writes three times what the link takes, to more than fits into the goal."""
+    return tiny("hot@slow", rate_bytes_per_s=96.0 * MIB, size_bytes=12 * MIB, pages=pages)
+
+
 def small_matrix(
     seeds: int = 2, *, policies: tuple[str, ...] = ("fixed", "least_downtime"), pages: bool = False
 ) -> Matrix:
     """Two cases, one of which does not converge."""
-    cases = (tiny(pages=pages), tiny("hot@slow", rate_bytes_per_s=96.0 * MIB, pages=pages))
+    cases = (tiny(pages=pages), hot(pages=pages))
     return Matrix(cases=cases, policies=policies, seeds=tuple(range(1, seeds + 1)))
 
 

@@ -6,11 +6,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from tests.whimbrel.laboratory.matrices import row
 from whimbrel.engine.errors import BadInput
-from whimbrel.laboratory.ranking import Standing, agreement, cost_s, league, time_s
+from whimbrel.laboratory.ranking import Standing, agreement, cost_s, league, taus_of, time_s
 from whimbrel.laboratory.records import Row
 from whimbrel.laboratory.statistics import Interval
 
@@ -164,6 +166,16 @@ def test_agreement_is_only_of_what_both_have() -> None:
     real = [*runs("a", (1, 1), seeds=2), *runs("b", (2, 2), seeds=2), *runs("y", (5, 5), seeds=2)]
     found = agreement(simulated, real)
     assert (found.policies, found.cases, found.tau.value) == (("a", "b"), CASES[:2], 1.0)
+
+
+def test_many_taus_are_those_of_scipy() -> None:
+    """With ties on either side, and a row without any order."""
+    dice = np.random.default_rng(1)
+    first, second = dice.integers(0, 4, (50, 7)).astype(float), dice.integers(0, 5, (50, 7)).astype(float)
+    first[0] = 1.0
+    expected = [stats.kendalltau(*rows).statistic for rows in zip(first, second, strict=True)]
+    assert taus_of(first, second) == pytest.approx(np.array(expected), nan_ok=True)
+    assert math.isnan(taus_of(first, second)[0])
 
 
 def test_an_unsure_order_makes_the_agreement_unsure() -> None:

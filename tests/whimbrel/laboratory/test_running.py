@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.whimbrel.laboratory.matrices import tiny
+from tests.whimbrel.laboratory.matrices import hot, tiny
 from whimbrel.engine.errors import BadInput
 from whimbrel.engine.policy import Objectives
 from whimbrel.laboratory.matrix import Block
@@ -76,7 +76,7 @@ def test_the_same_cell_gives_the_same_row() -> None:
 
 
 def test_a_run_that_is_called_off_says_how_long_it_was_waited_for() -> None:
-    row = run(cell(case=tiny("hot@slow", rate_bytes_per_s=96.0 * (1 << 20))))
+    row = run(cell(case=hot()))
     assert (row.converged, row.outcome, row.goal_met, row.downtime_s) == (False, "cancelled", False, None)
     assert row.total_s == pytest.approx(row.limit_s, abs=0.1)
 
@@ -89,7 +89,7 @@ def test_what_is_waited_before_the_start_is_no_part_of_the_time(tmp_path: Path) 
 
 
 def test_postcopy_shows_in_the_row() -> None:
-    row = run(cell("hybrid_after"))
+    row = run(cell("hybrid_after", case=hot()))
     assert (row.postcopy, row.converged) == (True, True)
     assert row.downtime_s is not None
     assert row.total_s > row.downtime_s

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from whimbrel.engine.errors import BadInput
 from whimbrel.laboratory.catalogue_scale import MOST_WRITES, steady
 from whimbrel.laboratory.search import (
+    BOUND,
     GENES,
     INFEASIBLE,
     SIZE,
+    bound_cost,
     cost,
     judge,
     main,
@@ -91,6 +93,24 @@ def test_no_reference_is_run_where_the_policy_s_own_cost_shows_that_it_does_not_
     judged = judge(scenario_of(EASY, "pause"), "fixed", ("no such policy",), above=5.0)
 
     assert judged.regret == INFEASIBLE
+
+
+def test_the_bound_is_a_reference_too() -> None:
+    scenario = scenario_of(EASY, "pause")
+
+    judged = judge(scenario, "least_downtime", (BOUND,), seeds=(1,))
+
+    assert judged.against == BOUND
+    assert judged.regret >= -0.01
+    assert bound_cost(scenario, 1) == judged.reference
+
+
+def test_the_bound_has_throttles_only_where_they_are_allowed() -> None:
+    allowed = bound_cost(scenario_of(HOPELESS, "precopy"), 1)
+    refused = bound_cost(scenario_of(HOPELESS, "pause"), 1)
+
+    assert allowed.cost_s <= refused.cost_s
+    assert allowed.downtime_s < refused.downtime_s
 
 
 def test_a_seed_is_needed() -> None:

@@ -26,7 +26,7 @@ def test_survival_is_that_of_the_taught_example() -> None:
 
 
 def test_the_interval_of_a_median_time_is_that_of_the_taught_example() -> None:
-    """R's survfit with conf.type = "log-log" gives 13 weeks to "not reached" (its bands at 13 weeks: 0.432 to 0.849)."""
+    """R's survfit with conf.type = "log-log" has 13 weeks to "not reached", and 0.432 to 0.849 left at 13 weeks."""
     times = [float(each) for each in (*REMISSION_WEEKS, *STILL_IN_REMISSION_WEEKS)]
     moved = [True] * len(REMISSION_WEEKS) + [False] * len(STILL_IN_REMISSION_WEEKS)
     found = survival(times, moved)
