@@ -8,6 +8,8 @@
 | `facts`, `truth`, `compare`, `findings`, `preflight` | what a QEMU says of itself; what speaks against a move |
 | `destination` | the four ways to come by a destination |
 | `options` | what a caller can say |
+| `helm`, `measuring`, `source_cpus`, `vcpus` | what becomes of a policy's decisions; the source's vCPUs |
+| `outside`, `outside_means`, `outside_hold` | the throttle from outside of QEMU: wanted, found out about, held |
 | `side`, `procedures`, `runner` | one side's words; what each command means in QMP; the pump |
 | `journal`, `control` | the log; the socket beside it |
 """

@@ -64,7 +64,7 @@ class Helm:
             OutcomeUnknown, CannotConnect: it does not answer.
         """
         self.cpus.look(facts.pid, facts.cpu_threads)
-        await self._measuring.look(monitor)
+        await self._measuring.look(monitor, facts.ram_bytes)
 
     def offer(
         self, source: Mapping[str, bool], destination: Mapping[str, bool], parameters: Mapping[str, object]
@@ -124,8 +124,8 @@ class Helm:
         """How long each vCPU has run so far, seconds; empty where this host can't tell."""
         return self.cpus.run_times_s()
 
-    def slow(self, share: float) -> None:
-        """This share of the vCPUs' time is to be taken from outside from now on; returns at once."""
+    def slow(self, share: float | None) -> None:
+        """This share of the vCPUs' time is to be taken from outside from now on; as `OutsideThrottle.want`."""
         self.cpus.want(share)
 
     def tune(self, steering: Steering) -> None:

@@ -19,6 +19,11 @@ LONGEST_S: Final = 60.0
 SHORTEST_S: Final = 0.05
 """QEMU's own bounds, migration/dirtyrate.h; before 8.2 the shortest is a whole second."""
 LOOK_EVERY_S: Final = 0.02
+SAMPLE_PAGES: Final = 1 << 16
+"""So many pages in all: 256 MiB, which QEMU hashes twice, in a tenth of a second each time."""
+FEWEST_A_GIB: Final = 512
+MOST_A_GIB: Final = 16384
+"""QEMU's own default, and the most that it takes: of a guest of 256 MiB the one is 128 pages, the other 4096."""
 LATE_S: Final = 10.0
 """A window that is over by so long and not measured counts as failed: hashing the pages takes QEMU milliseconds."""
 
@@ -35,6 +40,15 @@ def window_as_measured_s(window_s: float, *, milliseconds: bool) -> float:
     return float(math.ceil(min(max(window_s, 1.0), LONGEST_S)))
 
 
+def pages_to_sample(ram_bytes: int) -> int:
+    """How many pages of each GiB are looked at: `SAMPLE_PAGES` in all, where QEMU takes that.
+
+    Args:
+        ram_bytes: size of the guest's RAM.
+    """
+    return min(max(FEWEST_A_GIB, (SAMPLE_PAGES << 30) // max(ram_bytes, 1)), MOST_A_GIB)
+
+
 class Measuring:
     """Measures one guest; several times, if that is asked for."""
 
@@ -46,11 +60,16 @@ class Measuring:
         self.able = False
         """Whether QEMU can."""
         self._milliseconds = False
+        self._sample_pages = FEWEST_A_GIB
         self._run_times_s = run_times_s
         self._began_s: float | None = None
 
-    async def look(self, monitor: Monitor) -> None:
+    async def look(self, monitor: Monitor, ram_bytes: int) -> None:
         """Find out whether QEMU can, and in what unit: both show in an answer of 0.2 ms.
+
+        Args:
+            monitor: the source's.
+            ram_bytes: size of the guest's RAM.
 
         Raises:
             OutcomeUnknown, CannotConnect: there is no answer.
@@ -59,6 +78,7 @@ class Measuring:
             told = await replies.query_dirty_rate(monitor)
         except QemuRefused:
             return  # the command came together with calc-dirty-rate
+        self._sample_pages = pages_to_sample(ram_bytes)
         self.able, self._milliseconds = True, told.calc_time_unit is not None
 
     async def measure_all(
@@ -110,7 +130,9 @@ class Measuring:
         started_s, ran_s = loop.time(), self._run_times_s()
         if self._began_s is None:
             self._began_s = started_s
-        await replies.calc_dirty_rate(monitor, length_s, milliseconds=self._milliseconds)
+        await replies.calc_dirty_rate(
+            monitor, length_s, milliseconds=self._milliseconds, sample_pages=self._sample_pages
+        )
         await asyncio.sleep(length_s)
         told = await self._await_free(monitor, loop.time() + LATE_S)
         ended_s = loop.time()

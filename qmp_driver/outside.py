@@ -54,8 +54,8 @@ class OutsideThrottle:
         self._write = write
         self._failed = failed
         self._lease_s = lease_s
-        self._wanted = 0.0
-        self._taken = 0.0
+        self._wanted: float | None = None
+        self._taken: float | None = None
         self._written = False
         self._wake = asyncio.Event()
         self._over = False
@@ -63,8 +63,8 @@ class OutsideThrottle:
         self._worker: asyncio.Task[None] | None = None
 
     @property
-    def taken(self) -> float:
-        """The share that is taken now, as far as the watchdog has said."""
+    def taken(self) -> float | None:
+        """The share that is taken now, as far as the watchdog has said; ``None``: the threads are as they were."""
         return self._taken
 
     @property
@@ -72,10 +72,14 @@ class OutsideThrottle:
         """The watchdog's process; ``None``: there is none."""
         return self._watchdog.pid if self._watchdog is not None else None
 
-    def want(self, share: float) -> None:
-        """From now on this share of the threads' time is to be taken, 0 to 0.99; returns at once.
+    def want(self, share: float | None) -> None:
+        """From now on this share of the threads' time is to be taken; returns at once.
 
         Without effect after a failure, or `close`.
+
+        Args:
+            share: 0 to 0.99. With 0 nothing is taken, but all is made ready, so that another share is taken within
+                milliseconds. ``None``: the threads are to be as they were.
         """
         if share == self._wanted or self._over:
             return
@@ -90,7 +94,7 @@ class OutsideThrottle:
         If cancelled: it is undone all the same, before this returns.
         """
         self._over = True
-        self._wanted = 0.0
+        self._wanted = None
         worker, self._worker = self._worker, None
         try:
             if worker is not None:
@@ -107,7 +111,7 @@ class OutsideThrottle:
                 self._wake.clear()
                 await self._converge()
                 try:
-                    async with asyncio.timeout(self._lease_s / RENEWALS if self._taken else None):
+                    async with asyncio.timeout(self._lease_s / RENEWALS if self._taken is not None else None):
                         await self._attend()
                 except TimeoutError:
                     pass  # time to renew
@@ -119,14 +123,14 @@ class OutsideThrottle:
     async def _converge(self) -> None:
         wanted = self._wanted
         if wanted != self._taken:
-            if wanted and not self._written:
+            if wanted is not None and not self._written:
                 self._write(self._hold)
                 self._written = True
             if self._watchdog is None:
                 self._watchdog = await _Watchdog.start(self._hold, self._lease_s)
-            await self._watchdog.say(f"take {wanted}")
+            await self._watchdog.say("off" if wanted is None else f"take {wanted}")
             self._taken = wanted
-        elif self._taken and self._watchdog is not None:
+        elif wanted is not None and self._watchdog is not None:
             await self._watchdog.say("stay")
 
     async def _attend(self) -> None:
@@ -152,7 +156,7 @@ class OutsideThrottle:
         if not self._written:
             return []
         left = outside_hold.take_off(self._hold)
-        self._taken = 0.0
+        self._taken = None
         if not left:
             self._written = False
             try:

@@ -24,6 +24,9 @@ T = TypeVar("T")
 
 DEFAULT_TIMEOUT_S = ANSWER_WITHIN_S
 
+DEFAULT_SAMPLE_PAGES = 512
+"""QEMU's own (``DIRTYRATE_DEFAULT_SAMPLE_PAGES``, migration/dirtyrate.h)."""
+
 
 class Executor(Protocol):
     """Whatever carries out a QMP command: ``Monitor``, or a stand-in of a test."""
@@ -351,7 +354,9 @@ async def announce_self(executor: Executor) -> None:
     await executor.execute("announce-self", {"initial": 50, "max": 550, "rounds": 5, "step": 100})
 
 
-async def calc_dirty_rate(executor: Executor, window_s: float, *, milliseconds: bool = False) -> None:
+async def calc_dirty_rate(
+    executor: Executor, window_s: float, *, milliseconds: bool = False, sample_pages: int = DEFAULT_SAMPLE_PAGES
+) -> None:
     """Start to measure the dirty rate by sampling pages.
 
     No mode is sent, which means page sampling: the other two crash QEMU 7.2 where it runs under TCG.
@@ -360,11 +365,11 @@ async def calc_dirty_rate(executor: Executor, window_s: float, *, milliseconds: 
         executor: the source's monitor.
         window_s: length of the window, 1 to 60 whole seconds; from 0.05 s with ``milliseconds``.
         milliseconds: count it in milliseconds (QEMU 8.2 and later).
+        sample_pages: how many pages of each GiB are looked at, 128 to 16384.
     """
+    arguments: dict[str, object] = {"calc-time": round(window_s), "sample-pages": sample_pages}
     if milliseconds:
-        arguments: dict[str, object] = {"calc-time": round(window_s * 1000), "calc-time-unit": "millisecond"}
-    else:
-        arguments = {"calc-time": round(window_s)}
+        arguments |= {"calc-time": round(window_s * 1000), "calc-time-unit": "millisecond"}
     await executor.execute("calc-dirty-rate", arguments)
 
 

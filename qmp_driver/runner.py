@@ -386,7 +386,7 @@ class Runner:
         It is given back in every other phase: the guest stands still then, or runs elsewhere, or the source is to go on
         with it as it was.
         """
-        share = self.machine.progress().knobs.outside_throttle if phase is Phase.PRECOPY else 0.0
+        share = self.machine.progress().knobs.outside_throttle if phase is Phase.PRECOPY else None
         self.procedures.helm.slow(share)
 
     # ---- watching

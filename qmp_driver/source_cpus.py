@@ -90,8 +90,8 @@ class SourceCpus:
         self._throttle = OutsideThrottle(hold, write=self._note, failed=self._give_up)
         return True
 
-    def want(self, share: float) -> None:
-        """This share of their time is to be taken from now on, 0 to 0.99; returns at once."""
+    def want(self, share: float | None) -> None:
+        """This share of their time is to be taken from now on; as `OutsideThrottle.want`."""
         if self._throttle is not None:
             self._throttle.want(share)
 

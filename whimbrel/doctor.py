@@ -6,6 +6,7 @@ import asyncio
 import os
 import platform
 import shutil
+import threading
 from importlib import metadata
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from whimbrel.engine._version import __version__
 from whimbrel.engine.errors import BadInput
 from whimbrel.guest.boot import image_path
 from whimbrel.qmp_driver.journal import default_directory
+from whimbrel.qmp_driver.outside_means import NoMeans, find
 from whimbrel.qmp_driver.probe import probe_binary
+from whimbrel.qmp_driver.vcpus import find_threads
 
 PROBE_TIMEOUT_S = 10.0
 
@@ -33,6 +36,7 @@ async def examine() -> dict[str, str]:
         found[name] = await binary(name)
     found["/dev/kvm"] = _device(Path("/dev/kvm"), "QEMU will run guests under TCG, slowly")
     found["userfaultfd"] = _userfaultfd()
+    found["outside throttle"] = _outside_throttle()
     found["workload guest"] = f"{image_path().stat().st_size} bytes"
     found["logs"] = str(default_directory())
     found["tc, ip"] = "found" if shutil.which("tc") and shutil.which("ip") else "missing (needed by benchmarks only)"
@@ -99,3 +103,18 @@ def _userfaultfd() -> str:
         return "usable" if setting.read_text().strip() == "1" else "for root only: no post-copy"
     except OSError:
         return "missing: no post-copy"
+
+
+def _outside_throttle() -> str:
+    """Tried on a thread of our own, which sleeps, and undone."""
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait, daemon=True)
+    thread.start()
+    try:
+        hold = find(find_threads(os.getpid(), (thread.native_id or 0,)), lambda _: None)
+    except NoMeans as error:
+        return f"not here: {error.message}"
+    finally:
+        over.set()
+        thread.join()
+    return f"by {hold.means}, for guests of this host that we may touch"

@@ -296,8 +296,11 @@ class ThrottleToFit:
         goal = seen.objectives
         if goal.deadline_s is None or not self._points or self._throttle or not self._from_outside(seen):
             return False
-        courses = self._outlook(seen).courses(self._greatest(seen), (0, 1))
-        best = cheapest(courses, worth=self.worth, slack_s=SLACK_S, within_s=goal.deadline_s - seen.elapsed_s)
+        outlook, within_s = self._outlook(seen), goal.deadline_s - seen.elapsed_s
+        if within_s > HASTE * outlook.left_bytes / outlook.bytes_per_s:
+            return False
+        courses = outlook.courses(self._greatest(seen), (0, 1))
+        best = cheapest(courses, worth=self.worth, slack_s=SLACK_S, within_s=within_s)
         return best is not None and best.waits == 0 and best.throttle > 0
 
     def _decide(self, seen: Observation) -> Decision:

@@ -10,17 +10,20 @@ since all these windows end together. So with C(t) for all that the link can hav
 
     C(A) = max over t <= s of  C(t) + bytes of the pages with r >= t
 
-which is the closed form of `whimbrel.engine.bounds.least_left_pages`, for a link that need not be steady. A transmission
-counts from its entry into the link's pipe, and everything in the pipe passes the link after that, so a deep pipe
-breaks nothing. Exact for each stop; between the stops that are looked at it is bounded from below (`front`).
+which is the closed form of `whimbrel.engine.bounds.least_left_pages`, for a link that need not be steady. A page counts
+from its entry into the link's pipe, and everything in the pipe passes the link after that, so a deep pipe breaks
+nothing. Exact for each stop; between the stops that are looked at it is bounded from below (`Clairvoyant.front`).
 
-**A guest that is slowed.** Slowing loses guest-seconds, as an outage does: if at the end of it all, at T, the guest has
-run for G of its own seconds, it has lost ``T - G``. Full speed as long as possible and the greatest throttle at last
-keeps every one of Hall's windows as long as it can be at this loss: the time at which the guest was at g can't be later
-than ``s - (G - g) / v`` nor earlier than g, with v the speed that the throttle leaves, and this way is at the greater of
-these for each g. So that one schedule bounds all ways of slowing that lose as much (`slowed_front`). Where the throttle
-may take everything, it is the plain bound read in another way: lost guest-seconds are at least what the plain bound
-says of the downtime, whatever is throttled.
+**A guest that is slowed** has other writes, and so another bound. Two things hold for whatever throttles do, and give
+one from this front (`whimbrel.sim.bounds.regret.Bounds.clairvoyant_downtime_s`); L are the guest-seconds they take:
+
+- If all that writes is slowed alike, and is at G of its own time when the guest stops at s, then L = s - G. Each write
+  comes no earlier than it would have at full speed, so no window is longer than with a stop at G, and the guest runs
+  again no earlier than after that. So its downtime is at least that of the full speed in the same time, less L. (An
+  outage is a throttle that takes everything. Where it may take 99 % this is next to exact.)
+- Let m writes have been lost, whoever lost them. Add them just before the stop: at most m pages more are owed. At full
+  speed each write is made then or earlier, so no more is owed then. So the downtime is at least that of full speed, in
+  a time that is longer by what the link needs for m pages, less so much.
 """
 
 from __future__ import annotations
@@ -35,8 +38,8 @@ from .trace import Seconds, Sizes, Trace, Writes
 
 FIRST_LOOKS = 96
 """Stops that are looked at to begin with, evenly spread."""
-PASSES = 7
-"""How often the gaps that could hold something better are halved."""
+PASSES = 60
+"""How often the gaps that could hold something better are halved, at most."""
 RESOLUTION_S, RESOLUTION = 0.001, 0.02
 """A gap is left alone if it can hold nothing that is better by more than this, plus that part of the downtime."""
 

@@ -14,12 +14,15 @@ Post-copy is not among these: there the guest runs on while pages are missing, a
 
 *Exact*: what is left at any moment of a round (`whimbrel.sim.bounds.rounds`), pages in QEMU's order, and so each point
 that is found: an operator who knew all could have had it, but for what follows. *In favour of the bound*: syncs take no
-time; a page that is written for the first time after the last sync counts as it was; an early sync may come at any
-moment, where QEMU looks once in 51 ms. *Discretised*, and so what a policy may beat it by: early and late syncs come at
-set parts of a round (`EARLY`, `LATE`), stops at some dozens; of the states that fall into the same slot of time only
-those with the least left, and with the least sent, are followed up; a throttle is set once, from one of a few moments
-on, to one of a few values (full speed first and the greatest throttle last loses the least, see
-`whimbrel.sim.bounds.clairvoyant`).
+time; a page that is written for the first time after the last sync is sent as it was; an early sync may come at any
+moment from 50 ms on, where QEMU looks once in 51 ms; the pipe may be as full, or as empty, as is best. *Discretised*,
+and so what a policy may beat it by: early and late syncs come at set parts of a round (`EARLY`, `LATE`), stops at some
+dozens (`LOOKS`). Of the states that fall into the same slot of time those are followed up that have the least left for
+the bytes that they have sent, or for the guest-seconds that they have lost: some of them, with their real bitmaps. A
+throttle is set once, at one of the syncs or within a round (`SLOWED_FROM`), and kept to the end; it is the greatest
+that the objectives allow, or the greatest that spares a group of writers: to run at full speed first and be slowed at
+last loses the least. The dirty limit counts as a throttle; XBZRLE and compression count where the scenario asks for
+them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How far a run was from the best: the bounds of one scenario and seed, and the regrets of runs against them.
 
-Three things are compared at the same guest and the same link: the clairvoyant sender, the best use of QEMU's knobs, and
-the run. From the first to the second is **mechanism regret**, what QEMU could gain by choosing pages; from the second to
-the third is **policy regret**, what an operator could gain today. Each is taken for
+Three things are compared at the same guest and the same link: the clairvoyant sender, the best use of QEMU's knobs,
+and the run. From the first to the second is **mechanism regret**, what QEMU could gain by choosing pages; from the
+second to the third is **policy regret**, what an operator could gain today. Each is taken for
 
 - downtime, in the time that the run took,
 - time, at the downtime that it had,

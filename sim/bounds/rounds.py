@@ -142,9 +142,10 @@ class Round:
         self._order = order = np.concatenate((owed[behind:], owed[:behind]))
         even = trace.even_bytes if start.written else 0
         sizes = None if even else _sizes(trace, order, start.clocks_s)
-        self._sums = np.arange(len(order) + 1) * even if sizes is None else np.concatenate(([0], np.cumsum(sizes)))
+        each = np.full(len(order), even, dtype=np.int64) if sizes is None else sizes
+        self._sums: Sizes = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(each)))
         capacity = trace.capacity
-        self._sent_s = capacity.when(capacity.carried_by(start.at_s) + self._sums[1:])
+        self._sent_s = capacity.when(self._sums[1:].astype(np.float64) + capacity.carried_by(start.at_s))
         self.end_s = float(self._sent_s[-1]) if len(order) else start.at_s
         self.span_s = self.end_s - start.at_s
         self.most_s = min(max(start.at_s + self.span_s * longest, self.end_s + least_s), trace.horizon_s)
@@ -163,15 +164,12 @@ class Round:
         chunked = kvm and len(kept) > CHUNK_PAGES
         self._dirtied = [self._dirty(way, sent, kept, grown, chunked=chunked) for way in self._ways]
         gone = ~kept[order]
-        self._cleared = np.concatenate(([0], np.cumsum(gone) * even if sizes is None else np.cumsum(gone * sizes)))
+        self._cleared: Sizes = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(gone * each)))
 
     def _dirty(self, way: _Way, sent: Seconds, kept: Flags, grown: Sizes | None, *, chunked: bool) -> _Dirtied:
         writes = way.group.writes
         end = way.writes_by(self.most_s)
-        if chunked:
-            which = self._first_by_chunk(way, end)
-        else:
-            which = writes.first(way.writes_by(self.start.at_s), end)
+        which = self._first_by_chunk(way, end) if chunked else writes.first(way.writes_by(self.start.at_s), end)
         pages = writes.pages[which]
         at_s = way.when(which)
         again = at_s > sent[pages]

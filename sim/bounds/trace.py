@@ -258,6 +258,8 @@ def start_of(scenario: Scenario, seed: int) -> Start:
 def trace_of(scenario: Scenario, seed: int) -> Trace:
     """The trace of a scenario and seed; of several migrations the first's, as if it had the link to itself.
 
+    A page is taken at its least size on the wire: with XBZRLE among the scenario's capabilities its difference.
+
     Raises:
         BadInput: the guest is not modelled page by page (``pages``), or the scenario is impossible.
     """
@@ -280,7 +282,7 @@ def trace_of(scenario: Scenario, seed: int) -> Trace:
         on_s, pages = on_s[begun], pages[begun]
         at_s = _when(phases, on_s + phases.on_by(0.0)) - start.guest_s
         per_s = sum(area.per_s for area in members)
-        groups.append(Group(share, per_s, phases, start.guest_s, _linked(at_s, pages), on_s - now_s))
+        groups.append(Group(share, per_s, phases, start.guest_s, linked(at_s, pages), on_s - now_s))
     fresh, written = _sizes(scenario, areas)
     written_s = np.full(len(fresh), math.inf)
     for pages, group in zip(early, groups, strict=True):
@@ -310,16 +312,15 @@ def capacity_of(scenario: Scenario, seed: int, start: Start, horizon_s: float) -
     now_ns = start.logging_ns
     end_ns = now_ns + math.ceil(2 * horizon_s * SECOND_NS)
     times, amounts = [0.0], [0.0]
-    while True:
+    while times[-1] < FAR_S:
         rate, until_ns = bandwidth.at(now_ns)
         rate //= scenario.link.rivals + 1
-        last = until_ns is None or until_ns >= end_ns
-        until_s = FAR_S if last else (until_ns - start.logging_ns) / SECOND_NS
+        until_s = FAR_S
+        if until_ns is not None and until_ns < end_ns:
+            now_ns, until_s = until_ns, (until_ns - start.logging_ns) / SECOND_NS
         amounts.append(amounts[-1] + rate * (until_s - times[-1]))
         times.append(until_s)
-        if last or until_ns is None:
-            return Capacity(np.array(times), np.array(amounts))
-        now_ns = until_ns
+    return Capacity(np.array(times), np.array(amounts))
 
 
 def _horizon_s(scenario: Scenario, areas: tuple[Area, ...]) -> float:
@@ -364,7 +365,7 @@ def _when(phases: Phases, on_s: Seconds) -> Seconds:
     return cycles * phases.period_s + (on_s - cycles * phases.on_s) - phases.shift_s
 
 
-def _linked(at_s: Seconds, pages: Indices) -> Writes:
+def linked(at_s: Seconds, pages: Indices) -> Writes:
     """Writes in order of time: find the one before and the one after each to the same page."""
     count = len(at_s)
     small = count == 0 or int(pages.max()) < 1 << 16
@@ -382,7 +383,7 @@ def _joined(groups: list[Group]) -> Writes:
     at_s = np.concatenate([np.zeros(0), *(group.writes.at_s for group in groups)])
     pages = np.concatenate([np.zeros(0, dtype=np.int32), *(group.writes.pages for group in groups)])
     order = np.argsort(at_s, kind="stable")
-    return _linked(at_s[order], pages[order])
+    return linked(at_s[order], pages[order])
 
 
 def _sizes(scenario: Scenario, areas: tuple[Area, ...]) -> tuple[Sizes, Sizes]:

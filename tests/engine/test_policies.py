@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.support.asking import ended
 from whimbrel.engine import policies
 from whimbrel.engine.pilot import check_sense
 from whimbrel.engine.policies import BUILT_IN
@@ -41,11 +42,13 @@ def test_each_says_in_one_line_what_it_does(name: str) -> None:
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_each_is_made_without_parameters_and_makes_sense_at_every_occasion(name: str) -> None:
-    """Also where it may do nothing, where it may do everything, and before anything was seen of the guest."""
+    """Also where it may do nothing, where it may do everything, and while nothing to speak of was seen of the guest."""
+    seen = {reason: replace(SETUP, reason=reason) for reason in Reason}
+    seen[Reason.ITERATION] = replace(seen[Reason.ITERATION], iteration=2, iterations=(ended(1, 0.0, 0.0),))
     for objectives, abilities in ((Objectives(), Abilities()), (FREE, ABLE)):
         policy = BUILT_IN[name]()
-        for reason in Reason:
-            check_sense(policy(replace(SETUP, reason=reason, objectives=objectives, abilities=abilities)))
+        for each in seen.values():
+            check_sense(policy(replace(each, objectives=objectives, abilities=abilities)))
 
 
 def test_every_public_class_is_exported() -> None:

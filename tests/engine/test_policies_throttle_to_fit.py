@@ -44,13 +44,14 @@ def run(
     *,
     dirty: float = 1.5,
     cpu_share: float = 0.25,
+    vcpu: int | None = 0,
     set_mib: int = 256,
     objectives: Objectives = GOAL,
     seed: int = 1,
     link: LinkPlan | None = None,
 ) -> Course:
     """A guest of 512 MiB that rewrites `set_mib` of it at `dirty` times the link, moved in the simulator."""
-    writer = Writer(name="set", size_bytes=set_mib * MIB, rate_bytes_per_s=dirty * LINK, cpu_share=cpu_share)
+    writer = Writer(name="set", size_bytes=set_mib * MIB, rate_bytes_per_s=dirty * LINK, cpu_share=cpu_share, vcpu=vcpu)
     scenario = Scenario(
         guest=GuestPlan(ram_bytes=512 * MIB, zero_bytes=64 * MIB, writers=(writer,)),
         link=link or LinkPlan(bandwidth_bytes_per_s=LINK),
@@ -145,6 +146,15 @@ def test_what_is_not_enough_is_not_taken_at_all() -> None:
     assert any(reason.startswith("not even a throttle of 10%") for reason in course.reasons)
     assert course.throttles == [0.1]  # at the deadline
     assert 10.0 < course.total_s < 13.0
+
+
+def test_a_throttle_that_brings_nothing_is_lifted() -> None:
+    """A device writes, by DMA: it is slowed by none."""
+    objectives = replace(GOAL, deadline_s=40.0, may_pause=True)
+    course = run(ThrottleToFit(), vcpu=None, objectives=objectives)
+    assert course.throttles[0] > 0.9
+    assert course.throttles[-2:] == [0.0, 0.99]  # and at the deadline all is done that can be done
+    assert course.lost_s < 0.7 * course.total_s
 
 
 def test_a_deadline_has_it_begin_earlier() -> None:

@@ -78,6 +78,21 @@ def test_a_move_is_the_same_after_every_signal(length: int) -> None:
     assert read.last_ns == scribe.now_ns
 
 
+def test_what_comes_while_the_guest_is_measured_does_not_hide_the_order_that_waited_for_it() -> None:
+    questions: list[int] = []
+
+    def looks_first(seen: Observation) -> Decision:
+        questions.append(len(seen.measurements))
+        return Decision(not_yet_s=5.0) if len(questions) == 1 else Decision()
+
+    scribe = told(S.START, S.INSPECT_DONE, S.PREPARE_DONE, S.POSTCOPY_CHOSEN, policy=looks_first)
+    scribe.take(Measured(), SECOND)
+    scribe.take(S.ARM_DONE, SECOND)
+    read = again(scribe)
+    assert read.differs is None
+    same(read.machine, scribe.machine)
+
+
 def test_the_log_may_stop_at_any_line() -> None:
     scribe = told(*TO_THE_END)
     phases: list[Phase] = []

@@ -16,7 +16,7 @@ from tests.support.taps import CALLED_OFF, LOST, MOVED, at_probe, call_off
 from whimbrel.engine.errors import QemuRefused
 from whimbrel.engine.policy import Decision, Measurement, Observation, Reason
 from whimbrel.guest.spec import WorkloadSpec
-from whimbrel.qmp_driver.measuring import Measuring, window_as_measured_s
+from whimbrel.qmp_driver.measuring import Measuring, pages_to_sample, window_as_measured_s
 from whimbrel.qmp_driver.monitor import Monitor
 from whimbrel.qmp_driver.runner import Runner
 
@@ -32,6 +32,14 @@ def test_a_window_is_as_long_as_qemu_can_have_it(wanted_s: float, seconds_s: flo
     """Before 8.2 it counts whole seconds."""
     assert window_as_measured_s(wanted_s, milliseconds=False) == seconds_s
     assert window_as_measured_s(wanted_s, milliseconds=True) == milliseconds_s
+
+
+@pytest.mark.parametrize(
+    ("ram_bytes", "pages"), [(0, 16384), (1 << 28, 16384), (8 << 30, 8192), (64 << 30, 1024), (1 << 40, 512)]
+)
+def test_a_large_guest_is_sampled_more_thinly(ram_bytes: int, pages: int) -> None:
+    """So many pages of each GiB, that QEMU does not hash for seconds."""
+    assert pages_to_sample(ram_bytes) == pages
 
 
 def told(status: str, rate: int | None = None, unit: str | None = None) -> dict[str, object]:
@@ -54,7 +62,7 @@ async def test_a_qemu_that_has_not_the_command_can_not_measure() -> None:
     """It refuses the question, too."""
     async with QmpServer() as server, source(server) as monitor:
         measuring = Measuring(lambda: ())
-        await measuring.look(monitor)
+        await measuring.look(monitor, 1 << 28)
         assert not measuring.able
 
 
@@ -64,7 +72,7 @@ async def test_windows_come_one_after_the_other() -> None:
         ran = iter(((1.0,), (1.01,), (2.0,), (2.0,)))
         measuring = Measuring(lambda: next(ran))
         server.on("query-dirty-rate", told("unstarted", unit="second"))
-        await measuring.look(monitor)
+        await measuring.look(monitor, 1 << 28)
         assert measuring.able
         server.on_next("query-dirty-rate", told("unstarted"), told("measuring"), told("measured", 40))
         server.on("query-dirty-rate", told("measured", 20))
@@ -77,8 +85,8 @@ async def test_windows_come_one_after_the_other() -> None:
         assert found[1].vcpu_shares == (0.0,)
         arguments = [each.arguments for each in server.received if each.command == "calc-dirty-rate"]
         assert arguments == [
-            {"calc-time": 50, "calc-time-unit": "millisecond"},
-            {"calc-time": 100, "calc-time-unit": "millisecond"},
+            {"calc-time": 50, "calc-time-unit": "millisecond", "sample-pages": 16384},
+            {"calc-time": 100, "calc-time-unit": "millisecond", "sample-pages": 16384},
         ]
 
 
@@ -88,7 +96,7 @@ async def test_where_it_fails_what_was_measured_before_is_kept(spoilt: Refusal |
     async with QmpServer() as server, source(server) as monitor:
         measuring = Measuring(lambda: ())
         server.on("query-dirty-rate", told("measured", 1, unit="second"))
-        await measuring.look(monitor)
+        await measuring.look(monitor, 1 << 28)
         server.on_next("calc-dirty-rate", {})
         server.on("calc-dirty-rate", spoilt)
         found, notes = await measuring.measure_all(lambda: monitor, (0.05, 0.05), within_s=10)
@@ -102,7 +110,7 @@ async def test_a_window_for_which_there_is_no_time_is_not_begun() -> None:
     async with QmpServer() as server, source(server) as monitor:
         measuring = Measuring(lambda: ())
         server.on("query-dirty-rate", told("unstarted"))
-        await measuring.look(monitor)
+        await measuring.look(monitor, 1 << 28)
         found, notes = await measuring.measure_all(lambda: monitor, (0.1,), within_s=0.9)
         assert found == ()
         assert notes == ("a window of 0.1 s was not measured: there was no time left for it",)
@@ -114,7 +122,7 @@ async def test_a_measurement_of_somebody_elses_is_waited_for() -> None:
     async with QmpServer() as server, source(server) as monitor:
         measuring = Measuring(lambda: ())
         server.on("query-dirty-rate", told("measuring", unit="second"))
-        await measuring.look(monitor)
+        await measuring.look(monitor, 1 << 28)
         found, notes = await measuring.measure_all(lambda: monitor, (0.05,), within_s=0.1)
         assert (found, notes) == ((), ("the guest could not be measured: source: it is still measuring",))
 
@@ -125,7 +133,7 @@ async def test_a_refusal_is_a_refusal() -> None:
         server.on("query-dirty-rate", told("unstarted", unit="second"))
         server.on("calc-dirty-rate", Refusal("the guest is shy"))
         measuring = Measuring(lambda: ())
-        await measuring.look(monitor)
+        await measuring.look(monitor, 1 << 28)
         with pytest.raises(QemuRefused, match="shy"):
             await measuring.measure(monitor, 0.05, within_s=1)
 
@@ -158,8 +166,8 @@ async def test_a_policy_is_asked_again_with_what_was_measured(world: World) -> N
     (one,) = found
     assert one.window_s == 1.0
     assert 1.0 <= one.at_s < 5.0
-    # A sample of so few pages is rough, and QEMU rounds down to whole MiB/s.
-    assert 2 * MIB < one.dirtied_bytes < 24 * MIB
+    # A sample of 400 pages, and QEMU rounds down to whole MiB/s.
+    assert 4 * MIB < one.dirtied_bytes < 16 * MIB
     assert len(one.vcpu_shares) == 1
     assert 0 < one.vcpu_shares[0] <= 1
     kinds = [line["kind"] for line in read_log(end.log)]

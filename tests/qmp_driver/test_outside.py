@@ -33,8 +33,8 @@ class Bench:
         return OutsideThrottle(self.hold, write=self.lines.append, failed=self.failures.append, lease_s=lease_s)
 
     @property
-    def slowed(self) -> bool:
-        """Whether the thread is slowed now, as the kernel says."""
+    def touched(self) -> bool:
+        """Whether the thread is otherwise than it was, as the kernel says."""
         try:
             policy = attributes_of(self.thread.tid)[0]
         except OSError:
@@ -53,7 +53,7 @@ def bench() -> Generator[Bench]:
         yield Bench(thread, hold)
 
 
-async def until_taken(throttle: OutsideThrottle, share: float) -> None:
+async def until_taken(throttle: OutsideThrottle, share: float | None) -> None:
     """Wait until the watchdog has said that this share is taken."""
     await until(lambda: throttle.taken == share, f"{share} is taken")
 
@@ -62,21 +62,34 @@ async def test_what_is_wanted_is_taken_and_given_back(bench: Bench) -> None:
     """The line that says what is done is written before it is done, and the one that says it is undone after."""
     throttle = bench.throttle()
     throttle.want(0.5)
-    assert not bench.slowed, "it is done by the watchdog, which is not there yet"
+    assert not bench.touched, "it is done by the watchdog, which is not there yet"
     await until_taken(throttle, 0.5)
-    assert bench.slowed
+    assert bench.touched
     assert bench.lines == [bench.hold]
-    throttle.want(0.0)
-    await until_taken(throttle, 0.0)
-    assert not bench.slowed
+    throttle.want(None)
+    await until_taken(throttle, None)
+    assert not bench.touched
     throttle.want(0.9)
     await until_taken(throttle, 0.9)
     watchdog = throttle.watchdog_pid
     assert watchdog is not None
     await throttle.close()
-    assert not bench.slowed
+    assert not bench.touched
     assert not lives(watchdog)
     assert (bench.lines, bench.failures) == ([bench.hold, None], [])
+
+
+async def test_a_share_of_nothing_makes_ready_for_another_one(bench: Bench) -> None:
+    """The slow part is done: the thread is in its group, without a limit."""
+    throttle = bench.throttle()
+    throttle.want(0.0)
+    await until_taken(throttle, 0.0)
+    assert bench.lines == [bench.hold]
+    for share in (0.9, 0.0, 0.5):
+        throttle.want(share)
+        await until_taken(throttle, share)
+    await throttle.close()
+    assert not bench.touched
 
 
 async def test_by_deadline_too(bench: Bench) -> None:
@@ -93,7 +106,7 @@ async def test_by_deadline_too(bench: Bench) -> None:
 async def test_where_nothing_is_wanted_nothing_is_done(bench: Bench) -> None:
     """No process, and no line."""
     throttle = bench.throttle()
-    throttle.want(0.0)
+    throttle.want(None)
     await throttle.close()
     assert (throttle.watchdog_pid, bench.lines) == (None, [])
 
@@ -107,11 +120,11 @@ async def test_a_watchdog_that_is_killed_is_undone_by_the_manager(bench: Bench) 
     os.kill(throttle.watchdog_pid, signal.SIGKILL)
     await until(lambda: bench.failures != [], "it is told")
     assert bench.failures == ["its watchdog has ended"]
-    assert not bench.slowed
+    assert not bench.touched
     assert bench.lines == [bench.hold, None]
     throttle.want(0.9)
     await throttle.close()
-    assert not bench.slowed
+    assert not bench.touched
 
 
 async def test_the_lease_is_renewed_for_as_long_as_the_manager_lives(bench: Bench) -> None:
@@ -120,7 +133,7 @@ async def test_the_lease_is_renewed_for_as_long_as_the_manager_lives(bench: Benc
     throttle.want(0.5)
     await until_taken(throttle, 0.5)
     await asyncio.sleep(0.5)  # five leases
-    assert bench.slowed
+    assert bench.touched
     assert bench.failures == []
     await throttle.close()
 
@@ -130,7 +143,7 @@ async def test_a_manager_that_was_held_up_has_lost_it(bench: Bench) -> None:
     throttle = bench.throttle(lease_s=0.2)
     throttle.want(0.5)
     await until_taken(throttle, 0.5)
-    while bench.slowed:  # our loop stands still
+    while bench.touched:  # our loop stands still
         pass
     await until(lambda: bench.failures != [], "it is told")
     assert bench.failures == ["its lease ran out: this process was held up for too long"]
@@ -159,7 +172,7 @@ async def test_what_can_not_be_written_down_is_not_done(bench: Bench) -> None:
     throttle.want(0.5)
     await until(lambda: bench.failures != [], "it is told")
     assert bench.failures == ["the log can't be written: No space left on device"]
-    assert (throttle.watchdog_pid, bench.slowed) == (None, False)
+    assert (throttle.watchdog_pid, bench.touched) == (None, False)
     await throttle.close()
 
 
@@ -189,5 +202,5 @@ async def test_closed_in_the_middle_of_it_nothing_is_left(bench: Bench) -> None:
         throttle.want(0.5)
         await asyncio.sleep(moment_s)
         await throttle.close()
-        assert not bench.slowed, moment_s
+        assert not bench.touched, moment_s
     assert bench.failures == []

@@ -81,6 +81,9 @@ def test_a_control_group_is_made_for_a_thread_and_taken_away() -> None:
         assert limit_in(held.group) == (2000, 10_000)
         put_on(hold, 0.95)
         assert limit_in(held.group) == (1000, 20_000)
+        put_on(hold, 0.0)
+        assert group_of(thread).endswith(f"/whimbrel-{thread.tid}-{thread.start_ticks}"), "ready for another share"
+        assert limit_in(held.group)[0] == -1
         assert take_off(hold) == []
         assert group_of(thread) == before
         assert not os.path.exists(held.group)
@@ -89,7 +92,7 @@ def test_a_control_group_is_made_for_a_thread_and_taken_away() -> None:
 def limit_in(group: str) -> tuple[int, int]:
     """The quota and the period of a group, as the kernel has them."""
     if os.path.exists(f"{group}/cpu.max"):
-        quota, period = Path(group, "cpu.max").read_text().split()
+        quota, period = Path(group, "cpu.max").read_text().replace("max", "-1").split()
     else:
         quota, period = (Path(group, f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
     return int(quota), int(period)
@@ -125,6 +128,9 @@ def test_the_deadline_scheduler_is_given_and_taken_back() -> None:
         hold = held_by("deadline", thread)
         put_on(hold, 0.8)
         assert outside_hold.attributes_of(thread.tid)[0] == DEADLINE
+        put_on(hold, 0.0)
+        assert outside_hold.attributes_of(thread.tid)[0] == OTHER
+        put_on(hold, 0.8)
         assert take_off(hold) == []
         assert outside_hold.attributes_of(thread.tid) == (OTHER, 0, 5, 0)
 
@@ -223,7 +229,7 @@ async def test_the_watchdog_undoes_it(means: str, end: str) -> None:
             assert ask(line, "take 0.8") == "done\n"
             assert (group_of(thread), outside_hold.attributes_of(thread.tid)) != before
             if end == "told":
-                assert ask(line, "take 0") == "done\n"
+                assert ask(line, "off") == "done\n"
             elif end == "line":
                 line.close()
                 await ended(pid)

@@ -230,9 +230,10 @@ async def test_what_stands_in_a_settled_log_is_undone_all_the_same(world: World)
     hold = find(threads, lambda hold: None)
     end = await world.migrate(source, tap=on_command("prepare", call_off))
     assert end.verdict == CALLED_OFF
-    *before, last = end.log.read_text().splitlines()
-    left = {**json.loads(last), "kind": "outside", "hold": hold.as_written()}
-    end.log.write_text("\n".join([*before, json.dumps(left), last]) + "\n")
+    header, *between, last = read_log(end.log)
+    left = {**last, "kind": "outside", "hold": hold.as_written()}
+    lines: list[Line] = [{**header, "objectives": {}}, *between, left, last]
+    end.log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     put_on(hold, SHARE)
     assert slowed(threads)
     again = await Resolution(end.log).run()

@@ -191,7 +191,7 @@ SENT: list[tuple[Call, str, Mapping[str, object] | None]] = [
         "migrate-set-parameters",
         {"downtime-limit": 300},
     ),
-    (lambda on: replies.calc_dirty_rate(on, 1), "calc-dirty-rate", {"calc-time": 1}),
+    (lambda on: replies.calc_dirty_rate(on, 1), "calc-dirty-rate", {"calc-time": 1, "sample-pages": 512}),
 ]
 
 

@@ -121,7 +121,7 @@ def test_a_policy_with_a_state_is_copied_for_each_migration() -> None:
 
 
 def test_a_policy_that_is_not_known_here_is_bad_input() -> None:
-    with pytest.raises(BadInput, match="fixed, .*least_downtime.* or a policy itself"):
+    with pytest.raises(BadInput, match=r"fixed, .*least_downtime.* or a policy itself"):
         simulate(replace(PLAIN, policy="nobody"), 1)
 
 

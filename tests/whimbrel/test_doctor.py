@@ -27,6 +27,7 @@ async def test_everything_is_one_line_of_text(short_folder: Path) -> None:
     assert found["whimbrel"] == __version__
     assert "QEMU emulator version" in found["qemu-system-x86_64"]
     assert found["logs"] == str(short_folder / "state" / "whimbrel" / "log")
+    assert found["outside throttle"].startswith(("by ", "not here: "))
     assert all(value and "\n" not in value for value in found.values())
 
 

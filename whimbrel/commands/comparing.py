@@ -189,7 +189,7 @@ def list_cases(cases: Sequence[Case], as_json: bool) -> None:
         if as_json:
             print_json({"cases": [asdict(case) for case in cases]})
         else:
-            console.print(cases_text(cases, console.width))
+            console.print(cases_text(cases))
 
 
 def carry_out(matrix: Matrix, crew: Crew, output: Output) -> None:

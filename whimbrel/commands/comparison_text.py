@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -187,24 +188,21 @@ def _winning(comparison: Comparison) -> Iterator[Sequence[str]]:
         )
 
 
-def cases_text(cases: Sequence[Case], width: int) -> RenderableType:
-    """A list of cases."""
-    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, width=width)
-    for name in ("case", "family", "RAM", "link", "goal", "limit"):
-        table.add_column(name, no_wrap=True, justify="left" if name in ("case", "family") else "right")
-    table.add_column("about", ratio=1)
+def cases_text(cases: Sequence[Case]) -> RenderableType:
+    """A list of cases: the figures of each, and below them what it is."""
+    longest = max(len(case.name) for case in cases)
+    parts: list[RenderableType] = []
     for case in cases:
         scenario = case.scenario
-        table.add_row(
-            case.name,
-            case.family,
-            format_size(scenario.guest.ram_bytes),
-            format_rate(scenario.link.bandwidth_bytes_per_s),
-            format_duration(scenario.objectives.downtime_s),
-            format_duration(scenario.limit_s),
-            case.about,
+        figures = (
+            f"{format_size(scenario.guest.ram_bytes)} over {format_rate(scenario.link.bandwidth_bytes_per_s)}",
+            f"goal {format_duration(scenario.objectives.downtime_s)}",
+            f"called off after {format_duration(scenario.limit_s)}",
         )
-    return table
+        words = (f"{case.name:{longest}}", f"{case.family:11}", ", ".join(figures))
+        parts.append(Text("  ".join(words), style="bold", no_wrap=True, overflow="ellipsis"))
+        parts.append(Padding(Text(case.about, style="dim"), (0, 0, 0, 4)))
+    return Group(*parts)
 
 
 # ---- all of it
@@ -221,7 +219,7 @@ def _league_table(league: League, width: int) -> Group:
         _Column("95 %"),
         _Column("place"),
         _Column("first", spare=3),
-        *(_Column(_SHORT[name], spare=5) for name in METRICS),
+        *(_Column(_SHORT[name], spare=5 + number) for number, name in enumerate(METRICS)),
         _Column("x time", spare=4),
         _Column(""),
     )

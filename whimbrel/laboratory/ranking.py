@@ -310,7 +310,8 @@ def taus_of(first: Floats, second: Floats) -> Floats:
     signs = [np.sign(each[:, one] - each[:, other]) for each in (first, second)]
     ordered = np.sqrt(np.prod([np.abs(each).sum(axis=-1) for each in signs], axis=0))
     taus: Floats = np.full(len(first), np.nan)
-    return np.divide(np.prod(signs, axis=0).sum(axis=-1), ordered, out=taus, where=ordered > 0)
+    np.divide(np.prod(signs, axis=0).sum(axis=-1), ordered, out=taus, where=ordered > 0)
+    return taus
 
 
 def _disagreements(policies: Sequence[str], first: Floats, second: Floats) -> tuple[Disagreement, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.sim.qemu.thread_fakes import Bench, FakeMemory
 from whimbrel.sim.clock import MILLISECOND_NS, SECOND_NS
 from whimbrel.sim.qemu.contract import Costs, Settings, Version
@@ -107,3 +109,28 @@ def test_cancel_lets_nothing_come() -> None:
     made.cancel()
     bench.run(20)
     assert bench.said == []
+
+
+@pytest.mark.parametrize(("waits", "after_ms"), [(True, 90), (False, 0)], ids=["TCG", "KVM"])
+def test_under_tcg_a_sync_waits_until_the_vcpus_have_slept_the_throttle_off(waits: bool, after_ms: int) -> None:
+    """At 90 % they sleep 90 ms at a time, and what they wrote until then is found."""
+    bench = Bench(FakeMemory(1000, 99_000))
+    rules = rules_of(Version.V7_2)
+    settings = Settings(capabilities={"auto-converge": True}, parameters={"cpu-throttle-initial": 90})
+    throttle = Throttle(bench.memory, settings, rules)
+    counters, free = Counters(rules, settings, 0), Costs(sync_s=0.0, sync_s_per_page=0.0)
+    made = Syncs(bench.clock, bench.memory, counters, throttle, rules, free, bench, bench.holds_lock, waits)
+    bench.memory.begin(0)
+    made.first()
+    bench.run(1.0)
+    for _ in range(2):
+        throttle.judge(bench.clock.now_ns, 2, 1)
+    done: list[int] = []
+    made.next(lambda: done.append(bench.clock.now_ns))
+    bench.run(0.2)
+    assert [round((each - SECOND_NS) / MILLISECOND_NS) for each in done] == [after_ms]
+    cancelled: list[int] = []
+    made.next(lambda: cancelled.append(1))
+    made.cancel()
+    bench.run(0.5)
+    assert cancelled == []

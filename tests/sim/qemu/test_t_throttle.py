@@ -95,3 +95,16 @@ def test_off_lets_the_guest_go() -> None:
     assert memory.slowed == 0.2
     what.off(0)
     assert (memory.slowed, what.percentage) == (0.0, 0)
+
+
+def test_vcpus_are_awake_for_ten_milliseconds_at_a_time_and_all_sleep_together() -> None:
+    """At 75 % the cycle is 40 ms long: what is left of its first 30, then nothing."""
+    what = throttle(cpu_throttle_initial=75)
+    assert what.asleep_for_ns(0) == 0
+    bad(what, 2)
+    ms = 1_000_000
+    assert [what.asleep_for_ns(at * ms) for at in (0, 10, 29, 30, 39, 40, 65)] == [
+        30 * ms, 20 * ms, ms, 0, 0, 30 * ms, 5 * ms
+    ]  # fmt: skip
+    what.off(50 * ms)
+    assert what.asleep_for_ns(50 * ms) == 0

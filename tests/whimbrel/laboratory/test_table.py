@@ -16,6 +16,9 @@ from whimbrel.engine.errors import BadInput
 from whimbrel.laboratory.records import Row
 from whimbrel.laboratory.table import csv_of, parquet_of, read_rows, schema
 
+pa: Any = importlib.import_module("pyarrow")
+"""Its types leave too much open to be checked strictly."""
+
 ROWS = (
     row(),
     row("other", moved=False, downtime_s=None),
