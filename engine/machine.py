@@ -11,40 +11,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .events import (
-    Decided as Decided,
-)
-from .events import (
-    Event as Event,
-)
-from .events import (
-    Happened as Happened,
-)
-from .events import (
-    Inspected as Inspected,
-)
-from .events import (
-    Learnt as Learnt,
-)
-from .events import (
-    Marked as Marked,
-)
-from .events import (
-    Measured as Measured,
-)
-from .events import (
-    Order as Order,
-)
-from .events import (
-    Probe as Probe,
-)
-from .events import (
-    Sampled as Sampled,
-)
-from .events import (
-    Shadowed as Shadowed,
-)
-from .events import (
-    Tune as Tune,
+    Decided,
+    Event,
+    Happened,
+    Inspected,
+    Learnt,
+    Marked,
+    Measured,
+    Order,
+    Probe,
+    Sampled,
+    Shadowed,
+    Tune,
 )
 from .pilot import GREATEST_WAIT_S, Pilot, Steering
 from .policy import Measurement, Objectives, Policy, Reason
@@ -55,6 +33,23 @@ from .signals import Command, Signal
 from .states import STAGES, Fact, Guest, Owner, Phase, State
 from .statistics import Ledger, Statistics
 from .timeline import Mark, itemise
+
+__all__ = [
+    "Decided",
+    "Event",
+    "Happened",
+    "Inspected",
+    "Learnt",
+    "Machine",
+    "Marked",
+    "Measured",
+    "Order",
+    "Probe",
+    "Sampled",
+    "Shadowed",
+    "Taken",
+    "Tune",
+]
 
 BAD_NEWS = frozenset(
     signal

@@ -381,12 +381,12 @@ class Runner:
     # ---- steering
 
     def _slow_the_guest(self, phase: Phase) -> None:
-        """Have the throttle from outside as the knobs say, in pre-copy.
+        """Have the throttle from outside ready before pre-copy, and in it as the knobs say.
 
         It is given back in every other phase: the guest stands still then, or runs elsewhere, or the source is to go on
         with it as it was.
         """
-        share = self.machine.progress().knobs.outside_throttle if phase is Phase.PRECOPY else None
+        share = {Phase.PREPARING: 0.0, Phase.PRECOPY: self.machine.progress().knobs.outside_throttle}.get(phase)
         self.procedures.helm.slow(share)
 
     # ---- watching

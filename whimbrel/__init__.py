@@ -18,7 +18,7 @@ from whimbrel.engine.errors import (
     WhimbrelError,
 )
 from whimbrel.engine.policies import Fixed, LeastDowntime
-from whimbrel.engine.policy import Abilities, Decision, Knobs, Objectives, Observation, Policy, Reason
+from whimbrel.engine.policy import Abilities, Decision, Knobs, Measurement, Objectives, Observation, Policy, Reason
 from whimbrel.engine.protocol import Waits
 from whimbrel.engine.report import CompletedReport, OngoingReport, StageTime
 from whimbrel.engine.states import Side
@@ -58,6 +58,7 @@ __all__ = [
     "LeastDowntime",
     "LockProvider",
     "LockRefused",
+    "Measurement",
     "Migration",
     "MigrationCancelled",
     "MigrationFailed",

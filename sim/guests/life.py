@@ -204,7 +204,10 @@ class _Vcpu:
         self._from_s, self._from_needed_s, self._awake = guest_s, self._needed_s(guest_s), 1.0 - taken
 
     def _needed_s(self, guest_s: float) -> float:
-        return math.fsum([stream.draws(guest_s) * each_s for stream, each_s in self._writers])
+        needed_s = 0.0
+        for stream, each_s in self._writers:
+            needed_s += stream.draws(guest_s) * each_s
+        return needed_s
 
 
 def throttled(fraction: float, cpu_share: float) -> float:

@@ -13,7 +13,6 @@ from .owed import DELTA_HEADER_BYTES
 _PROTECTED_SYNCS = 2
 """A page that was put into the cache, or found in it, is not driven out before so many syncs (``page_cache.c``)."""
 _NO_PAGE = -1
-_KINDS = ("normal", "zero", "delta", "unchanged", "misses", "overflows")
 
 Counts = NDArray[np.int64]
 
@@ -60,10 +59,15 @@ class Batch:
         most_pages: all in all.
     """
 
+    __slots__ = ("_any", "_bytes", "_counts", "_delta_bytes", "_most_bytes", "_normal", "_zero", "most_pages")
+
     def __init__(self, most_bytes: int, most_pages: int) -> None:
         self._most_bytes = most_bytes
         self.most_pages = most_pages
-        self._counts: dict[str, int] = dict.fromkeys(_KINDS, 0)
+        self._any = False
+        self._normal = self._zero = 0
+        self._counts: dict[str, int] | None = None
+        """Of further kinds, with XBZRLE."""
         self._delta_bytes = 0
         self._bytes = 0
 
@@ -74,17 +78,15 @@ class Batch:
         costs = np.where(zero, ZERO_PAGE_BYTES, full_bytes)
         taken = self._fitting(costs)
         zeros = int(np.count_nonzero(zero[:taken]))
-        self._count(taken, costs, normal=taken - zeros, zero=zeros)
+        self._count(taken, int(costs[:taken].sum()), taken - zeros, zeros)
         return taken
 
     def _take_alike(self, count: int, each_bytes: int) -> int:
         """The same where all of them go in full, at the same cost."""
         taken = min(count, max(0, self._most_bytes - self._bytes) // each_bytes)
-        if not taken and not any(self._counts.values()):
+        if not taken and not self._any:
             taken = 1
-        self._bytes += taken * each_bytes
-        self.most_pages -= taken
-        self._counts["normal"] += taken
+        self._count(taken, taken * each_bytes, taken, 0)
         return taken
 
     def take_deltas(
@@ -99,31 +101,30 @@ class Batch:
         wire = delta_bytes + DELTA_HEADER_BYTES
         costs = np.select([zero, unchanged, delta], [ZERO_PAGE_BYTES, 0, wire], full_bytes)
         taken = self._fitting(costs)
-        kinds = {
-            "normal": miss | overflow,
-            "zero": zero,
-            "delta": delta,
-            "unchanged": unchanged,
-            "misses": miss,
-            "overflows": overflow,
-        }
-        self._count(taken, costs, **{kind: int(np.count_nonzero(which[:taken])) for kind, which in kinds.items()})
+        kinds = {"delta": delta, "unchanged": unchanged, "misses": miss, "overflows": overflow}
+        normal, zeros = (int(np.count_nonzero(which[:taken])) for which in (miss | overflow, zero))
+        self._count(taken, int(costs[:taken].sum()), normal, zeros)
+        before = self._counts or dict.fromkeys(kinds, 0)
+        self._counts = {name: before[name] + int(np.count_nonzero(which[:taken])) for name, which in kinds.items()}
         self._delta_bytes += int(wire[:taken][delta[:taken]].sum())
         cache.put(pages[:taken])
         return taken
 
     def sent(self) -> Sent:
         """All of it."""
-        return Sent(**self._counts, delta_bytes=self._delta_bytes, bytes=self._bytes)
+        if self._counts is None:
+            return Sent(self._normal, self._zero, bytes=self._bytes)
+        return Sent(self._normal, self._zero, **self._counts, delta_bytes=self._delta_bytes, bytes=self._bytes)
 
     def _fitting(self, costs: Counts) -> int:
         fitting = int(np.searchsorted(np.cumsum(costs), self._most_bytes - self._bytes, side="right"))
-        if not fitting and not any(self._counts.values()):
+        if not fitting and not self._any:
             return 1
         return fitting
 
-    def _count(self, taken: int, costs: Counts, **more: int) -> None:
-        self._bytes += int(costs[:taken].sum())
+    def _count(self, taken: int, size_bytes: int, normal: int, zero: int) -> None:
+        self._any |= taken > 0
+        self._bytes += size_bytes
         self.most_pages -= taken
-        for kind, count in more.items():
-            self._counts[kind] += count
+        self._normal += normal
+        self._zero += zero

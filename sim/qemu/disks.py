@@ -61,6 +61,8 @@ class Disks:
     @property
     def blockers(self) -> list[str]:
         """Why these nodes can't be migrated, in QEMU's words: formats without support for it."""
+        if not self._nodes:
+            return []
         unfit = ("vdi", "vmdk", "vhdx", "vpc", "cloop", "dmg", "bochs", "parallels", "vvfat")
         return [
             f"The {node.driver} format used by node '{node.name}' does not support live migration"

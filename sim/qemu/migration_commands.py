@@ -113,8 +113,8 @@ def _query_parameters(qemu: Qemu, client: Client, arguments: Arguments) -> QmpMe
 
 def _query_migrate(qemu: Qemu, client: Client, arguments: Arguments) -> QmpMessage:
     answer = {**qemu.incoming.describe(), **qemu.outgoing.describe()}
-    if qemu.blockers:
-        answer["blocked-reasons"] = list(qemu.blockers)
+    if blockers := qemu.blockers:
+        answer["blocked-reasons"] = list(blockers)
     return answer
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .matrix import Block
 from .real import RealBench, run_real
+from .records import Cell, Row
 from .running import Done
 
 __all__ = ["RealQemus"]
@@ -18,9 +19,11 @@ class RealQemus:
 
     Attributes:
         say: takes a sentence on what is set up, and on makeshifts.
+        run_cell: runs one of them on a bench.
     """
 
     say: Callable[[str], None] = lambda _: None
+    run_cell: Callable[[Cell, RealBench], Row] = run_real
 
     def run(self, blocks: Iterable[Block]) -> Iterator[Done]:
         """See `Crew`.
@@ -30,4 +33,4 @@ class RealQemus:
         """
         with RealBench(say=self.say) as bench:
             for block in blocks:
-                yield Done(rows=tuple(run_real(cell, bench) for cell in block.cells))
+                yield Done(rows=tuple(self.run_cell(cell, bench) for cell in block.cells))
