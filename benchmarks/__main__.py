@@ -21,7 +21,7 @@ from typing import Any
 
 from whimbrel.laboratory.stage import QEMU
 
-from . import cpu, fastpath, fullpath, gap, outage, overhead, pages, step, throttle
+from . import cpu, fastpath, fullpath, gap, outage, overhead, pages, step, sweep, throttle
 from .bars import Bar, Result, as_text
 from .pairs import Manner, Pairs
 
@@ -35,6 +35,7 @@ MEASURES: dict[str, Callable[[Manner], Measured]] = {
     "pages": pages.measure,
     "fastpath": fastpath.measure,
     "fullpath": fullpath.measure,
+    "sweep": sweep.measure,
 }
 RUNS = 10
 QUICK_RUNS = 3

@@ -104,6 +104,8 @@ class Decided:
     because: str
     changes: Mapping[str, Any]
     clamped: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    """Before the start: those that the policy asked for."""
 
 
 Event = Happened | Sampled | Marked | Learnt | Inspected | Measured

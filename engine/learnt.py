@@ -15,6 +15,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from .statistics import Iteration
+
 NOISE = 0.05
 """How far a point is thought to be off, as a part of it: iterations of one guest differ by about so much."""
 DOUBT = 0.7
@@ -63,6 +65,26 @@ class LearntCurve:
     def knots_s(self) -> tuple[float, ...]:
         """The points: it is concave between them."""
         return tuple(window_s for window_s, _ in self._known)
+
+
+def point_of(ended: Sequence[Iteration]) -> tuple[float, float] | None:
+    """The point of the curve that the last of these iterations gives, of a guest that nobody slowed.
+
+    What was dirtied among the pages that it left unsent does not show: they are taken to have been dirtied as the
+    others were that are ever dirtied, which are no less than the most that was found so far.
+
+    Args:
+        ended: all that have, one at least.
+
+    Returns:
+        Its length and the bytes dirtied in it; ``None``: it was no time at all, or most was left, so that it tells
+        nothing.
+    """
+    last = ended[-1]
+    left, most = last.remaining_at_end_bytes, max(each.dirtied_bytes for each in ended)
+    if last.duration_s <= 0 or 2 * left > last.remaining_at_start_bytes:
+        return None
+    return last.duration_s, last.dirtied_bytes / (1.0 - left / max(most, last.remaining_at_start_bytes, 1))
 
 
 def _put_together(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -24,7 +24,7 @@ from .events import (
     Shadowed,
     Tune,
 )
-from .pilot import GREATEST_WAIT_S, Pilot, Steering
+from .pilot import LEAST_WAKE_S, Pilot, Steering
 from .policy import Measurement, Objectives, Policy, Reason
 from .protocol import DEFAULT_WAITS, SECOND_NS, Step, Waits, reopened, step
 from .report import CompletedReport, OngoingReport, StageTime
@@ -364,11 +364,13 @@ class Machine:
 
     def _probe(self, setup: Steering) -> None:
         """The policy wants to know more before the start: the order to arm waits for that."""
-        windows_s, wait_s = setup.decision.measure_s, min(setup.decision.not_yet_s or 0.0, GREATEST_WAIT_S)
+        windows_s = setup.decision.measure_s if self._pilot.abilities.measuring else ()
+        # It is asked again, but not without an end in one moment.
+        wait_s = setup.decision.not_yet_s or (0.0 if windows_s else LEAST_WAKE_S)
         self._probing = True
         # What was decided along with it is decided anew when it is asked again.
         held = replace(setup, changes={})
-        self._orders.append(Probe(held, windows_s if self._pilot.abilities.measuring else (), wait_s))
+        self._orders.append(Probe(held, windows_s, wait_s))
         allowed_ns = self.waits.preparing_ns + round(wait_s * SECOND_NS) + round(sum(windows_s) * SECOND_NS)
         self.state = replace(self.state, deadline_ns=self._now_ns + allowed_ns)
 
@@ -430,7 +432,7 @@ class Machine:
             self._signal(Signal.POSTCOPY_CHOSEN, decision.because)
 
     def _recall_decision(self, made: Decided) -> None:
-        self._pilot.recall(made.asked, made.changes)
+        self._pilot.recall(made.asked, made.changes, made.capabilities)
         self._note_decision(bool(made.changes), made.because, made.clamped)
 
     def _note_steering(self, steering: Steering) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
@@ -25,6 +25,11 @@ GREATEST_SIZE = (1 << 63) - 1
 MOST_CHANNELS = 255
 """``multifd-channels`` is a byte."""
 GREATEST_WAIT_S = 3600.0
+"""The most that the start may be put off, in all."""
+MOST_PUT_OFFS = 1000
+"""And how often: whoever asks for one more look again and again would never start."""
+SHORTEST_MEASURED_S = 1.0
+"""QEMU 7.2 measures whole seconds: a shorter window takes as long."""
 POSTCOPY = "postcopy-ram"
 THROTTLES = {
     "throttle_initial": "throttle",
@@ -34,6 +39,8 @@ THROTTLES = {
 """What the knobs of QEMU's throttle are called."""
 QEMUS_FIRST_THROTTLE = 0.2
 """QEMU's own ``cpu-throttle-initial``; it refuses a ``max-cpu-throttle`` below the initial one."""
+LONGEST_SENTENCE = 1000
+"""Characters of a policy's own words that go into the log."""
 LEAST_WAKE_S = 0.01
 """QEMU's windows are 100 ms; asking more often than 100 times a second can teach nothing."""
 
@@ -81,6 +88,10 @@ class Pilot:
     """The capabilities that the policy asked for at the start."""
     faults: int = 0
     """How often the policy failed; at `MOST_FAULTS` it is not asked any more."""
+    put_offs: int = 0
+    """How often it has put off the start."""
+    put_off_s: float = 0.0
+    """For how long, in all."""
 
     @property
     def dismissed(self) -> bool:
@@ -104,18 +115,21 @@ class Pilot:
             downtime_limit_s=self.objectives.downtime_s,
             bandwidth_bytes_per_s=self.objectives.bandwidth_bytes_per_s or 0,
         )
+        self.asked_for = frozenset()
         self.started_ns = now_ns
 
-    def recall(self, asked: str, changes: Mapping[str, Any]) -> None:
+    def recall(self, asked: str, changes: Mapping[str, Any], asked_for: Iterable[str] = ()) -> None:
         """Take a decision out of a log: the knobs stand as it left them, and nobody is asked.
 
         Args:
             asked: the value of the `Reason` it was asked for.
             changes: knobs by the name of their field in `Knobs`; names that are not known here are passed over.
+            asked_for: the capabilities that it asked for, if that was before the start.
         """
         known = {name: value for name, value in changes.items() if name in Knobs.__dataclass_fields__}
         self.knobs = replace(self.knobs, **known)
         self.deadline_told |= asked == Reason.DEADLINE.value
+        self.asked_for |= frozenset(asked_for)
 
     def start(self, now_ns: int) -> None:
         """``migrate`` goes out: elapsed time counts from here."""
@@ -169,7 +183,7 @@ class Pilot:
             if not self.dismissed:
                 decision = self.policy(seen)
                 check_sense(decision)
-                decision = self._as_allowed(seen, decision, clamped)
+                decision = self._as_allowed(seen, replace(decision, because=_sentence(decision.because)), clamped)
                 wanted = self._wanted(decision, clamped)
                 wake_after_s = _within("wake", decision.wake_after_s, LEAST_WAKE_S, GREATEST_WAKE_S, clamped)
         except (Exception, SystemExit) as error:  # somebody's code: whatever it does must not strand a guest
@@ -206,14 +220,15 @@ class Pilot:
         asked = f"{seen.reason.value} at {seen.elapsed_s:.2f} s"
         if seen.iteration:
             asked += f", iteration {seen.iteration}, {seen.remaining_bytes / (1 << 20):.1f} MiB to send"
-        what = str(error) if isinstance(error, Nonsense | TimeoutError) else f"raised {error!r}"
+        said = isinstance(error, Nonsense | TimeoutError)
+        what = (said and _shown(str, error)) or f"raised {_shown(repr, error)}"
         return f"the policy {self.name or 'given'} failed when it was asked ({asked}): {what}; {follows}"
 
     def _as_allowed(self, seen: Observation, decision: Decision, clamped: list[str]) -> Decision:
         """The decision without what the objectives do not allow, or what can't be done now."""
         goal = self.objectives
         if seen.reason is Reason.SETUP:
-            decision = self._slowing_as_allowed(decision, clamped)
+            decision = self._put_off_as_allowed(self._slowing_as_allowed(decision, clamped), clamped)
             self.asked_for = frozenset(name for name, state in decision.capabilities.items() if state)
         elif decision.not_yet_s is not None or decision.measure_s or decision.multifd_channels is not None:
             decision = replace(decision, not_yet_s=None, measure_s=(), multifd_channels=None)
@@ -235,6 +250,25 @@ class Pilot:
                 clamped.append(f"post-copy: {why_not}")
                 decision = replace(decision, start_postcopy=False)
         return decision
+
+    def _put_off_as_allowed(self, decision: Decision, clamped: list[str]) -> Decision:
+        """Waiting and measuring before the start, within bounds: a policy that never starts moves nobody."""
+        if decision.not_yet_s is None and not decision.measure_s:
+            return decision
+        left_s = GREATEST_WAIT_S - self.put_off_s if self.put_offs < MOST_PUT_OFFS else 0.0
+        windows_s = list[float]()
+        for window_s in decision.measure_s:
+            left_s -= max(SHORTEST_MEASURED_S, window_s)
+            if left_s < 0:
+                break
+            windows_s.append(float(window_s))
+        wait_s = None if decision.not_yet_s is None else min(max(LEAST_WAKE_S, float(decision.not_yet_s)), left_s)
+        if left_s <= 0:
+            clamped.append(f"not yet: the start was put off {self.put_offs} times already, by {self.put_off_s:.0f} s")
+            return replace(decision, not_yet_s=None, measure_s=())
+        self.put_offs += 1
+        self.put_off_s = GREATEST_WAIT_S - left_s + (wait_s or 0.0)
+        return replace(decision, not_yet_s=wait_s, measure_s=tuple(windows_s))
 
     def _slowing_as_allowed(self, decision: Decision, clamped: list[str]) -> Decision:
         """Capabilities by which QEMU slows the guest on its own account, within what the user allows.
@@ -282,7 +316,17 @@ class Pilot:
         for what in ("initial", "increment", "ceiling"):
             name = f"throttle_{what}"
             wanted[name] = _within(THROTTLES[name], getattr(decision, name), LEAST_THROTTLE, throttle, clamped)
+        self._keep_below_ceiling(wanted)
         return wanted
+
+    def _keep_below_ceiling(self, wanted: dict[str, Any]) -> None:
+        """QEMU refuses a first throttle above the ceiling, and with it everything that is set along with it."""
+        stands: dict[str, float] = {}
+        for name, qemus in (("throttle_initial", QEMUS_FIRST_THROTTLE), ("throttle_ceiling", GREATEST_THROTTLE)):
+            said = getattr(self.knobs, name) if wanted[name] is None else wanted[name]
+            stands[name] = qemus if said is None else said
+        if stands["throttle_initial"] > stands["throttle_ceiling"]:
+            wanted["throttle_initial"] = stands["throttle_ceiling"]
 
     def _outside(self, wanted: float | None, most: float, clamped: list[str]) -> float | None:
         if not wanted:
@@ -327,6 +371,19 @@ def _power_of_two(wanted: float | None) -> int | None:
     return None if size is None else 1 << (size.bit_length() - 1)
 
 
+def _sentence(said: str) -> str:
+    """A policy's own words as they can be written: UTF-8, and not without an end."""
+    return said[:LONGEST_SENTENCE].encode(errors="replace").decode()
+
+
+def _shown(how: Callable[[object], str], error: BaseException) -> str:
+    """An error of somebody's code in words; what it says of itself may be code that fails, too."""
+    try:
+        return _sentence(how(error))
+    except Exception:
+        return type(error).__name__
+
+
 class Nonsense(ValueError):
     """A policy's answer is none."""
 
@@ -361,6 +418,9 @@ def check_sense(decision: object) -> None:
     capabilities: object = decision.capabilities
     if not isinstance(capabilities, Mapping):
         raise Nonsense(f"it answered capabilities={capabilities!r:.80}, which is no mapping of names to true or false")
+    for name, state in decision.capabilities.items():
+        if not isinstance(name, str) or state not in (True, False):
+            raise Nonsense(f"it answered the capability {name!r:.80}: {state!r:.80}, where a name and true or false belong")
     if not isinstance(decision.because, str):
         raise Nonsense(f"it answered because={decision.because!r:.80}, which is no text")
 

@@ -25,6 +25,7 @@ from .machine import (
     Tune,
 )
 from .pilot import Steering
+from .policy import Reason
 
 Record = tuple[str, dict[str, Any]]
 """The kind of a line, and its fields."""
@@ -91,9 +92,12 @@ def of_shadow(shadowed: Shadowed) -> Record:
 
 
 def _decision(steering: Steering) -> dict[str, Any]:
+    asked_for = sorted(name for name, state in steering.decision.capabilities.items() if state)
+    setup = {"capabilities": asked_for} if steering.asked is Reason.SETUP else {}
     return {
         "asked": steering.asked.value,
         "because": steering.decision.because,
         "changes": steering.changes,
         "clamped": list(steering.clamped),
+        **setup,
     }

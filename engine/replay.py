@@ -178,7 +178,8 @@ def event_of(line: Line) -> Event | Decided | None:
         case "measured":
             return Measured(tuple(_measurement(each) for each in line["measurements"]))
         case "decision":
-            return Decided(line["asked"], line["because"], line["changes"], tuple(line["clamped"]))
+            asked_for = tuple(map(str, line.get("capabilities", ())))
+            return Decided(line["asked"], line["because"], line["changes"], tuple(line["clamped"]), asked_for)
         case _:
             return None
 

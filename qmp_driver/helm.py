@@ -66,7 +66,7 @@ class Helm:
         self.cpus.look(facts.pid, facts.cpu_threads)
         await self._measuring.look(monitor, facts.ram_bytes)
 
-    def offer(
+    async def offer(
         self, source: Mapping[str, bool], destination: Mapping[str, bool], parameters: Mapping[str, object]
     ) -> Abilities:
         """What this pair can do, and what can be done with the source besides.
@@ -84,7 +84,7 @@ class Helm:
             source,
             destination,
             parameters,
-            outside_throttle=self.cpus.offer(self._options.objectives.greatest_throttle),
+            outside_throttle=await self.cpus.offer(self._options.objectives.greatest_throttle),
             measuring=self._measuring.able,
         )
         return self._abilities

@@ -7,6 +7,7 @@ CPUs; where that can't be had, the deadline scheduler.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -60,8 +61,10 @@ class Hierarchy:
         return os.path.join(self.mounted_at, below) if below else self.mounted_at
 
 
-def find(threads: Sequence[VcpuThread], announce: Callable[[Hold], None]) -> Hold:
-    """Find a way to slow these threads, and try it.
+async def find(threads: Sequence[VcpuThread], announce: Callable[[Hold], None]) -> Hold:
+    """Find a way to slow these threads, and try it; the loop is not blocked.
+
+    If cancelled: what is being tried is undone before this returns.
 
     Args:
         threads: those of the source's vCPUs, as this host numbers them.
@@ -79,7 +82,7 @@ def find(threads: Sequence[VcpuThread], announce: Callable[[Hold], None]) -> Hol
         try:
             hold = way(threads)
             announce(hold)
-            try_out(hold)
+            await _in_thread(try_out, hold)
         except StillSlowed:
             raise
         except NoMeans as error:
@@ -89,6 +92,20 @@ def find(threads: Sequence[VcpuThread], announce: Callable[[Hold], None]) -> Hol
         else:
             return hold
     raise NoMeans("; ".join(because))
+
+
+async def _in_thread(work: Callable[[Hold], None], hold: Hold) -> None:
+    """Do it in another thread, to its end: on a busy host the kernel takes 200 ms to move a thread."""
+    doing = asyncio.ensure_future(asyncio.to_thread(work, hold))
+    try:
+        await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        while not doing.done():
+            try:
+                await asyncio.wait((doing,))
+            except asyncio.CancelledError:
+                pass  # once more: it takes a moment only
+        raise
 
 
 def try_out(hold: Hold) -> None:

@@ -213,7 +213,7 @@ class Procedures:
             await replies.stop(monitor)  # clears autostart on a destination that is still inmigrate
         facts, has = await asyncio.gather(read_facts(monitor, pid=pid), replies.query_capabilities(monitor))
         self._capabilities["destination"] = has
-        offered = self.helm.offer(self._capabilities["source"], has, self._parameters)
+        offered = await self.helm.offer(self._capabilities["source"], has, self._parameters)
         self.deliver(
             Learnt(
                 {

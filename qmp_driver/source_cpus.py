@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from whimbrel.engine.pilot import LEAST_THROTTLE
@@ -66,8 +67,8 @@ class SourceCpus:
         """How long each has run so far, seconds; empty where this host can't tell."""
         return run_times_s(self._threads)
 
-    def offer(self, greatest: float) -> bool:
-        """Whether a throttle can be put on them, and taken off; it is tried on one of them, for 15 ms at most.
+    async def offer(self, greatest: float) -> bool:
+        """Whether a throttle can be put on them, and taken off; it is tried on one of them.
 
         Args:
             greatest: the greatest share that the user allows; where that is nothing, nothing is tried.
@@ -79,12 +80,16 @@ class SourceCpus:
             self.because = "no throttle is allowed"
             return False
         try:
-            hold = outside_means.find(self._threads, self._note)
+            hold = await outside_means.find(self._threads, self._note)
         except NoMeans as error:
             self.because = error.message
             if self._noted and not isinstance(error, StillSlowed):
                 self._note(None)
             return False
+        except asyncio.CancelledError:
+            if self._noted:
+                self._note(None)  # it was undone
+            raise
         self._note(None)
         self.because = ""
         self._throttle = OutsideThrottle(hold, write=self._note, failed=self._give_up)

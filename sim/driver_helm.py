@@ -23,7 +23,12 @@ from .driver_tasks import Loop, Work
 
 
 class Threads(Slowed, Protocol):
-    """The source's vCPU threads (`whimbrel.sim.pair.Pair`)."""
+    """The source's guest, and its vCPU threads (`whimbrel.sim.pair.Pair`)."""
+
+    @property
+    def ram_bytes(self) -> int:
+        """How large it is."""
+        ...
 
     @property
     def local(self) -> bool:
@@ -68,7 +73,7 @@ class Helm:
         self._waits = waits
         self._greatest_throttle = greatest_throttle
         self._outside = OutsideThrottle(loop, place, self._lose_throttle)
-        self._measuring = Measuring(loop, source, lambda: place.vcpu_s)
+        self._measuring = Measuring(loop, source, lambda: place.vcpu_s, place.ram_bytes)
         self._abilities = Abilities()
         self._known: Mapping[str, object] = {}
 

@@ -26,14 +26,16 @@ LATE_S = 10.0
 class Measuring:
     """Measures one guest; several times, if that is asked for."""
 
-    def __init__(self, loop: Loop, source: Side, run_times_s: Callable[[], tuple[float, ...]]) -> None:
+    def __init__(self, loop: Loop, source: Side, run_times_s: Callable[[], tuple[float, ...]], ram_bytes: int) -> None:
         """Nothing was measured yet.
 
         Args:
             loop: of the manager.
             source: where the guest runs.
             run_times_s: how long each vCPU has run so far; empty where that can't be seen.
+            ram_bytes: how large the guest is.
         """
+        self._ram_bytes = ram_bytes
         self._loop = loop
         self._source = source
         self._run_times_s = run_times_s
@@ -74,7 +76,7 @@ class Measuring:
         started_ns, ran_s = loop.now_ns, self._run_times_s()
         if self._began_ns is None:
             self._began_ns = started_ns
-        yield from replies.calc_dirty_rate(line, length_s, milliseconds=milliseconds)
+        yield from replies.calc_dirty_rate(line, length_s, milliseconds=milliseconds, ram_bytes=self._ram_bytes)
         yield loop.sleep(length_s)
         told = yield from self._await_free(line, loop.now_ns + round(LATE_S * SECOND_NS))
         ended_ns = loop.now_ns

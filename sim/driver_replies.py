@@ -12,8 +12,10 @@ from whimbrel.engine.errors import QemuRefused, WhimbrelError
 from .driver_tasks import Work
 
 BADGE = "whimbrel-migration-"
-SAMPLE_PAGES = 16384
-"""Of each GiB: the most that QEMU takes. With its default, 512, a guest of 256 MiB is judged by 128 pages."""
+LEAST_SAMPLE_PAGES, MOST_SAMPLE_PAGES = 512, 16384
+"""Of each GiB: QEMU's own default, by which a guest of 256 MiB is judged by 128 pages, and the most that it takes."""
+ALL_SAMPLE_PAGES = 65536
+"""So many are looked at of a large guest: hashing more takes seconds."""
 
 
 class Caller(Protocol):
@@ -147,15 +149,17 @@ def set_parameters(line: Caller, parameters: Mapping[str, object]) -> Work[None]
     yield from line.call("migrate-set-parameters", parameters)
 
 
-def calc_dirty_rate(line: Caller, window_s: float, *, milliseconds: bool) -> Work[None]:
+def calc_dirty_rate(line: Caller, window_s: float, *, milliseconds: bool, ram_bytes: int) -> Work[None]:
     """Start to measure the dirty rate by sampling pages.
 
     Args:
         line: to the guest's QEMU.
+        ram_bytes: how large the guest is.
         window_s: length of the window, 1 to 60 whole seconds; from 0.05 s with ``milliseconds``.
         milliseconds: count it in milliseconds (QEMU 8.2 and later).
     """
-    arguments: dict[str, object] = {"calc-time": round(window_s), "sample-pages": SAMPLE_PAGES}
+    each_gib = max(LEAST_SAMPLE_PAGES, ALL_SAMPLE_PAGES * (1 << 30) // ram_bytes)
+    arguments: dict[str, object] = {"calc-time": round(window_s), "sample-pages": min(each_gib, MOST_SAMPLE_PAGES)}
     if milliseconds:
         arguments |= {"calc-time": round(window_s * 1000), "calc-time-unit": "millisecond"}
     yield from line.call("calc-dirty-rate", arguments)

@@ -189,6 +189,11 @@ class Pair:
         return self.watched and self._scenario.qemu.local
 
     @property
+    def ram_bytes(self) -> int:
+        """See `Place`."""
+        return self._scenario.guest.ram_bytes
+
+    @property
     def vcpu_s(self) -> tuple[float, ...]:
         """See `Place`."""
         return self.source_qemu.vcpu_s if self.local else ()

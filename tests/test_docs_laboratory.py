@@ -34,7 +34,6 @@ from whimbrel.policies import resolve
 PAGE = PAGES["laboratory.md"]
 BLOCKS = re.findall(r"^```([a-z]*)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 POLICY_FILE = "brake.py"
-SETS_HEAD = "| `--set` | what it has |"
 
 
 def section(title: str) -> str:
@@ -106,7 +105,7 @@ def test_the_walk_runs_as_it_stands(
         elif language == "python":
             reader.take(text)
     said = "\n".join(reader.said)
-    assert "too little progress" in said
+    assert "too little progress  → outside throttle 0.9" in reader.said[0]
     assert "of 8 runs" not in said.replace("8 of 8 runs are there already", "")
     assert "8 of 8 runs are there already" in said
 
@@ -149,10 +148,6 @@ def chosen_of(given: dict[str, Any]) -> Chosen:
 @pytest.mark.parametrize("words", list(commands("")), ids=" ".join)
 def test_commands_that_are_not_run_can_be_meant(words: list[str]) -> None:
     """Their options exist, their policies and cases, too; real QEMUs, Dask and long runs have tests of their own."""
-    if words[:2] == ["python", "-m"]:
-        package = importlib.import_module(f"{words[2]}.__main__")
-        assert words[3] in (package.__doc__ or "")
-        return
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
         return
@@ -160,7 +155,8 @@ def test_commands_that_are_not_run_can_be_meant(words: list[str]) -> None:
     command = group.commands[words[1]]
     given = command.make_context(words[1], words[2:]).params
     for name in given.get("shadow") or ():
-        assert POLICY_FILE in name or resolve(name)
+        if POLICY_FILE not in name:
+            resolve(name)
     if words[1] in ("compare", "sweep"):
         assert len(matrix_of(chosen_of(given)))
 

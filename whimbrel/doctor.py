@@ -36,7 +36,7 @@ async def examine() -> dict[str, str]:
         found[name] = await binary(name)
     found["/dev/kvm"] = _device(Path("/dev/kvm"), "QEMU will run guests under TCG, slowly")
     found["userfaultfd"] = _userfaultfd()
-    found["outside throttle"] = _outside_throttle()
+    found["outside throttle"] = await _outside_throttle()
     found["workload guest"] = f"{image_path().stat().st_size} bytes"
     found["logs"] = str(default_directory())
     found["tc, ip"] = "found" if shutil.which("tc") and shutil.which("ip") else "missing (needed by benchmarks only)"
@@ -105,13 +105,13 @@ def _userfaultfd() -> str:
         return "missing: no post-copy"
 
 
-def _outside_throttle() -> str:
+async def _outside_throttle() -> str:
     """Tried on a thread of our own, which sleeps, and undone."""
     over = threading.Event()
     thread = threading.Thread(target=over.wait, daemon=True)
     thread.start()
     try:
-        hold = find(find_threads(os.getpid(), (thread.native_id or 0,)), lambda _: None)
+        hold = await find(find_threads(os.getpid(), (thread.native_id or 0,)), lambda _: None)
     except NoMeans as error:
         return f"not here: {error.message}"
     finally:

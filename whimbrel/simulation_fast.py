@@ -112,7 +112,7 @@ def _abilities(qemu: QemuPlan) -> Abilities:
         capabilities=shared if qemu.kvm else shared - NEED_KVM,
         parameters=settable[0] & settable[1],
         outside_throttle=qemu.local,
-        measuring=qemu.local,
+        measuring=True,
     )
 
 
@@ -217,7 +217,7 @@ def _forecast_rows(told: Forecast) -> Iterator[Row]:
             throttle=row.throttle,
             downtime_limit_s=row.downtime_limit_s,
         )
-    if told.outage is not None:
+    if told.outage is not None and not told.postcopy_s:
         yield Row(
             number=len(told.rows) + 1,
             start_s=told.moved_s - told.outage.total_s,
@@ -232,7 +232,9 @@ def _forecast_points(told: Forecast) -> Iterator[tuple[float, float]]:
     for row in told.rows:
         yield row.start_s, row.to_send_bytes
         yield row.start_s + row.duration_s, row.left_bytes
-    if told.outage is not None:
+    if told.postcopy_s:
+        yield told.total_s, 0.0
+    elif told.outage is not None:
         yield told.moved_s - told.outage.total_s, told.outage.last_ram_bytes
         after_s = told.outage.device_state_s + told.outage.load_s + told.outage.resume_s
         yield told.moved_s - after_s, 0.0

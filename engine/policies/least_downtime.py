@@ -24,7 +24,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from whimbrel.engine.learnt import LearntCurve
 from whimbrel.engine.link import LinkEstimate
 from whimbrel.engine.policy import Decision, Observation, Reason
 
@@ -48,9 +47,8 @@ EMPTY_S = 0.006
 """A pipe of so many seconds counts as empty."""
 TRICKLE_BYTES = 8 << 10
 """A portion that holds the sender for one window."""
-LEAST_POINTS, LOOK_AHEAD, DOUBT = 3, 25, 0.6
-"""Iterations from which on the curve is believed; how many more are thought ahead; and what part of their worth they must
-be thought to miss, for early syncs and a landing bring more than the curve tells."""
+MORE = 1.5
+"""A limit at which iterations that stopped shrinking should have ended, and did not, is raised so much at a time."""
 LEAST_OUTAGE_S, SHALLOW_OUTAGE_S = 0.02, 0.04
 """The outage aimed at, of link time: with a deep pipe, and at most with a shallow one."""
 
@@ -97,8 +95,6 @@ class LeastDowntime:
     land: bool = True
     _link: LinkEstimate = field(default_factory=LinkEstimate)
     _syncs: list[_Sync] = field(default_factory=list[_Sync])
-    _points: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
-    """Of the dirty curve: how long each iteration took, and what was dirtied in it."""
     _settled: bool = False
     """The limit has been raised to what is left."""
     _landing: _Landing | None = None
@@ -161,14 +157,12 @@ class LeastDowntime:
         self._syncs.append(_Sync(_sending_s(seen), left_s, seen.transferred_bytes, ratio))
         self._landing = None
         allowed, aim_s = seen.objectives.downtime_s, self._aim_s(seen)
-        shrinks_no_more = self._shrinks_no_more(left_s, aim_s)
-        self._settled = shrinks_no_more or self._worth_no_more(seen, left_s, goodput)
+        settled_before, self._settled = self._settled, self._shrinks_no_more(left_s, aim_s)
         if self._settled:
-            limit_s = min(allowed, 1.15 * left_s)
-            because = "the curve gives too little for another one: "
-            if shrinks_no_more:
-                because = f"iterations stop shrinking: {self._syncs[-3].left_s * 1e3:.0f} → "
-            because += f"{left_s * 1e3:.0f} ms of link"
+            # Where that was not enough at the sync before, the link is slower than it was learnt to be: give more.
+            least_s = MORE * seen.knobs.downtime_limit_s if settled_before else 0.0
+            limit_s = min(allowed, max(1.15 * left_s, least_s))
+            because = f"iterations stop shrinking: {self._syncs[-3].left_s * 1e3:.0f} → {left_s * 1e3:.0f} ms of link"
         else:
             early = (ratio - AFTER_SYNC / max(left_s, 1e-6)) / (ratio + 0.1)
             early = min(max(early, 0.0), GREATEST_EARLINESS)
@@ -197,30 +191,6 @@ class LeastDowntime:
             return False
         first, last = self._syncs[-3], self._syncs[-1]
         return first.left_s - last.left_s < self.worth * (last.at_s - first.at_s)
-
-    def _worth_no_more(self, seen: Observation, left_s: float, goodput: float) -> bool:
-        """Whether what is left may be the outage, and no number of further iterations is worth its time.
-
-        The curve is the one through the iterations so far (`whimbrel.engine.learnt`).
-        """
-        ended = seen.iterations[-1] if seen.iterations else None
-        if (
-            ended is not None
-            and ended.duration_s > 0
-            and 2 * ended.remaining_at_end_bytes < ended.remaining_at_start_bytes
-        ):
-            start, left = ended.remaining_at_start_bytes, ended.remaining_at_end_bytes
-            self._points.append((ended.duration_s, ended.dirtied_bytes * start / (start - left)))
-        if not self._aim_s(seen) < left_s <= seen.objectives.downtime_s or len(self._points) < LEAST_POINTS:
-            return False
-        curve = LearntCurve(self._points, seen.total_bytes, goodput)
-        outage_s, spent_s = left_s, 0.0
-        for _ in range(LOOK_AHEAD):
-            spent_s += outage_s
-            outage_s = curve.at(outage_s) / goodput
-            if left_s - outage_s > DOUBT * self.worth * spent_s:
-                return False
-        return True
 
     # ---- between syncs
 

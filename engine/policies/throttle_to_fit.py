@@ -25,7 +25,7 @@ from itertools import chain
 
 from whimbrel.engine.bounds import goodput, least_throttle
 from whimbrel.engine.curve import DirtyCurve, Slowed
-from whimbrel.engine.learnt import LearntCurve
+from whimbrel.engine.learnt import LearntCurve, point_of
 from whimbrel.engine.link import LinkEstimate
 from whimbrel.engine.policy import Decision, Observation, Reason
 from whimbrel.engine.slowing import Course, Headroom, Outlook, cheapest
@@ -178,23 +178,21 @@ class ThrottleToFit:
         """Take the iteration that has ended, as a point of the curve or as a lesson on the throttle."""
         begun, self._begun = self._begun, seen
         eased, self._eased = self._eased, False
-        ended = seen.iterations[-1]
-        start, left = ended.remaining_at_start_bytes, ended.remaining_at_end_bytes
-        if eased or begun is None or seen.iteration > ended.number + 1 or 2 * left > start or ended.duration_s <= 0:
+        point = point_of(seen.iterations)
+        if eased or begun is None or seen.iteration > seen.iterations[-1].number + 1 or point is None:
             return
-        # What was dirtied among the pages that were still to be sent does not show.
-        dirtied = ended.dirtied_bytes * start / (start - left)
+        span_s, dirtied = point
         throttle, used = max(self._throttle, _of_qemu(begun)), _used_shares(begun, seen)
         if not throttle:
             if used:
                 self._headroom = replace(self._headroom, shares=used)
-            self._points.append((ended.duration_s, dirtied))
+            self._points.append(point)
             return
         if used and sum(self._headroom.shares) > 0:
             speed = min(1.0, max(LEAST_SPEED, sum(used) / sum(self._headroom.shares)))
-            self._points.append((speed * ended.duration_s, dirtied))
+            self._points.append((speed * span_s, dirtied))
         elif self._points:
-            speed = max(LEAST_SPEED, _speed_of(self._curve(seen), ended.duration_s, MARGIN * dirtied))
+            speed = max(LEAST_SPEED, _speed_of(self._curve(seen), span_s, MARGIN * dirtied))
         else:
             return
         self._headroom = self._headroom.corrected(throttle, speed)
@@ -245,7 +243,7 @@ class ThrottleToFit:
         goal_s = seen.objectives.downtime_s
         if self._vain >= VAIN_AFTER:
             return goal_s
-        return max(goal_s - self._link.pipe_s - SWITCHOVER_S, goal_s / 2)
+        return max(goal_s - self._link.pipe_s - SWITCHOVER_S, goal_s * 2 / 3)
 
     def _fits(self, seen: Observation) -> bool:
         """Whether what is left, and what is dirty by now, can be sent within the goal."""
@@ -255,11 +253,21 @@ class ThrottleToFit:
         rest_s = outlook.rest_s(min(left_s, LOOK_S / 2), self._in_force(seen))
         return rest_s <= (self._limit_s(seen) if left_s <= LOOK_S else outlook.limit_s)
 
-    def _courses(self, seen: Observation, outlook: Outlook) -> Iterator[Course]:
+    def _best(self, seen: Observation, outlook: Outlook, within_s: float | None) -> Course | None:
+        """The course to take; one whose throttle lets vCPUs sleep for long only where no other will do."""
+        greatest = self._greatest(seen)
+        for most in dict.fromkeys((min(greatest, outlook.safe_throttle), greatest)):
+            courses = self._courses(seen, outlook, most)
+            best = cheapest(courses, worth=self.worth, slack_s=SLACK_S, within_s=within_s)
+            if best is not None:
+                return best
+        return None
+
+    def _courses(self, seen: Observation, outlook: Outlook, greatest: float) -> Iterator[Course]:
         """What can be done: from outside, a throttle that begins now; with QEMU's own, one that begins at a sync."""
-        greatest, in_force = self._greatest(seen), self._in_force(seen)
+        in_force = self._in_force(seen)
         if in_force:  # what has begun is not eased: it is nearly over
-            return (each for each in outlook.courses(greatest, (0,)) if each.throttle >= in_force)
+            return (each for each in outlook.courses(max(greatest, in_force), (0,)) if each.throttle >= in_force)
         if self._from_outside(seen) or not greatest:
             return outlook.courses(greatest, WAITS)
         unhindered = outlook.course(0.0)
@@ -289,7 +297,9 @@ class ThrottleToFit:
     def _unsure(self, seen: Observation) -> bool:
         """Whether the curve hangs on one iteration, by which the guest may well get there unslowed."""
         ended = seen.iterations[-1] if seen.iterations else None
-        return len(self._points) == 1 and ended is not None and ended.dirtied_bytes < TELLING * ended.sent_bytes
+        if self._in_force(seen) or len(self._points) != 1 or ended is None:
+            return False
+        return ended.dirtied_bytes < TELLING * ended.sent_bytes
 
     def _hurried(self, seen: Observation) -> bool:
         """Whether the deadline can't be met any more by a throttle that begins at the next sync."""
@@ -312,7 +322,7 @@ class ThrottleToFit:
         if self._unsure(seen) and (within_s is None or within_s > HASTE * outlook.left_bytes / outlook.bytes_per_s):
             because = "one iteration that dirtied less than half of what it sent: the next one will tell more"
             return self._slow(seen, 0.0, Decision(because=because), now=False)
-        best = cheapest(self._courses(seen, outlook), worth=self.worth, slack_s=SLACK_S, within_s=within_s)
+        best = self._best(seen, outlook, within_s)
         self._stopping = best is None or not best.waits
         if best is None:
             greatest = self._greatest(seen) if self._in_force(seen) and self._vain < LOST_AFTER else 0.0
@@ -405,6 +415,8 @@ class ThrottleToFit:
         )
 
     def _why_not(self, seen: Observation, outlook: Outlook) -> str:
+        if self._lost:
+            return "the throttle has brought nothing, and is lifted"
         greatest = self._greatest(seen)
         now_s = outlook.left_bytes / outlook.bytes_per_s
         return (

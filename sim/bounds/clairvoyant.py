@@ -36,11 +36,11 @@ from numpy.typing import NDArray
 from .switchover import Switchover
 from .trace import Seconds, Sizes, Trace, Writes
 
-FIRST_LOOKS = 96
+FIRST_LOOKS = 64
 """Stops that are looked at to begin with, evenly spread."""
 PASSES = 60
 """How often the gaps that could hold something better are halved, at most."""
-RESOLUTION_S, RESOLUTION = 0.001, 0.02
+RESOLUTION_S, RESOLUTION = 0.002, 0.04
 """A gap is left alone if it can hold nothing that is better by more than this, plus that part of the downtime."""
 
 
@@ -167,6 +167,7 @@ class _Owed:
         first = np.flatnonzero(writes.before < 0)
         self._first_s = writes.at_s[first]
         pages = writes.pages[first]
+        self._written = np.concatenate(([0], np.cumsum(trace.written_bytes[pages])))
         self._grown = np.concatenate(([0], np.cumsum(trace.written_bytes[pages] - trace.fresh_bytes[pages])))
 
     def once_bytes(self, stop_s: float) -> int:
@@ -177,8 +178,9 @@ class _Owed:
         writes, capacity = self._writes, self._capacity
         carried = capacity.carried_by(stop_s)
         most = max(carried, float(once))
-        # Before that the link carries all of RAM until the stop: no window from there on is too short.
-        since_s = capacity.reached_at(carried - once) if carried > once else 0.0
+        # Before that the link carries all that was ever written until the stop: no window from there on is too short.
+        enough = carried - float(self._written[np.searchsorted(self._first_s, stop_s, side="right")])
+        since_s = capacity.reached_at(enough) if enough > 0 else 0.0
         last = writes.last(writes.by(since_s), writes.by(stop_s))
         if not len(last):
             return most

@@ -28,6 +28,7 @@ them.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -47,6 +48,7 @@ EARLY = (0.25, 0.5, 0.7, 0.85, 0.93, 0.97)
 LATE = (1.5, 3.0)
 """How much longer it may be made by sending slower, where the guest has phases that may be worth waiting for."""
 WHOLE = np.array([1.0])
+"""All of a round, and no more."""
 LEAST_ROUND_S = 1e-4
 """So long a round takes at least in which there is nothing to send."""
 ALIKE, ALIKE_IN_THIRD = 0.01, 0.05
@@ -57,8 +59,11 @@ LOOKS = np.concatenate((np.linspace(0.0, 0.9, 19), 1 - np.geomspace(0.08, 0.001,
 """Parts of a round at which the guest may stop."""
 TURN_S = 0.05
 """QEMU looks whether to sync once in a turn of its loop, which takes so long (``MAX_WAIT``, ram.c)."""
-SLOTS = 120
-"""Into so many slots the time of a search is divided."""
+SLOTS_BEFORE, SLOTS = 30, 100
+"""Into so many slots time is divided: while the link first carries all of RAM, evenly; from then on ever wider ones, for
+what ends at all mostly ends soon after that."""
+FIRST_SLOT = 0.1
+"""How fast they widen: by so much of the time that all of RAM takes the width has doubled."""
 SLOWED_FROM = (0.25, 0.5, 0.65, 0.78, 0.88, 0.95)
 """From which part of a round on a throttle may be set, besides at the sync."""
 SLOWED_SYNCS, SLOWED_WITHIN = 60, 5
@@ -68,6 +73,7 @@ SLOWED_SLOT, SLOWED_KEPT = 2.5, 3
 LEAST_PAGES = 16
 """Where no more is left a round is not followed up."""
 MOST_THROTTLES = 3
+"""So many throttles are tried."""
 SLOWED_ROUNDS = 5
 """So long it is kept up, at most."""
 AT_THE_FLOOR_S = 0.001
@@ -98,6 +104,9 @@ class Points:
 class Knobs:
     """The search over one trace.
 
+    Attributes:
+        rounds: how many were looked at.
+
     Args:
         trace: of guest and link.
         switchover: what it costs besides.
@@ -116,7 +125,7 @@ class Knobs:
         self._most_unsent = float("inf") if goal.may_pause else 1.5 * goal.downtime_s * rate + scenario.link.pipe_bytes
         self._throttles = _throttles(trace, min(goal.greatest_throttle, GREATEST_THROTTLE))
         self._floor_s = floor_s + AT_THE_FLOOR_S
-        self._slot_s = max(trace.horizon_s / SLOTS, 1e-3)
+        self._once_s = min(trace.capacity.reached_at(float(trace.fresh_bytes.sum())), trace.horizon_s)
         self._parts = np.array((*EARLY, 1.0, *LATE) if trace.period_s else (*EARLY, 1.0))
         self._kept = 2 if trace.period_s else 1
         """Of each slot; where nothing is waited for, all that have come as far have sent as much."""
@@ -138,7 +147,7 @@ class Knobs:
         """Follow up the best states of each slot of time; says how things stood at each sync that was followed up."""
         queue = [_Next(start.at_s, 0.0, 0.0, number, None) for number, start in enumerate(starts)]
         heapq.heapify(queue)
-        slot_s, most = (self._slot_s * SLOWED_SLOT, SLOWED_KEPT) if throttle else (self._slot_s, self._kept)
+        wider, most = (SLOWED_SLOT, SLOWED_KEPT) if throttle else (1.0, self._kept)
         best: dict[int, list[_Next]] = {}
         followed: list[Synced] = []
         count = len(queue)
@@ -146,7 +155,7 @@ class Knobs:
             this = heapq.heappop(queue)
             if this.round is None:
                 state = starts[this.number]
-            elif any(this is each for each in best[int(this.at_s / slot_s)]):
+            elif any(this is each for each in best[self._slot(this.at_s, wider)]):
                 state = this.round.sync(this.at_s)
                 followed.append(state)
             else:
@@ -157,9 +166,21 @@ class Knobs:
             for at_s, left, third in self._syncs(around, looks, throttled=throttle > 0):
                 count += 1
                 sync = _Next(at_s, left, third, count, around)
-                if left >= LEAST_PAGES * PAGE_BYTES and _keeps(best.setdefault(int(at_s / slot_s), []), sync, most):
+                if left >= LEAST_PAGES * PAGE_BYTES and _keeps(
+                    best.setdefault(self._slot(at_s, wider), []), sync, most
+                ):
                     heapq.heappush(queue, sync)
         return followed
+
+    def _slot(self, at_s: float, wider: float) -> int:
+        """Which slot of time a sync falls into."""
+        once_s, first_s = self._once_s, FIRST_SLOT * self._once_s
+        if at_s <= once_s:
+            place = SLOTS_BEFORE * at_s / once_s
+        else:
+            over = math.log1p((at_s - once_s) / first_s) / math.log1p((self._trace.horizon_s - once_s) / first_s)
+            place = SLOTS_BEFORE + SLOTS * over
+        return int(place / wider)
 
     def _waits_s(self) -> Iterator[float]:
         """When the migration may begin."""
@@ -296,6 +317,8 @@ def _worth(table: Seconds, third: int) -> Seconds:
 
     What is hardly better (`ALIKE`) than one that needs less of the third thing is left out.
     """
+    if not len(table):
+        return table
     table = table[np.lexsort((table[:, 1], table[:, 0]))]
     values = np.maximum(table[:, third], table[:, third].max() * LEAST_OF_MOST)
     steps = np.ceil(np.log(np.maximum(values, 1e-9)) / ALIKE_IN_THIRD).astype(np.int64)

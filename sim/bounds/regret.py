@@ -38,7 +38,7 @@ from whimbrel.sim.scenario import Scenario
 from .clairvoyant import Clairvoyant, Front, front_of
 from .knobs import Knobs, Points
 from .switchover import Switchover, switchover_of
-from .trace import Trace, trace_of
+from .trace import FAR_S, Trace, trace_of
 
 SLACK = 0.005
 """Half a percent of a run's time, downtime, and loss ..."""
@@ -251,13 +251,12 @@ def bounds_of(trace: Trace, switchover: Switchover, scenario: Scenario) -> Bound
     """
     clairvoyant = Clairvoyant(trace, switchover)
     front = clairvoyant.front()
-    if not front.totals_s:
-        front = Front((math.inf,), (math.inf,))
-    found = Knobs(trace, switchover, scenario, front.downtimes_s[-1]).search()
+    floor_s = front.downtimes_s[-1] if front.downtimes_s else switchover.least_s
+    found = Knobs(trace, switchover, scenario, floor_s).search()
     plain = found.throttled_s == 0
     once_bytes = int(trace.fresh_bytes.sum())
     rates = np.diff(trace.capacity.bytes) / np.diff(trace.capacity.at_s)
-    once_s = trace.capacity.reached_at(float(once_bytes))
+    once_s = min(trace.capacity.reached_at(float(once_bytes)), FAR_S)
     kinds = {(group.cpu_share, group.phases.period_s) for group in trace.groups}
     return Bounds(
         clairvoyant=front,
@@ -270,7 +269,7 @@ def bounds_of(trace: Trace, switchover: Switchover, scenario: Scenario) -> Bound
         horizon_s=trace.horizon_s,
         alike=len(kinds) <= 1 and all(not group.phases.period_s for group in trace.groups),
         most_writes_per_s=trace.most_writes_per_s(),
-        write_s=float(trace.written_bytes.max() / rates[rates > 0].min()) if (rates > 0).any() else math.inf,
+        write_s=float(trace.written_bytes.max() / rates[rates > 0].min()) if (rates > 0).any() else FAR_S,
         silent_s=float(np.diff(trace.capacity.at_s)[rates <= 0].sum()),
         may_wait=not scenario.link.steps and not scenario.link.outages,
     )
@@ -278,7 +277,8 @@ def bounds_of(trace: Trace, switchover: Switchover, scenario: Scenario) -> Bound
 
 def _rows(points: Points) -> tuple[Point, ...]:
     columns = (points.totals_s, points.downtimes_s, points.throttled_s, points.sent_bytes, points.lost_s)
-    return tuple(zip(*(column.tolist() for column in columns), strict=True))
+    # To the microsecond and the byte: that is enough, and shorter to write down.
+    return tuple(zip(*(np.round(column, 6).tolist() for column in columns), strict=True))
 
 
 def _and_slack(value: float) -> float:

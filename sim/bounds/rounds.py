@@ -113,6 +113,12 @@ class _Dirtied:
 class Round:
     """A round from a sync on.
 
+    Attributes:
+        start: how things stand at its sync.
+        sent_s: when each page has left, in the order in which they are sent.
+        end_s, span_s: when the last has, and how long all take.
+        most_s: how far it may be looked.
+
     Args:
         trace: of guest and link.
         start: how things stand.
@@ -145,8 +151,9 @@ class Round:
         each = np.full(len(order), even, dtype=np.int64) if sizes is None else sizes
         self._sums: Sizes = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(each)))
         capacity = trace.capacity
-        self._sent_s = capacity.when(self._sums[1:].astype(np.float64) + capacity.carried_by(start.at_s))
-        self.end_s = float(self._sent_s[-1]) if len(order) else start.at_s
+        self.sent_s = capacity.when(self._sums[1:].astype(np.float64) + capacity.carried_by(start.at_s))
+        beyond_s = 2 * trace.horizon_s + 1.0  # as good as never, and finite
+        self.end_s = min(float(self.sent_s[-1]), beyond_s) if len(order) else start.at_s
         self.span_s = self.end_s - start.at_s
         self.most_s = min(max(start.at_s + self.span_s * longest, self.end_s + least_s), trace.horizon_s)
         self._slow_s = start.at_s + self.span_s * slow_from if throttle else np.inf
@@ -155,7 +162,7 @@ class Round:
             for group, clock_s in zip(trace.groups, start.clocks_s, strict=True)
         ]
         sent = np.full(trace.total_pages, -np.inf)
-        sent[order] = self._sent_s
+        sent[order] = self.sent_s
         kept = np.zeros(trace.total_pages, dtype=np.bool_)
         grown = None
         if sizes is not None:
@@ -187,7 +194,7 @@ class Round:
         chunks = self._order // CHUNK_PAGES
         for chunk in range(-(-self._trace.total_pages // CHUNK_PAGES)):
             sent = np.flatnonzero(chunks == chunk)
-            cleared_s = float(self._sent_s[sent[0]]) if len(sent) else self.start.at_s
+            cleared_s = float(self.sent_s[sent[0]]) if len(sent) else self.start.at_s
             which = writes.first(min(way.writes_by(cleared_s), end), end)
             found.append(which[writes.pages[which] // CHUNK_PAGES == chunk])
         return np.sort(np.concatenate(found))
@@ -196,7 +203,7 @@ class Round:
 
     def look(self, at_s: Seconds) -> Looks:
         """What is so at these times of the round."""
-        count = np.searchsorted(self._sent_s, at_s, side="right")
+        count = np.searchsorted(self.sent_s, at_s, side="right")
         sent = self._sums[count]
         left = self._sums[-1] - self._cleared[count].astype(np.float64)
         for each in self._dirtied:
@@ -212,7 +219,7 @@ class Round:
     def sync(self, at_s: float) -> Synced:
         """How things stand after a sync at a time of this round."""
         start = self.start
-        count = int(np.searchsorted(self._sent_s, at_s, side="right"))
+        count = int(np.searchsorted(self.sent_s, at_s, side="right"))
         owed = start.owed.copy()
         owed[self._order[:count]] = False
         for each in self._dirtied:

@@ -255,10 +255,15 @@ def start_of(scenario: Scenario, seed: int) -> Start:
     return Start(migrate_ns, now_ns, now_ns / SECOND_NS - stall_s)
 
 
-def trace_of(scenario: Scenario, seed: int) -> Trace:
+def trace_of(scenario: Scenario, seed: int, *, most_writes: int = MOST_WRITES) -> Trace:
     """The trace of a scenario and seed; of several migrations the first's, as if it had the link to itself.
 
     A page is taken at its least size on the wire: with XBZRLE among the scenario's capabilities its difference.
+
+    Args:
+        scenario: the world.
+        seed: its seed.
+        most_writes: it ends where it would hold more.
 
     Raises:
         BadInput: the guest is not modelled page by page (``pages``), or the scenario is impossible.
@@ -267,7 +272,7 @@ def trace_of(scenario: Scenario, seed: int) -> Trace:
         raise BadInput("guest.pages", "false", "true: without pages there is no trace")
     start = start_of(scenario, seed)
     areas = areas_of(scenario.guest)
-    horizon_s = _horizon_s(scenario, areas)
+    horizon_s = _horizon_s(scenario, areas, most_writes)
     kinds = _kinds(areas)
     groups: list[Group] = []
     early: list[Indices] = []
@@ -323,12 +328,12 @@ def capacity_of(scenario: Scenario, seed: int, start: Start, horizon_s: float) -
     return Capacity(np.array(times), np.array(amounts))
 
 
-def _horizon_s(scenario: Scenario, areas: tuple[Area, ...]) -> float:
+def _horizon_s(scenario: Scenario, areas: tuple[Area, ...], most_writes: int) -> float:
     """As far as a run goes, unless that is too many writes."""
     per_s = sum(area.per_s * area.phases.duty for area in areas if area.law is not None)
     if scenario.guest.curve or scenario.guest.trace is not None:
         per_s = sum(area.law.slope(0.0) for area in areas if area.law is not None)
-    return min(scenario.limit_s, MOST_WRITES / per_s) if per_s else scenario.limit_s
+    return min(scenario.limit_s, most_writes / per_s) if per_s else scenario.limit_s
 
 
 def _kinds(areas: tuple[Area, ...]) -> dict[tuple[float, Phases], list[Area]]:

@@ -28,6 +28,7 @@ _BLOCK = 1 << 16
 _GUIDES = 1 << 12
 """Entries of the table that finds a rank's group."""
 _LOOK_AHEAD = 1 << 13
+_FIRST_LOOK = 1 << 6
 _FARTHEST = 1 << 20
 """Draws ahead after which a search for a missing page is given up."""
 
@@ -194,6 +195,9 @@ class PageWriter:
         self._ahead = np.zeros(0, dtype=np.int64)
         self._ahead_times = np.zeros(0)
         self._scanned = 0
+        self._touch: tuple[float, int] | None = None
+        self._farthest = _FARTHEST if most is None else min(most, _FARTHEST)
+        """Where nothing was hit in a whole round, nothing ever will be."""
 
     def until(self, clock: float) -> Iterator[Pages]:
         """The pages of the draws made up to now that were not told yet, in pieces; some more than once."""
@@ -206,6 +210,8 @@ class PageWriter:
         if known:
             yield self._ahead[:known]
             self._ahead, self._ahead_times = self._ahead[known:], self._ahead_times[known:]
+            if known > self._scanned:
+                self._touch = None
             self._scanned = max(self._scanned - known, 0)
         due -= known
         if self._most is not None and due > self._most:
@@ -233,17 +239,30 @@ class PageWriter:
 
         Pages may cease to be missing from call to call, none may become so.
         """
+        if self._touch is not None and missing[self._touch[1]]:
+            return self._touch
         while True:
-            hits = np.flatnonzero(missing[self._ahead[self._scanned :]])
-            if len(hits):
-                self._scanned += int(hits[0])
-                return float(self._ahead_times[self._scanned]), int(self._ahead[self._scanned])
-            self._scanned = len(self._ahead)
-            if self._scanned >= _FARTHEST:
+            if self._scan(missing):
+                self._touch = float(self._ahead_times[self._scanned]), int(self._ahead[self._scanned])
+                return self._touch
+            if self._scanned >= self._farthest:
+                self._touch = None
                 return None
             first, count = self._done + self._scanned, max(_LOOK_AHEAD, self._scanned)
             self._ahead = np.concatenate((self._ahead, self._choice.next(count)))
             self._ahead_times = np.concatenate((self._ahead_times, self._times.at(first, count)))
+
+    def _scan(self, missing: Flags) -> bool:
+        """Look at the draws ahead, a few at first, then more, for the first that hits; whether there is one."""
+        width = _FIRST_LOOK
+        while self._scanned < len(self._ahead):
+            hits = missing[self._ahead[self._scanned : self._scanned + width]].nonzero()[0]
+            if len(hits):
+                self._scanned += int(hits[0])
+                return True
+            self._scanned = min(self._scanned + width, len(self._ahead))
+            width *= 4
+        return False
 
 
 def writers_of(plan: GuestPlan, area: Area, seed: int) -> tuple[PageWriter, ...]:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whimbrel.engine.bounds import plateau_s
-from whimbrel.engine.learnt import LearntCurve
+from whimbrel.engine.learnt import LearntCurve, point_of
+from whimbrel.engine.statistics import Iteration
 
 MIB = 1 << 20
 SET, RATE = 256.0 * MIB, 171.0 * MIB
@@ -80,3 +81,32 @@ def test_it_never_falls(points: list[tuple[float, float]], likely: float, window
     short_s, long_s = sorted(windows)
     assert 0 <= curve.at(short_s) <= curve.at(long_s) * (1 + 1e-9) + 1e-6
     assert curve.at(0.0) == 0
+
+
+def iteration(*, duration_s: float = 1.0, start: float = 100.0, left: float = 0.0, dirtied: float = 60.0) -> Iteration:
+    """Sizes in MiB."""
+    return Iteration(
+        number=1,
+        started_ns=0,
+        ended_ns=round(duration_s * 1e9),
+        remaining_at_start_bytes=round(start * MIB),
+        remaining_at_end_bytes=round(left * MIB),
+        sent_bytes=round((start - left) * MIB),
+        dirtied_bytes=round(dirtied * MIB),
+    )
+
+
+def test_an_iteration_is_a_point() -> None:
+    assert point_of([iteration(duration_s=2.0)]) == (2.0, 60.0 * MIB)
+
+
+def test_what_was_dirtied_among_the_pages_that_were_left_is_added() -> None:
+    """A quarter of all that is ever dirtied was left: the others were dirtied as it was."""
+    point = point_of([iteration(dirtied=120.0), iteration(left=30.0)])
+    assert point is not None
+    assert point[1] == pytest.approx(80.0 * MIB)
+
+
+@pytest.mark.parametrize("ended", [iteration(duration_s=0.0), iteration(left=51.0), iteration(start=0.0, left=1.0)])
+def test_an_iteration_that_tells_nothing_is_none(ended: Iteration) -> None:
+    assert point_of([ended]) is None

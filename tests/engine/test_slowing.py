@@ -133,6 +133,12 @@ def test_while_a_sync_waits_each_vcpu_has_its_turn() -> None:
     assert more == pytest.approx((CURVE.at(0.04 + 0.04) - CURVE.at(0.04)) / LINK)
 
 
+def test_a_safe_throttle_lets_no_vcpu_sleep_for_longer_than_the_limit() -> None:
+    """At 96 % one of 10 ms turns sleeps 240 ms, at 97 % 323 ms; where a turn is longer than the limit, none is safe."""
+    assert replace(AFTER_FIRST, slice_s=0.01).safe_throttle == 0.96
+    assert replace(AFTER_FIRST, limit_s=0.005, slice_s=0.01).safe_throttle == 0.0
+
+
 # ---- which one
 
 

@@ -109,7 +109,7 @@ async def test_what_is_no_parameter_of_qemus_is_not_set(bench: Bench) -> None:
 
 async def test_a_knob_that_this_qemu_has_not_does_not_spoil_the_others(bench: Bench) -> None:
     """QEMU would refuse all of them; it is said in the log."""
-    bench.helm.offer({}, {}, {"downtime-limit": 300, "max-bandwidth": 0})
+    await bench.helm.offer({}, {}, {"downtime-limit": 300, "max-bandwidth": 0})
     bench.helm.tune(steering(downtime_limit_s=0.1, dirty_limit_bytes_per_s=1 << 20))
     await bench.until_set({"downtime-limit": 100})
     await until(lambda: bench.lines != [], "it is noted")
@@ -199,11 +199,11 @@ async def test_what_can_not_be_undone_is_said(bench: Bench, tmp_path: Any) -> No
 
 async def test_nothing_is_offered_that_the_user_does_not_allow(bench: Bench) -> None:
     """And nothing that this host can't: this source is behind TCP."""
-    assert not bench.helm.offer({}, {}, {}).outside_throttle
+    assert not (await bench.helm.offer({}, {}, {})).outside_throttle
     assert bench.helm.cpus.because == "no throttle is allowed"
     options = Options(objectives=Objectives(greatest_throttle=0.5))
     helm = Helm(bench.side, options, deliver=bench.events.append, write=lambda kind, fields: None)
-    assert not helm.offer({}, {}, {}).outside_throttle
+    assert not (await helm.offer({}, {}, {})).outside_throttle
     assert helm.cpus.because == "the source's vCPU threads can't be seen from here"
     helm.slow(0.5)
     assert helm.run_times_s() == ()

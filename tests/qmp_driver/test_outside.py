@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 import pytest
@@ -43,11 +43,11 @@ class Bench:
 
 
 @pytest.fixture
-def bench() -> Generator[Bench]:
+async def bench() -> AsyncGenerator[Bench]:
     """By whatever means this host has."""
     with spinning() as thread:
         try:
-            hold = find((thread,), lambda hold: None)
+            hold = await find((thread,), lambda hold: None)
         except NoMeans as error:
             pytest.skip(f"this host can't: {error.message}")
         yield Bench(thread, hold)

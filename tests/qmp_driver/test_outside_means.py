@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from tests.support.spinner import spinning
 from whimbrel.engine.errors import WhimbrelError
-from whimbrel.qmp_driver.outside_hold import Hold, Thread
+from whimbrel.qmp_driver.outside_hold import Hold, Thread, attributes_of
 from whimbrel.qmp_driver.outside_means import Hierarchy, NoMeans, by_group, find, try_out
 from whimbrel.qmp_driver.vcpus import VcpuThread
 
 V1 = "35 25 0:30 {root} {at} rw,relatime shared:15 - cgroup cgroup rw,cpu,cpuacct"
 V2 = "30 23 0:26 {root} {at} rw - cgroup2 cgroup2 rw"
+
+
+def standing(thread: VcpuThread) -> tuple[bytes, object]:
+    """Its control groups, and how it is scheduled."""
+    return Path(f"/proc/{thread.pid}/task/{thread.tid}/cgroup").read_bytes(), attributes_of(thread.tid)
 
 
 def nobody(hold: Hold) -> None:
@@ -45,40 +51,40 @@ def group_of_version_2(
     return group
 
 
-def test_this_host_offers_what_can_be_done_and_undone() -> None:
+async def test_this_host_offers_what_can_be_done_and_undone() -> None:
     """By root there is always a way: here it is tried on a real thread."""
     announced: list[Hold] = []
     with spinning() as thread:
         try:
-            hold = find((thread,), announced.append)
+            hold = await find((thread,), announced.append)
         except NoMeans as error:
             pytest.skip(f"this host can't: {error.message}")
         assert [held.tid for held in hold.threads] == [thread.tid]
         assert announced[-1] == hold, "before it was tried"
 
 
-def test_without_threads_there_is_nothing_to_slow() -> None:
+async def test_without_threads_there_is_nothing_to_slow() -> None:
     """The source is on another host, or hidden from us."""
     with pytest.raises(NoMeans, match="can't be seen from here"):
-        find((), nobody)
+        await find((), nobody)
 
 
-def test_threads_that_have_just_ended_can_not_be_slowed() -> None:
+async def test_threads_that_have_just_ended_can_not_be_slowed() -> None:
     """Neither way finds them."""
     with spinning() as thread:
         pass
     with pytest.raises(NoMeans):
-        find((thread,), nobody)
+        await find((thread,), nobody)
 
 
-def test_what_can_not_be_announced_is_not_tried() -> None:
+async def test_what_can_not_be_announced_is_not_tried() -> None:
     """Otherwise nobody after us could undo it."""
 
     def full(hold: Hold) -> None:
         raise WhimbrelError("the log is full")
 
     with spinning() as thread, pytest.raises(WhimbrelError, match="the log is full"):
-        find((thread,), full)
+        await find((thread,), full)
 
 
 def test_version_1_goes_before_version_2(tmp_path: Path) -> None:
@@ -179,3 +185,16 @@ def test_what_the_kernel_refuses_is_not_offered() -> None:
         held = Thread(thread.pid, thread.tid, thread.start_ticks, home="/proc", group="/proc/whimbrel")
         with pytest.raises(NoMeans, match="cgroup-v1: "):
             try_out(Hold("cgroup-v1", (held,)))
+
+
+async def test_cancelled_in_the_middle_of_it_nothing_is_left() -> None:
+    """Whoever cancels it waits until it is undone."""
+    with spinning() as thread:
+        before = standing(thread)
+        trying = asyncio.Event()
+        work = asyncio.ensure_future(find((thread,), lambda hold: trying.set()))
+        await trying.wait()
+        work.cancel()
+        with pytest.raises((asyncio.CancelledError, NoMeans)):
+            await work
+        assert standing(thread) == before

@@ -39,7 +39,7 @@ async def threads_of(guest: Guest) -> tuple[VcpuThread, ...]:
         await monitor.close()
     threads = find_threads(guest.pid, told)
     try:
-        find(threads, lambda hold: None)
+        await find(threads, lambda hold: None)
     except NoMeans as error:
         pytest.skip(f"this host can't: {error.message}")
     return threads
@@ -227,7 +227,7 @@ async def test_what_stands_in_a_settled_log_is_undone_all_the_same(world: World)
     """Its manager could not undo it, and said so in its report; it is tried again, and nothing else is done."""
     source = await world.boot()
     threads = await threads_of(source)
-    hold = find(threads, lambda hold: None)
+    hold = await find(threads, lambda hold: None)
     end = await world.migrate(source, tap=on_command("prepare", call_off))
     assert end.verdict == CALLED_OFF
     header, *between, last = read_log(end.log)

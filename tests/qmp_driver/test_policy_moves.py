@@ -66,10 +66,10 @@ async def test_one_that_wants_xbzrle_gets_it_with_its_cache(world: World) -> Non
     def look(_: Runner) -> None:
         figures.append(asked_of(source)["xbzrle-cache"])
 
-    spec = WorkloadSpec.parse(("hot:size=2MiB,rate=20MiB/s,touch=64B", "cold:size=6MiB"), beat_hz=200)
+    spec = WorkloadSpec.parse(("hot:size=2MiB,rate=40MiB/s,touch=64B", "cold:size=6MiB"), beat_hz=200)
     source = await world.boot(spec=spec)
     # Within this downtime a fiftieth of what it dirties in each iteration would fit.
-    goal = Objectives(bandwidth_bytes_per_s=SLOWLY, downtime_s=0.005)
+    goal = Objectives(bandwidth_bytes_per_s=2 * SLOWLY, downtime_s=0.005)
     end = await world.migrate(source, tap=on_command("release-source", look), policy=policy, objectives=goal)
     assert end.verdict == MOVED
     assert figures[0]["cache-size"] == 4 * MIB, "the greatest power of two that fits"

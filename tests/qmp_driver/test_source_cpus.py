@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Generator
 from dataclasses import dataclass, field
 
@@ -43,9 +44,9 @@ class Bench:
         """What the lines say, one by one: whether it is, or may be, slowed from there on."""
         return [line["hold"] is not None for line in self.lines]
 
-    def offer(self) -> None:
+    async def offer(self) -> None:
         """Have it offered, or skip where this host can't."""
-        if not self.cpus.offer(0.5):
+        if not await self.cpus.offer(0.5):
             pytest.skip(f"this host can't: {self.cpus.because}")
 
 
@@ -59,7 +60,7 @@ def bench() -> Generator[Bench]:
 async def test_it_is_tried_before_it_is_offered(bench: Bench) -> None:
     """Written before and after; and the thread is as it was."""
     before = attributes_of(bench.thread.tid)
-    bench.offer()
+    await bench.offer()
     assert bench.cpus.because == ""
     assert (bench.held[0], bench.held[-1]) == (True, False)
     assert attributes_of(bench.thread.tid) == before
@@ -68,7 +69,7 @@ async def test_it_is_tried_before_it_is_offered(bench: Bench) -> None:
 
 async def test_what_is_wanted_is_taken_until_it_is_closed(bench: Bench) -> None:
     """How long it ran is told all the while."""
-    bench.offer()
+    await bench.offer()
     bench.cpus.want(0.5)
     throttle = bench.cpus.throttle
     assert throttle is not None
@@ -81,7 +82,7 @@ async def test_what_is_wanted_is_taken_until_it_is_closed(bench: Bench) -> None:
 
 async def test_what_is_lost_on_the_way_is_told_and_not_offered_any_more(bench: Bench) -> None:
     """Here because the log takes no line."""
-    bench.offer()
+    await bench.offer()
     bench.full = True
     bench.cpus.want(0.5)
     await until(lambda: bench.lost != [], "it is told")
@@ -90,25 +91,34 @@ async def test_what_is_lost_on_the_way_is_told_and_not_offered_any_more(bench: B
     bench.cpus.want(0.9)  # without effect
 
 
-def test_where_nothing_is_allowed_nothing_is_tried(bench: Bench) -> None:
+async def test_where_nothing_is_allowed_nothing_is_tried(bench: Bench) -> None:
     """No line, no move between groups."""
-    assert not bench.cpus.offer(0.0)
+    assert not await bench.cpus.offer(0.0)
     assert (bench.lines, bench.cpus.because) == ([], "no throttle is allowed")
 
 
-def test_a_source_that_is_not_on_this_host_has_no_threads_here(bench: Bench) -> None:
+async def test_a_source_that_is_not_on_this_host_has_no_threads_here(bench: Bench) -> None:
     """Nor times."""
     bench.cpus.look(None, (bench.thread.tid,))
-    assert not bench.cpus.offer(0.5)
+    assert not await bench.cpus.offer(0.5)
     assert bench.cpus.because == "the source's vCPU threads can't be seen from here"
     assert bench.cpus.run_times_s() == ()
 
 
-def test_a_log_that_takes_no_line_is_not_worked_around(bench: Bench) -> None:
+async def test_a_log_that_takes_no_line_is_not_worked_around(bench: Bench) -> None:
     """Nothing is touched then, and the migration is called off."""
     bench.full = True
     with pytest.raises(WhimbrelError, match="the log is full"):
-        bench.cpus.offer(0.5)
+        await bench.cpus.offer(0.5)
+
+
+async def test_cancelled_while_it_is_tried_the_log_says_that_nothing_is_left(bench: Bench) -> None:
+    """Its last line counts."""
+    work = asyncio.ensure_future(bench.cpus.offer(0.5))
+    await until(lambda: bench.lines != [] or work.done(), "it is tried")
+    work.cancel()
+    await asyncio.wait((work,))
+    assert bench.held == [] or not bench.held[-1]
 
 
 def test_what_a_manager_before_us_left_is_undone() -> None:

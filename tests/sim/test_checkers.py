@@ -77,6 +77,27 @@ def test_a_move_that_goes_well_breaks_nothing_and_its_outage_is_measured(glance:
     assert bench.look(glance=glance) == []
     assert bench.witness.outage_ns == 2_000_000
     assert bench.witness.d_has_run
+    assert bench.witness.whole_ns == bench.witness.resumed_ns
+
+
+@pytest.mark.parametrize("glance", [True, False])
+def test_with_post_copy_the_guest_is_whole_when_its_memory_is_there(glance: bool) -> None:
+    bench = Bench()
+    told: list[int] = []
+    bench.witness.on_whole = lambda: told.append(bench.now_ns)
+    bench.look(glance=glance)
+    bench.source.stands("finish-migrate", "postcopy-active")
+    bench.destination.stands("paused", "postcopy-active")
+    bench.look(glance=glance)
+    bench.destination.runs("postcopy-active")
+    bench.look(glance=glance)
+    bench.look(glance=glance)
+    assert (bench.witness.resumed_ns, bench.witness.whole_ns) == (3_000_000, None)
+    bench.destination.migration_status = "completed"
+    for _ in range(2):
+        bench.look(glance=glance)
+    assert bench.witness.whole_ns == 5_000_000
+    assert told == [5_000_000]
 
 
 def test_two_running_guests_are_seen() -> None:

@@ -41,7 +41,7 @@ class Bench:
         side.wire = self.pair.source_wire
         connecting = started(self.loop, side.connect())
         self.clock.run(lambda: connecting.done, SECOND_NS)
-        self.measuring = Measuring(self.loop, side, lambda: self.pair.vcpu_s)
+        self.measuring = Measuring(self.loop, side, lambda: self.pair.vcpu_s, 128 * MIB)
 
     def measure(self, *windows_s: float, within_s: float = 60.0) -> tuple[tuple[Measurement, ...], tuple[str, ...]]:
         task = started(self.loop, self.measuring.measure_all(windows_s, within_s=within_s))

@@ -6,7 +6,7 @@ import pytest
 
 from whimbrel.engine.policies import Fixed, LeastDowntime
 from whimbrel.engine.policy import Objectives
-from whimbrel.sim.scenario import GuestPlan, LinkPlan, Scenario, Writer
+from whimbrel.sim.scenario import GuestPlan, LinkPlan, Pattern, Scenario, Writer
 from whimbrel.sim.world import simulate
 
 MIB = 1 << 20
@@ -48,3 +48,29 @@ def test_the_default_ends_where_qemus_own_way_does(scenario: Scenario) -> None:
     assert ours.truth.total_s is not None
     assert bare.truth.total_s is not None
     assert ours.truth.total_s <= 1.1 * bare.truth.total_s + 0.5
+
+
+SLOWER = Scenario(
+    guest=GuestPlan(
+        ram_bytes=64 * MIB,
+        zero_bytes=8 * MIB,
+        writers=(
+            Writer(name="first", size_bytes=3844 << 10, rate_bytes_per_s=8.24e6, pattern=Pattern.ZIPF, skew=0.664),
+            Writer(name="second", size_bytes=2924 << 10, rate_bytes_per_s=3.9e6),
+        ),
+    ),
+    link=LinkPlan(bandwidth_bytes_per_s=19.6e6, pipe_bytes=391_468, steps=((3.0, 9.8e6),)),
+    objectives=Objectives(downtime_s=0.3),
+    limit_s=24.0,
+)
+"""After the first iteration the link is half as fast: the limit that fits what is left fell with it, never fitting."""
+
+
+def test_the_default_gets_there_on_a_link_that_has_become_slower() -> None:
+    bare, ours = (simulate(SLOWER, 1, policy) for policy in (Fixed(), LeastDowntime()))
+    assert ours.report is not None
+    assert ours.report.outcome == "completed"
+    assert ours.truth.outage_s is not None
+    assert bare.truth.outage_s is not None
+    assert ours.truth.outage_s < bare.truth.outage_s
+    assert ours.truth.total_s < bare.truth.total_s + 2.0

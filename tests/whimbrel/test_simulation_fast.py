@@ -88,6 +88,44 @@ def test_the_threshold_follows_the_limit() -> None:
         assert known[row.start_s] == pytest.approx(0.05 * (row.bandwidth_bytes_per_s or 0.0))
 
 
+POSTCOPY = """
+from whimbrel import Decision, Reason
+
+def goes(seen):
+    if seen.reason is Reason.SETUP:
+        return Decision(capabilities={"postcopy-ram": True}, wake_after_s=1.0)
+    return Decision(start_postcopy=True)
+"""
+
+
+def test_post_copy_is_told_to_its_end(tmp_path: Path) -> None:
+    """As by the other model: when the guest moves, no iteration of standing still, and pages that come on after it."""
+    (tmp_path / "p.py").write_text(POSTCOPY)
+    one = replace(
+        SMALL,
+        link=LinkPlan(bandwidth_bytes_per_s=50e6, pipe_bytes=100_000),
+        policy=f"{tmp_path / 'p.py'}:goes",
+        objectives=Objectives(may_postcopy=True),
+    )
+    fast, stepwise = run_fast(one, 1), run_stepwise(one, 1)
+    for run in (fast, stepwise):
+        assert run.converged
+        assert 1.0 < run.total_s < 1.3
+        assert not any(row.stopped for row in run.each_iteration)
+        assert run.remaining[-1][0] > run.total_s + 1.0
+        assert run.remaining[-1][1] == 0.0
+        assert any(note.startswith("post-copy from 1") for note in run.notes)
+    assert fast.remaining[-1][0] == pytest.approx(stepwise.remaining[-1][0], rel=0.05)
+
+
+def test_what_only_kvm_has_is_not_offered_under_tcg() -> None:
+    newer = QemuPlan(source=Version.V10_0, destination=Version.V10_0)
+    assert "dirty-limit" not in setting_of(replace(SMALL, qemu=newer)).abilities.capabilities
+    assert "dirty-limit" in setting_of(replace(SMALL, qemu=replace(newer, kvm=True))).abilities.capabilities
+    far = setting_of(replace(SMALL, qemu=replace(newer, local=False))).abilities
+    assert (far.outside_throttle, far.measuring) == (False, True)
+
+
 # ---- what it does not know
 
 

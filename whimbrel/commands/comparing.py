@@ -233,9 +233,11 @@ def _run(matrix: Matrix, crew: Crew, output: Output, console: Console) -> Compar
         if not seen:  # nothing stands in the way any more
             console.print(describe(matrix), soft_wrap=True)
         seen.append(done)
+        if stopped():
+            raise KeyboardInterrupt
         count(done, total)
 
-    with _stoppable():
+    with _stoppable() as stopped:
         try:
             with counting(console) as count:
                 return run(matrix, crew, output.out, bounds=output.bounds, told=told)
@@ -245,17 +247,30 @@ def _run(matrix: Matrix, crew: Crew, output: Output, console: Console) -> Compar
 
 
 @contextmanager
-def _stoppable() -> Generator[None]:
-    """Whoever ends it otherwise than by ctrl-C has it end as tidily."""
+def _stoppable() -> Generator[Callable[[], bool]]:
+    """Whoever ends it otherwise than by ctrl-C has it end as tidily. Gives what tells whether somebody did.
+
+    It is to be asked now and then: an exception that a signal raises is lost, but for a message, where it comes in the
+    middle of the clean-up of some object.
+    """
+    signals: list[int] = []
+    tell_lost = sys.unraisablehook
 
     def stop(number: int, frame: FrameType | None) -> None:
+        signals.append(number)
         raise KeyboardInterrupt
 
-    numbers = (signal.SIGTERM, signal.SIGHUP)
+    def lost(found: sys.UnraisableHookArgs) -> None:
+        if not isinstance(found.exc_value, KeyboardInterrupt):
+            tell_lost(found)
+
+    sys.unraisablehook = lost
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, stop) for number in numbers]
     try:
-        yield
+        yield lambda: bool(signals)
     finally:
+        sys.unraisablehook = tell_lost
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
 
@@ -332,23 +347,24 @@ class _Lines:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.began: tuple[float, int] | None = None
-        self.last_s = 0.0
+        self.calls = 0
+        self.began_s = self.last_s = 0.0
+        self.at_first = 0
 
     def __call__(self, done: int, total: int) -> None:
         now_s = monotonic()
-        if self.began is None:
-            self.began, self.last_s = (now_s, done), now_s
-            if done:
-                self.console.print(f"{done} of {total} runs are there already")
-            return
-        if now_s - self.last_s < PLAIN_EVERY_S or done == total:
-            return
-        self.last_s = now_s
-        began_s, at_first = self.began
-        left_s = (now_s - began_s) / (done - at_first) * (total - done)
-        self.console.print(f"{done} of {total} runs, about {format_duration(round(left_s))} left", soft_wrap=True)
-        self.console.file.flush()
+        self.calls += 1
+        if self.calls == 1 and done:
+            self.console.print(f"{done} of {total} runs are there already")
+        if self.calls <= 2:  # until the first block is through processes start, and links are made
+            self.began_s = self.last_s = now_s
+            self.at_first = done
+        elif now_s - self.last_s >= PLAIN_EVERY_S and done < total:
+            self.last_s = now_s
+            left_s = (now_s - self.began_s) / (done - self.at_first) * (total - done)
+            text = f"{done} of {total} runs, about {format_duration(round(left_s))} left"
+            self.console.print(text, soft_wrap=True)
+            self.console.file.flush()
 
 
 def check_writable(field: str, path: Path) -> None:

@@ -140,12 +140,13 @@ def _decisions(decisions: Sequence[Decided]) -> RenderableType:
         line = Text(f"  {each.at_s:9.3f} s  ")
         line.append(each.because or each.asked)
         if each.changes:
-            line.append(f"  → {_changes(each.changes)}", style="dim")
+            line.append(f"  → {changes_text(each.changes)}", style="dim")
         lines += [line, *(Text(f"               not allowed: {clamped}", style="yellow") for clamped in each.clamped)]
     return Group(*lines)
 
 
-def _changes(changes: Any) -> str:
+def changes_text(changes: Mapping[str, Any]) -> str:
+    """What a decision changed, with people's units."""
     words: list[str] = []
     for name, value in changes.items():
         if name.endswith("_bytes_per_s"):

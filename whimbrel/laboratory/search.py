@@ -373,9 +373,12 @@ def _course(run: Cost | None) -> str:
     return f"{run.total_s:.1f} s with {run.downtime_s * 1e3:.0f} ms of downtime"
 
 
+ABOUT: Final = "Look for workloads that a policy does badly on; findings go to standard output as TOML."
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; findings go to standard output as text that `whimbrel.laboratory.catalogue_adversarial` reads."""
-    parser = argparse.ArgumentParser(prog="python -m whimbrel.laboratory.search", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m whimbrel.laboratory.search", description=ABOUT)
     parser.add_argument("policy", nargs="+", help="as for --policy")
     parser.add_argument("--budget", type=int, default=60, help="scenarios that are tried for each (default: 60)")
     parser.add_argument("--seed", type=int, default=1, help="of the search (default: 1)")

@@ -29,6 +29,10 @@ __all__ = ["Cluster"]
 AHEAD = 1000
 """Blocks that the scheduler knows of: enough for workers that come later, few enough to be forgotten in no time."""
 CONNECT_WITHIN = "10s"
+SILENT = logging.CRITICAL + 1
+"""What goes wrong on a cluster of our own ends in an exception here, or is mended."""
+_DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+"""ctrl-C goes to all processes of a terminal; workers end when they are told to."""
 
 _ADDRESS = re.compile(r"(?:(?:tcp|tls|ws|wss|ucx)://)?[^\s/]+:\d{1,5}")
 
@@ -69,7 +73,10 @@ class Cluster:
             if not client.nthreads():
                 self.say(f"the scheduler at {client.scheduler.address} has no workers yet: they are waited for")
             executor: Executor = client.get_executor(pure=False)
-            yield from hand_out(blocks, lambda: executor, ahead=AHEAD, lost=(_distributed().KilledWorker,))
+            try:
+                yield from hand_out(blocks, lambda: executor, ahead=AHEAD, lost=(_distributed().KilledWorker,))
+            finally:
+                executor.shutdown(wait=False)  # what is left, if it was stopped, is wanted by nobody any more
 
     @contextlib.contextmanager
     def _client(self) -> Generator[Any]:
@@ -87,7 +94,8 @@ class Cluster:
                         dashboard_address="127.0.0.1:0",  # any port: another cluster may run
                         memory_limit=0,
                         local_directory=folder,
-                        silence_logs=logging.CRITICAL,
+                        silence_logs=SILENT,
+                        preload=[_DEAF],
                     )
                 )
             else:

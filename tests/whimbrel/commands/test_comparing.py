@@ -88,9 +88,7 @@ def test_a_directory_keeps_the_rows_and_the_second_time_nothing_is_run(
     assert len(read_rows(tmp_path / "out" / "result.parquet")) == 4
 
 
-def test_it_writes_csv_a_page_and_pictures(
-    capsys: pytest.CaptureFixture[str], scenario: Path, tmp_path: Path
-) -> None:
+def test_it_writes_csv_a_page_and_pictures(capsys: pytest.CaptureFixture[str], scenario: Path, tmp_path: Path) -> None:
     files = {"--csv": tmp_path / "rows.csv", "--html": tmp_path / "page.html", "--figures": tmp_path / "figures"}
     asked = [each for pair in files.items() for each in pair]
     ran = here(capsys, "compare", "--scenario", scenario, "--seeds", "1", *asked, *TWO)
@@ -229,13 +227,14 @@ def lines_of(steps: Iterator[tuple[float, int]], monkeypatch: pytest.MonkeyPatch
 
 
 def test_without_a_terminal_there_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = iter([(0.0, 0), (5.0, 1), (10.0, 2), (12.0, 3), (40.0, 8), (60.0, 10)])
-    assert lines_of(steps, monkeypatch) == ["2 of 10 runs, about 40s left", "8 of 10 runs, about 10s left"]
+    """Its pace is that since the first block was through: until then, processes start."""
+    steps = iter([(0.0, 0), (5.0, 1), (14.0, 2), (15.0, 3), (35.0, 7), (60.0, 10)])
+    assert lines_of(steps, monkeypatch) == ["3 of 10 runs, about 35s left", "7 of 10 runs, about 15s left"]
 
 
 def test_what_was_there_already_is_no_part_of_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert lines_of(iter([(0.0, 6), (20.0, 8)]), monkeypatch) == [
-        "6 of 10 runs are there already",
+    assert lines_of(iter([(0.0, 5), (20.0, 6), (40.0, 8)]), monkeypatch) == [
+        "5 of 10 runs are there already",
         "8 of 10 runs, about 20s left",
     ]
 

@@ -1,4 +1,4 @@
-"""What other policies would have done, on the command line; and a policy of somebody's that goes wrong on a real QEMU."""
+"""What other policies would have done, on the command line; and a policy that goes wrong on a real QEMU."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BUSY = Scenario(
     guest=GuestPlan(ram_bytes=64 << 20, writers=(WRITES,)),
     link=LinkPlan(bandwidth_bytes_per_s=20e6, pipe_bytes=0),
 )
-WRONG = '''
+WRONG = """
 from whimbrel import Decision, Observation
 
 def raises(seen: Observation) -> Decision:
@@ -31,7 +31,17 @@ def loops(seen: Observation) -> Decision:
     while seen.reason.value != "setup":
         pass
     return Decision(wake_after_s=0.05)
-'''
+"""
+
+
+INSISTS = """
+from whimbrel import Decision, Observation
+
+def insists(seen: Observation) -> Decision:
+    if seen.reason.value == "setup":
+        return Decision(bandwidth_bytes_per_s=8 << 20, wake_after_s=0.2, because="begin")
+    return Decision(switch_over=True, because="now")
+"""
 
 
 async def test_other_policies_are_shown_the_log(tmp_path: Path) -> None:
@@ -48,6 +58,24 @@ async def test_other_policies_are_shown_the_log(tmp_path: Path) -> None:
     assert text.code == OK
     assert "aim at 20 ms" in text.out
     assert "not while it watched" in text.out
+
+
+async def test_what_is_only_repeated_is_told_once(tmp_path: Path) -> None:
+    """And a value has people's units."""
+    log, mine = tmp_path / "log", tmp_path / "mine.py"
+    log.write_bytes(bytes(simulate(BUSY, 1, Fixed(downtime_limit_s=0.02)).log))
+    mine.write_text(INSISTS)
+    said = await whimbrel("shadow", log, "--policy", f"{mine}:insists")
+    (line,) = [line for line in said.out.splitlines() if "now" in line and "again" in line]
+    assert "switch over: now (again " in line
+    assert "bandwidth 8MiB/s: begin" in said.out
+    assert "switch_over" not in said.out
+
+
+async def test_a_file_that_is_not_there_is_told_once(tmp_path: Path) -> None:
+    said = await whimbrel("shadow", tmp_path / "nothing")
+    assert said.code == BAD_INPUT
+    assert said.sentence.count("allowed:") == 1
 
 
 async def test_what_is_no_log_is_refused(tmp_path: Path) -> None:

@@ -182,6 +182,7 @@ BAD = [
     (("simulate", *CURVE, "--bandwidth", "1Gbit/s", "--model", "slow"), "model", "slow"),
     (("simulate", *CURVE, "--bandwidth", "1Gbit/s", "--policy", "nosuch"), "policy", "nosuch"),
     (("simulate", *CURVE, "--bandwidth", "1Gbit/s", "--downtime", "soon"), "downtime", "soon"),
+    (("simulate", *CURVE, "--bandwidth", "1Gbit/s", "--throttle", "150%"), "throttle", "150%"),
     (("simulate", *CURVE, "--bandwidth", "1Gbit/s", "--downtime", "0"), "options: objectives.downtime", "1ms"),
     (("simulate", *CURVE, "--bandwidth", "1Gbit/s", "--runs", "2"), "runs", "throws no dice"),
     (("simulate", *CURVE, "--bandwidth", "1Gbit/s", "--plot", "a.gif"), "plot", "a.gif"),
