@@ -35,8 +35,6 @@ __all__ = ["forecast"]
 
 ROUNDING_S = 1e-9
 """Moments that are no further apart are the same."""
-MOST_QUESTIONS = 100
-"""A policy that wants to wait or to measure once more after so many times never starts."""
 
 
 def forecast(setting: Setting, policy: Policy) -> Forecast:
@@ -92,10 +90,9 @@ class _Run:
     def run(self) -> Forecast:
         """From the setup to the end."""
         setup = self._setup()
-        if setup is None or setup.decision.abort:
+        if setup.decision.abort:
             self.sender.now_s = self.logged_s = 0.0
-            why = setup.decision.because or "the policy gave up" if setup is not None else "the policy never starts"
-            return self._called_off(Outcome.GAVE_UP, why)
+            return self._called_off(Outcome.GAVE_UP, setup.decision.because or "the policy gave up")
         has = self.pilot.abilities.capabilities
         on = {name for name, state in setup.decision.capabilities.items() if state and (not has or name in has)}
         self.preempt = "postcopy-preempt" in on
@@ -109,10 +106,10 @@ class _Run:
         self.view.add(self._look())
         return self._iterate()
 
-    def _setup(self) -> Steering | None:
-        """Ask the policy before the start, until it lets it begin; ``None``: it never does."""
+    def _setup(self) -> Steering:
+        """Ask the policy before the start, until it lets it begin: the pilot sees to it that it does."""
         waited_s = 0.0
-        for _ in range(MOST_QUESTIONS):
+        while True:
             setup = self.pilot.setup(0)
             decision = setup.decision
             if decision.abort or (decision.not_yet_s is None and not decision.measure_s):
@@ -122,7 +119,6 @@ class _Run:
                 waited_s += window_s
                 self.pilot.measurements += (self._measure(waited_s, window_s),)
             waited_s += decision.not_yet_s or 0.0
-        return None
 
     def _measure(self, at_s: float, window_s: float) -> Measurement:
         return Measurement(

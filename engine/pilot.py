@@ -255,20 +255,15 @@ class Pilot:
         """Waiting and measuring before the start, within bounds: a policy that never starts moves nobody."""
         if decision.not_yet_s is None and not decision.measure_s:
             return decision
-        left_s = GREATEST_WAIT_S - self.put_off_s if self.put_offs < MOST_PUT_OFFS else 0.0
-        windows_s = list[float]()
-        for window_s in decision.measure_s:
-            left_s -= max(SHORTEST_MEASURED_S, window_s)
-            if left_s < 0:
-                break
-            windows_s.append(float(window_s))
-        wait_s = None if decision.not_yet_s is None else min(max(LEAST_WAKE_S, float(decision.not_yet_s)), left_s)
-        if left_s <= 0:
-            clamped.append(f"not yet: the start was put off {self.put_offs} times already, by {self.put_off_s:.0f} s")
+        windows_s = tuple(float(window_s) for window_s in decision.measure_s)
+        left_s = GREATEST_WAIT_S - self.put_off_s - sum(max(SHORTEST_MEASURED_S, window_s) for window_s in windows_s)
+        if self.put_offs >= MOST_PUT_OFFS or left_s < 0 or (left_s == 0 and not windows_s):
+            clamped.append(f"not yet: the start was put off {self.put_offs} times, by {self.put_off_s:.0f} s, already")
             return replace(decision, not_yet_s=None, measure_s=())
+        wait_s = None if decision.not_yet_s is None else min(max(LEAST_WAKE_S, float(decision.not_yet_s)), left_s)
         self.put_offs += 1
         self.put_off_s = GREATEST_WAIT_S - left_s + (wait_s or 0.0)
-        return replace(decision, not_yet_s=wait_s, measure_s=tuple(windows_s))
+        return replace(decision, not_yet_s=wait_s, measure_s=windows_s)
 
     def _slowing_as_allowed(self, decision: Decision, clamped: list[str]) -> Decision:
         """Capabilities by which QEMU slows the guest on its own account, within what the user allows.
@@ -420,7 +415,8 @@ def check_sense(decision: object) -> None:
         raise Nonsense(f"it answered capabilities={capabilities!r:.80}, which is no mapping of names to true or false")
     for name, state in decision.capabilities.items():
         if not isinstance(name, str) or state not in (True, False):
-            raise Nonsense(f"it answered the capability {name!r:.80}: {state!r:.80}, where a name and true or false belong")
+            told = f"{name!r:.80}: {state!r:.80}"
+            raise Nonsense(f"it answered capabilities with {told}, which is no name with true or false")
     if not isinstance(decision.because, str):
         raise Nonsense(f"it answered because={decision.because!r:.80}, which is no text")
 

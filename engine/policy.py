@@ -173,7 +173,8 @@ class Decision:
     abort: bool = False
     """Give up; only heeded where the objectives allow it."""
     not_yet_s: float | None = None
-    """Only at `Reason.SETUP`: do not start, ask again in so many seconds."""
+    """Only at `Reason.SETUP`: do not start, ask again in so many seconds, 0.01 or more. A start can be put off 1000
+    times, and by an hour in all, measuring included; after that it goes ahead."""
     measure_s: tuple[float, ...] = ()
     """Only at `Reason.SETUP`: do not start, measure what the guest dirties in windows of these lengths, one after the
     other, and ask again. QEMU 7.2 rounds each up to whole seconds. Heeded where `Abilities.measuring`; otherwise, and

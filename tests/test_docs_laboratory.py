@@ -28,7 +28,7 @@ from whimbrel.engine.policies import BUILT_IN
 from whimbrel.laboratory.catalogue import SETS
 from whimbrel.laboratory.choosing import Chosen, matrix_of
 from whimbrel.laboratory.records import Row
-from whimbrel.laboratory.summary import compared
+from whimbrel.laboratory.summary import as_dict, compared
 from whimbrel.policies import resolve
 
 PAGE = PAGES["laboratory.md"]
@@ -170,6 +170,12 @@ def test_every_column_is_there_with_its_unit_and_its_meaning() -> None:
     assert told[2:] == wanted
 
 
+def test_every_key_of_the_object_is_there() -> None:
+    matrix = small_matrix()
+    made = [row(policy=cell.policy, case=cell.case.name, seed=cell.seed) for cell in matrix.cells()]
+    assert coded(list(table("For programs"))) == set(as_dict(compared(matrix, made))) | {"files"}
+
+
 def test_every_set_is_there() -> None:
     assert table("Cases") == {f"`{name}`": [about] for name, about in SETS.items()}
 
@@ -178,7 +184,7 @@ def test_headings_of_the_text_are_explained() -> None:
     """All that a comparison prints at 100 columns; of regrets the section on bounds tells."""
     matrix = small_matrix()
     made = [row(policy=cell.policy, case=cell.case.name, seed=cell.seed) for cell in matrix.cells()]
-    console = Console(width=100, record=True, file=None, quiet=False)
+    console = Console(width=100)
     with console.capture() as captured:
         console.print(comparison_text(compared(matrix, made), 100))
     lines = captured.get().splitlines()

@@ -23,6 +23,7 @@ NO_END = "no end"
 DECISION, SETTINGS = '"kind":"decision"', '"kind":"settings"'
 """In each of the log's lines of this kind, whose texts have their own quotes escaped, and in no other."""
 POSTCOPY = "postcopy"
+OUTSIDE = "outside_throttle"
 """How QEMU's statuses begin once the guest runs ahead of its pages."""
 OWN_CAPABILITIES = frozenset({"events", "late-block-activate", "pause-before-switchover", "return-path"})
 """What every migration has, whatever its policy."""
@@ -73,7 +74,7 @@ def _told(outcome: Outcome, index: int = 0) -> Run:
         downtime_s=truth.outage_s,
         iterations=len(rows),
         transferred_bytes=truth.transferred_bytes,
-        throttle=max((each.throttle for each in seen), default=0.0),
+        throttle=max((*(each.throttle for each in seen), *(each.changes.get(OUTSIDE, 0.0) for each in decisions), 0.0)),
         downtime=_items(report.downtime) if report is not None and report.downtime is not None else {},
         each_iteration=rows,
         decisions=decisions,
@@ -143,12 +144,15 @@ def _rows(
 ) -> Iterator[Row]:
     """The iterations that the manager saw; in the last one the guest stands still, unless post-copy was chosen."""
     iterations, inside = outcome.iterations, _by_iteration(seen)
-    limit_s, ahead = outcome.scenario.objectives.downtime_s, list(reversed(decisions))
+    limit_s, outside, ahead = outcome.scenario.objectives.downtime_s, 0.0, list(reversed(decisions))
     for each in iterations:
         samples = inside.get(each.number, [])
         start_s, end_s = (max(0, at_ns - began_ns) / 1e9 for at_ns in (each.started_ns, each.ended_ns))
+        slowed = max((outside, *(sample.throttle for sample in samples)))
         while ahead and ahead[-1].at_s < end_s:  # the limit that stood when the next sync came
-            limit_s = ahead.pop().changes.get("downtime_limit_s", limit_s)
+            changes = ahead.pop().changes
+            limit_s, outside = changes.get("downtime_limit_s", limit_s), changes.get(OUTSIDE, outside)
+            slowed = max(slowed, outside)
         yield Row(
             number=each.number,
             start_s=start_s,
@@ -158,7 +162,7 @@ def _rows(
             left_bytes=each.remaining_at_end_bytes,
             dirtied_bytes=each.dirtied_bytes,
             bandwidth_bytes_per_s=samples[-1].bandwidth_bytes_per_s if samples else None,
-            throttle=max((sample.throttle for sample in samples), default=0.0),
+            throttle=slowed,
             downtime_limit_s=limit_s,
             stopped=stops and each is iterations[-1],
         )

@@ -97,6 +97,8 @@ class LeastDowntime:
     _syncs: list[_Sync] = field(default_factory=list[_Sync])
     _settled: bool = False
     """The limit has been raised to what is left."""
+    _hovering: bool = False
+    """Iterations have stopped shrinking once with more left than the downtime allowed."""
     _landing: _Landing | None = None
     _window: tuple[float, float] = (0.0, 0.0)
     """When the present window was seen to begin, and QEMU's measured bandwidth by which that was seen."""
@@ -162,6 +164,7 @@ class LeastDowntime:
             # Where that was not enough at the sync before, the link is slower than it was learnt to be: give more.
             least_s = MORE * seen.knobs.downtime_limit_s if settled_before else 0.0
             limit_s = min(allowed, max(1.15 * left_s, least_s))
+            self._hovering |= left_s > allowed
             because = f"iterations stop shrinking: {self._syncs[-3].left_s * 1e3:.0f} → {left_s * 1e3:.0f} ms of link"
         else:
             early = (ratio - AFTER_SYNC / max(left_s, 1e-6)) / (ratio + 0.1)
@@ -170,6 +173,8 @@ class LeastDowntime:
             because = f"{left_s * 1e3:.0f} ms of link to send, {ratio:.2f} dirtied per byte sent"
             if early * left_s > aim_s:
                 because += ": sync early"
+            if self._hovering:  # by itself it gets no better: the first quiet moment in which the rest fits is taken
+                limit_s = allowed
         return Decision(
             downtime_limit_s=limit_s,
             bandwidth_bytes_per_s=self._full(seen),

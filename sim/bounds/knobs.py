@@ -60,8 +60,8 @@ LOOKS = np.concatenate((np.linspace(0.0, 0.9, 19), 1 - np.geomspace(0.08, 0.001,
 TURN_S = 0.05
 """QEMU looks whether to sync once in a turn of its loop, which takes so long (``MAX_WAIT``, ram.c)."""
 SLOTS_BEFORE, SLOTS = 30, 100
-"""Into so many slots time is divided: while the link first carries all of RAM, evenly; from then on ever wider ones, for
-what ends at all mostly ends soon after that."""
+"""Into so many slots time is divided: while the link first carries all of RAM, evenly; from then on ever wider ones,
+for what ends at all mostly ends soon after that."""
 FIRST_SLOT = 0.1
 """How fast they widen: by so much of the time that all of RAM takes the width has doubled."""
 SLOWED_FROM = (0.25, 0.5, 0.65, 0.78, 0.88, 0.95)

@@ -135,7 +135,8 @@ class _Ranked:
         self._begins = self._ends - self._shares
         # Which group a draw falls into is looked up by its first bits; only where a group ends within those is it
         # searched for. (Products of floats keep their order, and a power of two divides exactly.)
-        borders: Pages = np.searchsorted(self._ends, np.arange(_GUIDES + 1) / _GUIDES * self._ends[-1], side="right")
+        points: Clocks = np.linspace(0.0, 1.0, _GUIDES + 1) * float(self._ends[-1])
+        borders: Pages = np.searchsorted(self._ends, points, side="right")
         self._guide: Pages = np.where(borders[:-1] == borders[1:], borders[:-1], -1)
 
     def next(self, count: int) -> Pages:

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import sweep
 from benchmarks.pairs import Manner
+from whimbrel.laboratory.matrix import Matrix
 
 
 def test_what_is_swept_takes_long_enough_to_be_shared() -> None:
@@ -19,7 +20,11 @@ def test_what_is_swept_takes_long_enough_to_be_shared() -> None:
 
 def test_the_bar_is_judged_on_the_median_of_the_ratios(monkeypatch: pytest.MonkeyPatch) -> None:
     times: Iterator[float] = iter([10.0, 5.0, 12.0, 6.6, 10.0, 8.0])
-    monkeypatch.setattr(sweep, "sweep", lambda asked, workers: (next(times), b"table"))
+
+    def quick(asked: Matrix, workers: int) -> tuple[float, bytes]:
+        return next(times), b"table"
+
+    monkeypatch.setattr(sweep, "sweep", quick)
     results, pairs = sweep.measure(Manner(runs=3, patience_s=0.0, lock=None, say=lambda _: None))
     assert pairs == {}
     (bar,) = results[0].bars
@@ -30,6 +35,9 @@ def test_the_bar_is_judged_on_the_median_of_the_ratios(monkeypatch: pytest.Monke
 
 
 def test_tables_that_differ_are_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep, "sweep", lambda asked, workers: (1.0, str(workers).encode()))
+    def other(asked: Matrix, workers: int) -> tuple[float, bytes]:
+        return 1.0, str(workers).encode()
+
+    monkeypatch.setattr(sweep, "sweep", other)
     with pytest.raises(AssertionError, match="differ"):
         sweep.measure(Manner(runs=1, patience_s=0.0, lock=None, say=lambda _: None))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.driving import SECOND
 from whimbrel.engine.machine import Happened, Learnt, Machine, Measured, Order, Probe, Sampled
 from whimbrel.engine.policy import Abilities, Decision, Measurement, Objectives, Observation, Reason
@@ -69,7 +71,29 @@ def test_nothing_is_measured_where_that_can_not_be_done() -> None:
         machine.receive(Happened(signal), 0)
     *_, probe = machine.orders()
     assert isinstance(probe, Probe)
-    assert (probe.windows_s, probe.wait_s) == ((), 0.0)
+    assert (probe.windows_s, probe.wait_s) == ((), 0.01), "it is asked again, but time passes"
+
+
+@pytest.mark.parametrize("answer", [Decision(not_yet_s=0.0), Decision(not_yet_s=7.0), Decision(measure_s=(0.5,))])
+@pytest.mark.parametrize("measuring", [False, True])
+def test_a_policy_that_wants_to_wait_for_ever_does_not_keep_a_migration_from_starting(
+    answer: Decision, measuring: bool
+) -> None:
+    machine = Machine(policy=lambda seen: answer)
+    machine.receive(Learnt({}, Abilities(measuring=measuring)), 0)
+    for signal in (Signal.START, Signal.INSPECT_DONE, Signal.PREPARE_DONE):
+        machine.receive(Happened(signal), 0)
+    order, now_ns = machine.orders()[-1], 0
+    while isinstance(order, Probe):
+        assert order.windows_s or order.wait_s >= 0.01, "time passes"
+        now_ns += round((sum(order.windows_s) + order.wait_s) * SECOND)
+        machine.receive(Measured(), now_ns)
+        (order,) = machine.orders()
+    assert isinstance(order, Order)
+    assert order.command is Command.ARM
+    assert now_ns <= 3600 * SECOND
+    assert order.setup is not None
+    assert "the start was put off" in order.setup.clamped[0]
 
 
 # ---- post-copy, and those who watch

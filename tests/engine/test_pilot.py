@@ -121,6 +121,14 @@ FAULTY = [
         Decision(capabilities={"xbzrle"}),  # type: ignore[arg-type]
         "capabilities={'xbzrle'}, which is no mapping of names to true or false",
     ),
+    (
+        Decision(capabilities={5: True}),  # type: ignore[dict-item]
+        "capabilities with 5: True, which is no name with true or false",
+    ),
+    (
+        Decision(capabilities={"xbzrle": "no"}),  # type: ignore[dict-item]
+        "capabilities with 'xbzrle': 'no', which is no name with true or false",
+    ),
     (Decision(because=7), "because=7, which is no text"),  # type: ignore[arg-type]
     (None, "None, which is no Decision"),
 ]
@@ -171,6 +179,30 @@ def test_a_policy_that_does_not_answer_is_not_asked_again() -> None:
     fault = it.ask(Reason.TICK, Ledger(), 0).fault
     assert "no answer within 1 s; the last good settings stay, and it is not asked again" in fault
     assert it.dismissed
+
+
+def test_an_error_that_can_not_say_what_it_is_goes_by_its_name() -> None:
+    class Mute(Exception):
+        def __repr__(self) -> str:
+            raise ValueError("not me either")
+
+    def raises(seen: Observation) -> Decision:
+        raise Mute
+
+    assert "raised Mute; the last" in Pilot(raises, Objectives()).ask(Reason.TICK, Ledger(), 0).fault
+
+
+def test_a_time_out_without_words_is_told_as_what_it_is() -> None:
+    def raises(seen: Observation) -> Decision:
+        raise TimeoutError
+
+    assert "raised TimeoutError(); the last" in Pilot(raises, Objectives()).ask(Reason.TICK, Ledger(), 0).fault
+
+
+@pytest.mark.parametrize("because", ["\ud800", "word " * 10_000])
+def test_a_policys_sentence_can_always_be_written(because: str) -> None:
+    told = pilot(Decision(because=because)).ask(Reason.TICK, Ledger(), 0).decision.because
+    assert 0 < len(told.encode()) <= 1000
 
 
 def test_whoever_asked_for_it_has_the_migration_called_off_by_a_fault() -> None:
@@ -256,6 +288,40 @@ def test_what_is_to_be_measured_is_asked_for_before_the_start_only() -> None:
     later = it.ask(Reason.TICK, Ledger(), 0).decision
     assert (later.measure_s, later.not_yet_s) == ((), None)
     assert it.setup(0).decision.measure_s == (1.0,)
+
+
+def test_the_start_is_put_off_by_an_hour_in_all_at_most() -> None:
+    it = pilot(Decision(not_yet_s=2400.0, measure_s=(0.5, 0.5)))
+    waits = [it.setup(0).decision.not_yet_s for _ in range(3)]
+    assert waits == [2400.0, 3600.0 - 2402.0 - 2.0, None], "a window takes a whole second"
+    assert it.setup(0).clamped == ("not yet: the start was put off 2 times, by 3600 s, already",)
+
+
+def test_times_before_the_start_are_plain_numbers_for_the_log() -> None:
+    decision = pilot(Decision(not_yet_s=np.float32(0.5), measure_s=(np.float32(1.5),))).setup(0).decision  # type: ignore[arg-type]
+    assert (decision.not_yet_s, decision.measure_s) == (0.5, (1.5,))
+    assert [type(decision.not_yet_s), type(decision.measure_s[0])] == [float, float]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (Decision(throttle_ceiling=0.1), {"throttle_ceiling": 0.1, "throttle_initial": 0.1}),
+        (Decision(throttle_ceiling=0.4), {"throttle_ceiling": 0.4}),
+        (Decision(throttle_initial=0.6, throttle_ceiling=0.3), {"throttle_initial": 0.3, "throttle_ceiling": 0.3}),
+    ],
+)
+def test_the_first_throttle_stays_below_the_ceiling(asked: Decision, told: dict[str, float]) -> None:
+    """QEMU would refuse both, and the downtime limit that is set along with them."""
+    assert pilot(asked, Objectives(greatest_throttle=0.8)).ask(Reason.TICK, Ledger(), 0).changes == told
+
+
+def test_what_was_asked_for_at_a_start_that_was_put_off_counts_no_more() -> None:
+    answers = iter([Decision(capabilities=POSTCOPY, not_yet_s=1.0), None, Decision(start_postcopy=True)])
+    it = Pilot(lambda seen: next(answers), Objectives(may_postcopy=True))  # type: ignore[arg-type, return-value]
+    it.setup(0)
+    assert it.setup(1).fault
+    assert not it.ask(Reason.ITERATION, Ledger(), 2).decision.start_postcopy
 
 
 @pytest.mark.parametrize(("limit_s", "allowed_s"), [(math.inf, 2000.0), (5000.0, 2000.0), (1999.0, 1999.0)])

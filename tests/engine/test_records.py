@@ -57,6 +57,14 @@ def test_an_order_is_announced_with_the_decision_that_it_carries() -> None:
     assert decision["changes"] == {"downtime_limit_s": 0.1}
 
 
+def test_what_was_decided_before_the_start_tells_the_capabilities_that_were_asked_for() -> None:
+    policy = Recorder({Reason.SETUP: Decision(capabilities={"xbzrle": True, "multifd": False, "events": True})})
+    it = to_precopy(drive(policy))
+    (arm,) = [order for order in it.out if isinstance(order, Order) and order.command is Command.ARM]
+    _, (_, decision) = records.of_order(arm, it.machine)
+    assert decision["capabilities"] == ["events", "xbzrle"]
+
+
 def test_knobs_alone_are_a_decision_and_no_command() -> None:
     policy = Recorder({Reason.ITERATION: Decision(downtime_limit_s=0.1, because="now")})
     it = to_precopy(drive(policy)).sample(5, iteration=1).sample(6, iteration=2)

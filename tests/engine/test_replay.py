@@ -14,7 +14,7 @@ from tests.support.driving import SECOND, Recorder, nothing
 from tests.support.exploration import ABANDONED, UNASKED
 from tests.support.scribe import Scribe
 from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Machine, Marked, Measured, Order, Sampled
-from whimbrel.engine.policy import Abilities, Decision, Measurement, Observation, Reason
+from whimbrel.engine.policy import Abilities, Decision, Measurement, Objectives, Observation, Reason
 from whimbrel.engine.protocol import is_settled
 from whimbrel.engine.replay import Replayed, replay
 from whimbrel.engine.resolve import DestinationClass, SourceClass
@@ -91,6 +91,21 @@ def test_what_comes_while_the_guest_is_measured_does_not_hide_the_order_that_wai
     read = again(scribe)
     assert read.differs is None
     same(read.machine, scribe.machine)
+
+
+def test_whoever_takes_over_may_have_what_was_asked_for_at_the_start() -> None:
+    """Post-copy was made possible before the manager died: the policy can still go over to it."""
+
+    def asks(seen: Observation) -> Decision:
+        return Decision(capabilities={"postcopy-ram": True})
+
+    objectives = Objectives(may_postcopy=True)
+    lines = told(*TO_PRECOPY, policy=asks).lines
+    machine = replay(lines, policy=lambda seen: Decision(start_postcopy=True), objectives=objectives).machine
+    machine.take_over(8 * SECOND)
+    machine.receive(Inspected(SourceClass.MOVING, DestinationClass.LOADING), 8 * SECOND)
+    machine.receive(Sampled(statistics(9 * SECOND, 1, 4096)), 9 * SECOND)
+    assert Command.START_POSTCOPY in [order.command for order in machine.orders() if isinstance(order, Order)]
 
 
 def test_the_log_may_stop_at_any_line() -> None:

@@ -202,8 +202,7 @@ def watching(hold: Hold, lease_s: float) -> Generator[tuple[int, socket.socket]]
     finally:
         ours.close()
         if lives(pid):
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            os.waitpid(pid, 0)  # it ends with the line, when it has undone what it did
 
 
 async def ended(pid: int) -> None:

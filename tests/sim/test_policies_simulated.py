@@ -74,3 +74,27 @@ def test_the_default_gets_there_on_a_link_that_has_become_slower() -> None:
     assert bare.truth.outage_s is not None
     assert ours.truth.outage_s < bare.truth.outage_s
     assert ours.truth.total_s < bare.truth.total_s + 2.0
+
+
+HOVERING = Scenario(
+    guest=GuestPlan(
+        ram_bytes=64 * MIB,
+        zero_bytes=8 * MIB,
+        writers=(
+            Writer(name="first", size_bytes=3152 << 10, rate_bytes_per_s=2.52e6, period_s=2.973, duty=0.585),
+            Writer(name="second", size_bytes=10780 << 10, rate_bytes_per_s=24.6e6, pattern=Pattern.SWEEP),
+        ),
+    ),
+    link=LinkPlan(bandwidth_bytes_per_s=19.6e6, pipe_bytes=391_468, noise=0.083, noise_memory=0.9),
+    objectives=Objectives(downtime_s=0.3),
+    limit_s=40.0,
+)
+"""What is left hovers above what is allowed: only a limit that stays high catches a quiet moment."""
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_default_waits_for_a_quiet_moment_with_all_of_the_limit(seed: int) -> None:
+    bare, ours = (simulate(HOVERING, seed, policy) for policy in (Fixed(), LeastDowntime()))
+    assert ours.report is not None
+    assert ours.report.outcome == "completed"
+    assert ours.truth.total_s < bare.truth.total_s + 2.0

@@ -129,6 +129,30 @@ def test_capabilities_are_shown_with_the_decision_that_asked_for_them() -> None:
     assert run_stepwise(SCENARIO, 3).notes == ()
 
 
+def test_a_throttle_from_outside_is_shown_as_one_of_qemus(tmp_path: Path) -> None:
+    """For every iteration in which it was in force, though ``query-migrate`` knows nothing of it."""
+    (tmp_path / "p.py").write_text(
+        "from whimbrel import Decision, Reason\n"
+        "def brake(seen):\n"
+        "    if seen.reason is Reason.SETUP:\n"
+        "        return Decision(wake_after_s=2.5)\n"
+        "    return Decision(outside_throttle=0.6 if 2.5 <= seen.elapsed_s < 5 else 0.0)\n"
+    )
+    heavy = replace(SCENARIO.guest.writers[0], size_bytes=64 * MIB, rate_bytes_per_s=300.0 * MIB)
+    scenario = replace(
+        SCENARIO,
+        guest=replace(SCENARIO.guest, writers=(heavy,)),
+        policy=f"{tmp_path / 'p.py'}:brake",
+        objectives=replace(SCENARIO.objectives, greatest_throttle=0.9),
+        limit_s=9.0,
+    )
+    run = run_stepwise(scenario, 3)
+    assert run.throttle == 0.6
+    slowed = [row.throttle for row in run.each_iteration]
+    assert slowed[0] == slowed[-1] == 0.0
+    assert 0.6 in slowed
+
+
 def test_post_copy_is_told_to_its_end() -> None:
     """The guest moves soon after it is chosen, no iteration is one of standing still, and pages come on after it."""
     heavy = replace(SCENARIO.guest.writers[0], size_bytes=64 * MIB, rate_bytes_per_s=300.0 * MIB)

@@ -64,22 +64,8 @@ def test_every_line_fits_and_names_stay_whole_or_nearly_so(width: int, cases: in
 def test_from_100_columns_on_nothing_is_left_out() -> None:
     lines = printed(comparison_text(comparison(), 100))
     (head,) = [line for line in lines if line.startswith("policy") and "rank" in line]
-    assert head.split() == [
-        "policy",
-        "met",
-        "moved",
-        "rank",
-        "95",
-        "%",
-        "place",
-        "first",
-        "time",
-        "down",
-        "lost",
-        "sent",
-        "x",
-        "time",
-    ]
+    assert head.split("  ")[0] == "policy"
+    assert " ".join(head.split()) == "policy met moved rank 95 % place first time down lost sent x time"
     narrow = printed(comparison_text(comparison(), 72), 72)
     (head,) = [line for line in narrow if line.startswith("policy") and "rank" in line]
     assert "place" in head
