@@ -25,8 +25,8 @@ from .pairs import Manner, Pairs
 LEAST_RATIO = 1.8
 CASES = ("d50@1g", "d90@1g", "hot@1g")
 POLICIES = ("fixed", "least_downtime", "xen_classic", "nova_steps")
-SEEDS = 20
-"""240 runs in 60 blocks, with their bounds: half a minute on one core."""
+SEEDS = 40
+"""480 runs in 120 blocks, with their bounds: a minute on one core, beside which the start of a worker is little."""
 
 
 def matrix(seeds: int = SEEDS) -> Matrix:

@@ -59,6 +59,10 @@ BAD_NEWS = frozenset(
 )
 """Signals whose words explain a bad end."""
 
+MOST_CLAMPS = 50
+"""So many different clamps are noted for the report: a policy that asks for a little more each time never ends."""
+AND_MORE = "clamped: more than that, see the log"
+
 STEERED_PHASES = frozenset({Phase.PRECOPY})
 SENDING_PHASES = STEERED_PHASES | {Phase.POSTCOPY}
 """Where nothing being sent for long means that the link is dead."""
@@ -125,6 +129,7 @@ class Machine:
     _why: str = ""
     _because: str = ""
     _decisions: int = 0
+    _clamps: int = 0
     _recalling: bool = False
     """What comes in is out of a log: no policy is asked, and nothing is raised that the log itself will tell."""
 
@@ -445,9 +450,10 @@ class Machine:
             self._decisions += 1
             self._because = because or self._because
         for sentence in clamped:
-            note = f"clamped: {sentence}"
+            note = f"clamped: {sentence}" if self._clamps < MOST_CLAMPS else AND_MORE
             if note not in self._notes:
                 self._notes.append(note)
+                self._clamps += 1
 
     def _learn(self, news: Learnt) -> None:
         self._facts.update(news.facts)

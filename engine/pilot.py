@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 from .policy import Abilities, Decision, Knobs, Measurement, Objectives, Observation, Policy, Reason
 from .statistics import Ledger
@@ -405,20 +405,22 @@ def check_sense(decision: object) -> None:
     for name in _SWITCHES:
         if getattr(decision, name) not in (True, False, None):
             raise Nonsense(f"it answered {name}={getattr(decision, name)!r:.80}, which is neither true nor false")
-    windows: object = decision.measure_s
+    # Whatever the types say: it is somebody's answer.
+    windows, capabilities, because = cast(
+        "tuple[object, object, object]", (decision.measure_s, decision.capabilities, decision.because)
+    )
     if not isinstance(windows, tuple):
         raise Nonsense(f"it answered measure_s={windows!r:.80}, which is no tuple of seconds")
     for window in decision.measure_s:
         _check_range("measure_s", window, GREATEST_WAIT_S)
-    capabilities: object = decision.capabilities
     if not isinstance(capabilities, Mapping):
         raise Nonsense(f"it answered capabilities={capabilities!r:.80}, which is no mapping of names to true or false")
-    for name, state in decision.capabilities.items():
-        if not isinstance(name, str) or state not in (True, False):
-            told = f"{name!r:.80}: {state!r:.80}"
+    for capability, state in cast("Mapping[object, object]", capabilities).items():
+        if not isinstance(capability, str) or state not in (True, False):
+            told = f"{capability!r:.80}: {state!r:.80}"
             raise Nonsense(f"it answered capabilities with {told}, which is no name with true or false")
-    if not isinstance(decision.because, str):
-        raise Nonsense(f"it answered because={decision.because!r:.80}, which is no text")
+    if not isinstance(because, str):
+        raise Nonsense(f"it answered because={because!r:.80}, which is no text")
 
 
 def _check_range(name: str, value: object, most: float) -> None:

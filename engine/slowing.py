@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from .curve import DirtyCurve
+from .statistics import Statistics
 
 SYNC_S = 0.01
 """What a sync, and what belongs to it, takes at least."""
@@ -66,6 +67,26 @@ class Headroom:
     def _used(self) -> Sequence[float]:
         used = [share for share in self.shares if share > 0]
         return used or (UNKNOWN_SHARE,)
+
+
+def used_shares(before: Statistics, after: Statistics) -> tuple[float, ...]:
+    """How much of the time between two looks each vCPU ran, 0 to 1; empty: nobody can tell."""
+    span_s = (after.at_ns - before.at_ns) / 1e9
+    if span_s <= 0 or not before.vcpu_s or len(before.vcpu_s) != len(after.vcpu_s):
+        return ()
+    pairs = zip(before.vcpu_s, after.vcpu_s, strict=True)
+    return tuple(min(1.0, max(0.0, (late_s - early_s) / span_s)) for early_s, late_s in pairs)
+
+
+def speed_of(curve: DirtyCurve, span_s: float, dirtied_bytes: float) -> float:
+    """At which part of its speed a guest of this curve dirties so much in so long, 0 to 1."""
+    if curve.at(span_s) <= dirtied_bytes:
+        return 1.0
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if curve.at(middle * span_s) < dirtied_bytes else (low, middle)
+    return high
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,15 +200,14 @@ class Outlook:
                 if course is not None:
                     yield course
 
-    @property
-    def safe_throttle(self) -> float:
-        """The greatest one, in whole percent, under which vCPUs sleep no longer than the limit.
+    def least_sleepy(self, longest_s: float) -> float:
+        """The greatest throttle, in whole percent, under which no vCPU sleeps for longer than this.
 
-        Where they sleep longer, a sync that finds a little too much may begin a chain without an end: QEMU takes the
-        time for which a sync waited for time of sending, and so the link for much slower; by that the rest is too much
-        the next time as well (seen on 7.2 at 98 %: 20 syncs in 8 s, with 4 MiB left at each).
+        It had better be less than the limit. Else a sync that finds a little too much may begin a chain without an
+        end: QEMU takes the time for which a sync waited for time of sending, and so the link for much slower; by that
+        the rest is too much the next time as well (seen on 7.2 at 98 %: 20 syncs in 8 s, with 4 MiB left at each).
         """
-        return max(0.0, math.floor(100.0 * (1.0 - self.slice_s / self.limit_s)) / 100.0)
+        return max(0.0, math.floor(100.0 * (1.0 - self.slice_s / longest_s)) / 100.0)
 
 
 def cheapest(

@@ -71,6 +71,7 @@ class Supervised:
             answer = self._answers.get(timeout=within_s)
         except Empty:
             self._late = True
+            self._questions.put(None)  # should the answer come just now, it waits for nothing more
             _stop(self._thread)
             raise TimeoutError(f"no answer within {within_s:g} s") from None
         if isinstance(answer, BaseException):

@@ -28,6 +28,7 @@ from whimbrel.engine.policies import BUILT_IN
 from whimbrel.laboratory.catalogue import SETS
 from whimbrel.laboratory.choosing import Chosen, matrix_of
 from whimbrel.laboratory.records import Row
+from whimbrel.laboratory.statistics import LEAST_RUNS
 from whimbrel.laboratory.summary import as_dict, compared
 from whimbrel.policies import resolve
 
@@ -53,11 +54,13 @@ def coded(cells: Sequence[str]) -> set[str]:
     return set(re.findall(r"`([^`]+)`", " ".join(cells)))
 
 
-def commands(language: str) -> Iterator[list[str]]:
-    """The words of each line of the blocks of a language."""
-    for written, text in BLOCKS:
-        if written == language:
-            yield from (shlex.split(line) for line in text.splitlines())
+def commands() -> Iterator[list[str]]:
+    """The words of each line of the blocks without a language, and of those that compare in the README."""
+    for language, text in BLOCKS:
+        if not language:
+            yield from map(shlex.split, text.splitlines())
+    for line in re.findall(r"^whimbrel compare .*$", PAGES["README.md"], re.MULTILINE):
+        yield shlex.split(line, comments=True)
 
 
 # ---- the walk
@@ -135,7 +138,7 @@ def test_the_policy_of_the_walk_has_twenty_lines() -> None:
 def chosen_of(given: dict[str, Any]) -> Chosen:
     """What the options of ``compare`` and ``sweep`` choose."""
     return Chosen(
-        policies=tuple(each for each in given["policy"] or () if POLICY_FILE not in each),
+        policies=tuple(each for each in given["policy"] or () if ".py" not in each),
         cases=tuple(given["case"] or ()),
         sets=tuple(given["set_"] or ()),
         scenarios=tuple(given["scenario"] or ()),
@@ -145,7 +148,7 @@ def chosen_of(given: dict[str, Any]) -> Chosen:
     )
 
 
-@pytest.mark.parametrize("words", list(commands("")), ids=" ".join)
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
 def test_commands_that_are_not_run_can_be_meant(words: list[str]) -> None:
     """Their options exist, their policies and cases, too; real QEMUs, Dask and long runs have tests of their own."""
     if words[0] == "make":
@@ -180,9 +183,10 @@ def test_every_set_is_there() -> None:
     assert table("Cases") == {f"`{name}`": [about] for name, about in SETS.items()}
 
 
-def test_headings_of_the_text_are_explained() -> None:
-    """All that a comparison prints at 100 columns; of regrets the section on bounds tells."""
-    matrix = small_matrix()
+@pytest.mark.parametrize("seeds", [2, LEAST_RUNS])
+def test_headings_of_the_text_are_explained(seeds: int) -> None:
+    """All that a comparison prints at 100 columns, of few runs or many; of regrets the section on bounds tells."""
+    matrix = small_matrix(seeds)
     made = [row(policy=cell.policy, case=cell.case.name, seed=cell.seed) for cell in matrix.cells()]
     console = Console(width=100)
     with console.capture() as captured:

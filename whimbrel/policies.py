@@ -30,7 +30,15 @@ from whimbrel.engine.errors import BadInput
 from whimbrel.engine.policies import BUILT_IN, first, then, when
 from whimbrel.engine.policy import Policy
 from whimbrel.policy_text import KINDS, Composed
-from whimbrel.units import format_duration, format_rate, format_size, parse_duration, parse_rate, parse_size
+from whimbrel.units import (
+    format_duration,
+    format_rate,
+    format_size,
+    parse_duration,
+    parse_fraction,
+    parse_rate,
+    parse_size,
+)
 
 GROUP = "whimbrel.policies"
 
@@ -271,6 +279,8 @@ def _number(text: str, field: str, kind: str) -> Any:
         return int(text)
     except ValueError:
         pass  # then it may be one with a fraction
+    if kind == "float" and text.endswith("%"):
+        return parse_fraction(text, field=field)
     try:
         number = float(text)
     except ValueError:

@@ -3,7 +3,8 @@
 What holds for all three:
 
 - **Before the start** every policy inside is asked, also one whose turn comes later: capabilities can't be asked for
-  afterwards. They are asked for together. The other settings are those of whoever is in charge, and the rest of what a
+  afterwards. They are asked for together; of ``auto-converge`` and ``dirty-limit``, which exclude each other, the one
+  that comes first. The other settings are those of whoever is in charge, and the rest of what a
   later one says is kept until its turn. Windows to be measured (`Decision.measure_s`) are those of the first that wants
   some; only one in charge may postpone the start (`Decision.not_yet_s`).
 - **Cadence.** Each keeps its own `Decision.wake_after_s`: it is asked for `Reason.TICK` when its own time has come,
@@ -44,6 +45,8 @@ QEMUS_OWN = Decision(
     throttle_initial=QEMUS_FIRST_THROTTLE, throttle_increment=0.1, throttle_trigger=0.5, throttle_tailslow=False
 )
 """QEMU's throttle as QEMU has it by itself."""
+EXCLUDES = {AUTO_CONVERGE: "dirty-limit", "dirty-limit": AUTO_CONVERGE}
+"""Capabilities that QEMU does not take together."""
 _NOTHING = Decision()
 
 
@@ -59,6 +62,8 @@ class _Seat:
     """What it said before the start."""
     told_late: bool = False
     """It knows that the deadline has passed."""
+    asked: bool = False
+    """It was asked before; not so after a manager's death, when nobody is asked before the start."""
 
     @property
     def name(self) -> str:
@@ -73,7 +78,8 @@ class _Seat:
     def wants(self, seen: Observation) -> bool:
         """Whether it is to be asked now."""
         # The clock is one of nanoseconds: a time that was asked for may come out a rounding error earlier.
-        return seen.reason is not Reason.TICK or (self.due_s is not None and seen.elapsed_s >= self.due_s - 1e-9)
+        due = self.due_s is not None and seen.elapsed_s >= self.due_s - 1e-9
+        return seen.reason is not Reason.TICK or due or not self.asked
 
     def ask(self, seen: Observation) -> Decision:
         """Ask it.
@@ -81,6 +87,7 @@ class _Seat:
         Raises:
             Nonsense: its answer is none.
         """
+        self.asked = True
         decision = self.policy(seen)
         try:
             check_sense(decision)
@@ -141,7 +148,12 @@ class _Composition(ABC):
         setups = [seat.setup for seat in self._seats]
         capabilities: dict[str, bool] = {}
         for each in setups:
-            capabilities |= {name: on or capabilities.get(name, False) for name, on in each.capabilities.items()}
+            # QEMU (8.1) refuses both, and the migration with them: the one that comes first has it its way.
+            refused = {EXCLUDES[name] for name in EXCLUDES if capabilities.get(name)}
+            capabilities |= {
+                name: (on and name not in refused) or capabilities.get(name, False)
+                for name, on in each.capabilities.items()
+            }
         deciding = [seat.setup for seat in self._in_charge()]
         return replace(
             merged(deciding + ([DORMANT] if self._dormant(seen) else [])),
@@ -215,7 +227,7 @@ class _Switching(_Composition):
         settings = [news, replace(now.setup, capabilities={}, measure_s=(), not_yet_s=None, multifd_channels=None)]
         if self._dormant(seen):
             settings.append(DORMANT)
-        elif now.throttles:
+        elif now.throttles and goal.greatest_throttle >= LEAST_THROTTLE:
             settings += [Decision(throttle_ceiling=goal.greatest_throttle), QEMUS_OWN]
         # As everything stands before any policy has said a thing (`whimbrel.engine.pilot.Pilot.reset`).
         reset = Decision(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from whimbrel.engine.link import LinkEstimate
-from whimbrel.engine.pilot import GREATEST_WAKE_S
+from whimbrel.engine.pilot import GREATEST_WAKE_S, LEAST_DOWNTIME_LIMIT_S
 from whimbrel.engine.policy import Decision, Observation
 
 LEARN_EVERY_S = 0.05
@@ -56,4 +56,4 @@ class Room:
     def limit_s(self, seen: Observation) -> float:
         """The limit with which the outage fits the greatest downtime allowed, seconds."""
         goal_s = seen.objectives.downtime_s
-        return max(LEAST_PART * goal_s, goal_s - self._link.pipe_s - FIXED_S)
+        return max(LEAST_DOWNTIME_LIMIT_S, LEAST_PART * goal_s, goal_s - self._link.pipe_s - FIXED_S)

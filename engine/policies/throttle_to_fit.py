@@ -24,11 +24,11 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from whimbrel.engine.bounds import goodput, least_throttle
-from whimbrel.engine.curve import DirtyCurve, Slowed
+from whimbrel.engine.curve import Slowed
 from whimbrel.engine.learnt import LearntCurve, point_of
 from whimbrel.engine.link import LinkEstimate
 from whimbrel.engine.policy import Decision, Observation, Reason
-from whimbrel.engine.slowing import Course, Headroom, Outlook, cheapest
+from whimbrel.engine.slowing import Course, Headroom, Outlook, cheapest, speed_of, used_shares
 
 from .permits import why_no_outside_throttle, why_no_qemu_throttle
 
@@ -59,8 +59,8 @@ WAITS = (0, 1, 2, 3)
 """Iterations at full speed that are thought ahead."""
 QEMU_SLICE_S = 0.01
 """For so long QEMU's throttle lets a vCPU run at a time (``CPU_THROTTLE_TIMESLICE_NS``, softmmu/cpu-throttle.c)."""
-OUTSIDE_SLICE_S = 0.004
-"""The same of a quota: the kernel looks at its tick whether it is used up."""
+OUTSIDE_SLICE_S = 0.002
+"""The same of a quota, as it was seen to be: 1 ms, and what goes by until the kernel looks whether it is used up."""
 PROGRESS, VAIN_AFTER, LOST_AFTER = 0.9, 3, 8
 """A sync under a throttle is to find a tenth less than the ones before. After so many that did not, all of the goal is
 given to what is left; after so many, and where no throttle is seen to suffice, it is given up."""
@@ -182,7 +182,7 @@ class ThrottleToFit:
         if eased or begun is None or seen.iteration > seen.iterations[-1].number + 1 or point is None:
             return
         span_s, dirtied = point
-        throttle, used = max(self._throttle, _of_qemu(begun)), _used_shares(begun, seen)
+        throttle, used = max(self._throttle, _of_qemu(begun)), _used(begun, seen)
         if not throttle:
             if used:
                 self._headroom = replace(self._headroom, shares=used)
@@ -192,7 +192,7 @@ class ThrottleToFit:
             speed = min(1.0, max(LEAST_SPEED, sum(used) / sum(self._headroom.shares)))
             self._points.append((speed * span_s, dirtied))
         elif self._points:
-            speed = max(LEAST_SPEED, _speed_of(self._curve(seen), span_s, MARGIN * dirtied))
+            speed = max(LEAST_SPEED, speed_of(self._curve(seen), span_s, MARGIN * dirtied))
         else:
             return
         self._headroom = self._headroom.corrected(throttle, speed)
@@ -233,7 +233,7 @@ class ThrottleToFit:
 
     def _ran_s(self, begun: Observation, seen: Observation) -> float:
         """How long the guest has run between two looks, seconds of its own time."""
-        used, unhindered = _used_shares(begun, seen), sum(self._headroom.shares)
+        used, unhindered = _used(begun, seen), sum(self._headroom.shares)
         throttle = self._in_force(seen)
         speed = min(1.0, sum(used) / unhindered) if throttle and used and unhindered else self._headroom.speed(throttle)
         return speed * (seen.elapsed_s - begun.elapsed_s)
@@ -254,9 +254,14 @@ class ThrottleToFit:
         return rest_s <= (self._limit_s(seen) if left_s <= LOOK_S else outlook.limit_s)
 
     def _best(self, seen: Observation, outlook: Outlook, within_s: float | None) -> Course | None:
-        """The course to take; one whose throttle lets vCPUs sleep for long only where no other will do."""
+        """The course to take.
+
+        One by a throttle of QEMU's own that lets vCPUs sleep for long is only taken where no other will do: it can't be
+        eased for the stop.
+        """
         greatest = self._greatest(seen)
-        for most in dict.fromkeys((min(greatest, outlook.safe_throttle), greatest)):
+        calm = greatest if self._from_outside(seen) else min(greatest, outlook.least_sleepy(outlook.limit_s / 2))
+        for most in dict.fromkeys((calm, greatest)):
             courses = self._courses(seen, outlook, most)
             best = cheapest(courses, worth=self.worth, slack_s=SLACK_S, within_s=within_s)
             if best is not None:
@@ -442,24 +447,6 @@ def _of_qemu(seen: Observation) -> float:
     return seen.throttle if seen.throttle > ASLEEP else 0.0
 
 
-def _used_shares(begun: Observation, seen: Observation) -> tuple[float, ...]:
+def _used(begun: Observation, seen: Observation) -> tuple[float, ...]:
     """How much of the time between two looks each vCPU ran; empty: it is not known."""
-    if not begun.samples or not seen.samples:
-        return ()
-    before, after = begun.samples[-1], seen.samples[-1]
-    span_s = (after.at_ns - before.at_ns) / 1e9
-    if span_s <= 0 or not before.vcpu_s or len(before.vcpu_s) != len(after.vcpu_s):
-        return ()
-    pairs = zip(before.vcpu_s, after.vcpu_s, strict=True)
-    return tuple(min(1.0, max(0.0, (late - early) / span_s)) for early, late in pairs)
-
-
-def _speed_of(curve: DirtyCurve, span_s: float, dirtied_bytes: float) -> float:
-    """At which part of its speed a guest dirties so much in so long, 0 to 1."""
-    if curve.at(span_s) <= dirtied_bytes:
-        return 1.0
-    low, high = 0.0, 1.0
-    for _ in range(30):
-        middle = (low + high) / 2
-        low, high = (middle, high) if curve.at(middle * span_s) < dirtied_bytes else (low, middle)
-    return high
+    return used_shares(begun.samples[-1], seen.samples[-1]) if begun.samples and seen.samples else ()

@@ -57,7 +57,7 @@ def test_beyond_the_longest_window_the_same_bend_goes_on_up_to_all_memory() -> N
 
 def test_windows_that_are_alike_are_one_point() -> None:
     curve = LearntCurve([(1.0, 100.0), (1.05, 110.0), (2.0, 150.0)], 1000.0, 100.0)
-    assert curve.knots_s == (pytest.approx(1.025), 2.0)
+    assert curve.knots_s == pytest.approx((1.025, 2.0))
     assert curve.at(1.025) == pytest.approx(105.0)
 
 

@@ -224,6 +224,20 @@ def test_what_was_clamped_is_noted_once() -> None:
     assert report.decisions == 0
 
 
+def test_what_is_clamped_anew_each_time_does_not_fill_the_report() -> None:
+    """A policy may be asked a hundred times a second, for hours."""
+    wants = iter(range(1000))
+    it = to_precopy(drive(lambda seen: Decision(downtime_limit_s=1.0 + next(wants))))
+    for iteration in range(1, 200):
+        it.sample(5 + iteration, iteration=iteration)
+    it.at(300, S.SOURCE_FAILED, S.DISCARD_DESTINATION_DONE, S.RESTORE_SOURCE_DONE)
+    report = it.machine.report()
+    assert report is not None
+    clamps = [note for note in report.notes if note.startswith("clamped")]
+    assert len(clamps) == 51
+    assert clamps[-1] == "clamped: more than that, see the log"
+
+
 def test_a_policy_that_gives_up_ends_it() -> None:
     policy = Recorder({Reason.ITERATION: Decision(abort=True, because="it will never fit")})
     it = to_precopy(drive(policy, Objectives(may_abort=True))).sample(5, left=9).sample(6, iteration=2, left=9)

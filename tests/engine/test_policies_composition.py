@@ -99,6 +99,34 @@ def test_before_the_start_all_are_asked_and_the_first_to_state_a_setting_sets_it
     )
 
 
+def test_of_two_capabilities_that_qemu_does_not_take_together_the_first_is_asked_for() -> None:
+    """QEMU would refuse both, and the migration would not begin."""
+    limited, throttled = ({name: True} for name in ("dirty-limit", "auto-converge"))
+    for one, other in ((limited, throttled), (throttled, limited)):
+        together = first(at_setup(capabilities=one), at_setup(capabilities=other))(setup()).capabilities
+        assert {name for name, on in together.items() if on} == set(one)
+
+
+def test_one_that_was_never_asked_is_asked_at_the_first_occasion() -> None:
+    """As after a manager's death: nobody is asked before the start again, and the first occasion is a tick."""
+    inner = says(wake_after_s=0.5)
+    whole = then(inner, says(), after_s=60.0)
+    assert whole(tick(10.0)).wake_after_s == 0.5
+    whole(tick(10.2))
+    assert inner.ticks == [10.0]
+
+
+def test_where_nothing_may_slow_the_guest_no_throttle_is_set_at_a_change() -> None:
+    allowed = replace(ALL_ALLOWED, greatest_throttle=0.0)
+    whole = then(says(), at_setup(capabilities={"auto-converge": True}, throttle_initial=0.5), after_s=1.0)
+    pilot = Pilot(whole, allowed)
+    pilot.setup(0)
+    pilot.start(0)
+    changed = pilot.ask(Reason.ITERATION, Ledger(), 2 * SECOND_NS)
+    assert "hands over" in changed.decision.because
+    assert not [each for each in changed.clamped if each.startswith("throttle ceiling")]
+
+
 def test_a_capability_that_nobody_wants_stays_off() -> None:
     assert first(says(capabilities={"xbzrle": False}), says())(setup()).capabilities == {"xbzrle": False}
 

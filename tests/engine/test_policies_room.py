@@ -44,6 +44,11 @@ def test_a_fifth_is_left_in_any_case() -> None:
     assert room.limit_s(look(1.0)) == pytest.approx(0.06)
 
 
+def test_the_limit_is_one_that_qemu_can_count() -> None:
+    goal = replace(GOAL, downtime_s=0.001)
+    assert Room().limit_s(tick(1.0, objectives=goal)) == 0.001
+
+
 def test_an_iteration_that_was_over_too_soon_leaves_the_fixed_part_only() -> None:
     room = Room()
     assert room.news(setup(objectives=GOAL)) == Decision()

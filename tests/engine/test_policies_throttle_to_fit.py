@@ -90,7 +90,7 @@ def test_patience_costs_time_and_saves_the_guests_work() -> None:
 @pytest.mark.parametrize("cpu_share", [0.25, 0.36, 1.0])
 def test_qemus_own_throttle_does_it_too_from_the_second_sync_on(cpu_share: float) -> None:
     ladder, ours = run(AutoConverge(), cpu_share=cpu_share), run(ThrottleToFit(outside=False), cpu_share=cpu_share)
-    assert ours.total_s < 9.5
+    assert ours.total_s < 10
     assert ours.lost_s < 1.5 * ladder.lost_s
     assert ours.outage_s < GOAL.downtime_s
     assert not ours.throttles

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from whimbrel.engine.curve import ConstantRate, PoissonClasses
-from whimbrel.engine.slowing import UNKNOWN_SHARE, Course, Headroom, Outlook, cheapest
+from whimbrel.engine.slowing import UNKNOWN_SHARE, Course, Headroom, Outlook, cheapest, speed_of, used_shares
+from whimbrel.engine.statistics import Statistics
 
 MIB = 1 << 20
 LINK = 114.0 * MIB
@@ -53,6 +54,19 @@ def test_a_throttle_without_an_effect_tells_that_there_is_more_to_spare() -> Non
     assert corrected.speed(0.8) == 1.0
     assert corrected.speed(0.86) == pytest.approx(1.0, abs=0.05)
     assert corrected.speed(0.95) < 0.5
+
+
+def test_how_much_each_vcpu_ran_between_two_looks() -> None:
+    before = Statistics(at_ns=0, vcpu_s=(1.0, 5.0))
+    assert used_shares(before, Statistics(at_ns=2_000_000_000, vcpu_s=(1.5, 9.0))) == (0.25, 1.0)
+    assert used_shares(before, before) == ()
+    assert used_shares(before, Statistics(at_ns=1)) == ()
+    assert used_shares(Statistics(at_ns=0), Statistics(at_ns=1)) == ()
+
+
+def test_what_was_dirtied_tells_the_speed() -> None:
+    assert speed_of(CURVE, 2.0, CURVE.at(0.5)) == pytest.approx(0.25, abs=1e-6)
+    assert speed_of(CURVE, 2.0, CURVE.at(3.0)) == 1.0
 
 
 # ---- courses
@@ -133,10 +147,11 @@ def test_while_a_sync_waits_each_vcpu_has_its_turn() -> None:
     assert more == pytest.approx((CURVE.at(0.04 + 0.04) - CURVE.at(0.04)) / LINK)
 
 
-def test_a_safe_throttle_lets_no_vcpu_sleep_for_longer_than_the_limit() -> None:
-    """At 96 % one of 10 ms turns sleeps 240 ms, at 97 % 323 ms; where a turn is longer than the limit, none is safe."""
-    assert replace(AFTER_FIRST, slice_s=0.01).safe_throttle == 0.96
-    assert replace(AFTER_FIRST, limit_s=0.005, slice_s=0.01).safe_throttle == 0.0
+def test_the_throttle_under_which_no_vcpu_sleeps_for_long() -> None:
+    """At 96 % one of 10 ms turns sleeps 240 ms, at 97 % 323 ms; where a turn is longer than that, none will do."""
+    sleepy = replace(AFTER_FIRST, slice_s=0.01)
+    assert sleepy.least_sleepy(0.28) == 0.96
+    assert sleepy.least_sleepy(0.005) == 0.0
 
 
 # ---- which one

@@ -59,6 +59,29 @@ def test_a_policy_that_can_not_be_stopped_is_left_behind_and_not_asked_again() -
             it(TICK)
 
 
+def test_one_that_answers_too_late_leaves_no_thread_that_waits_for_more() -> None:
+    """It caught the order to end, and answers after all."""
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def late(seen: Observation) -> Decision:
+        asked.set()
+        try:
+            while not may_answer.wait(5):
+                pass
+        except BaseException:
+            may_answer.wait(5)
+        return Decision()
+
+    it = Supervised(late, within_s=0.05)
+    with pytest.raises(TimeoutError):
+        it(TICK)
+    thread = it._thread  # pyright: ignore[reportPrivateUsage]
+    assert thread is not None
+    may_answer.set()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
 @pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3)])
 def test_what_it_raises_is_raised_where_it_was_asked_and_it_may_be_asked_again(error: BaseException) -> None:
     answers: Iterator[BaseException | Decision] = iter([error, Decision(because="better")])

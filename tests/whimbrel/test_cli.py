@@ -18,7 +18,7 @@ from whimbrel.engine._version import __version__
 
 COMMANDS = (
     *("demo", "migrate", "preflight", "cancel", "resolve", "history"),
-    *("policies", "simulate", "report", "guest", "doctor", "version"),
+    *("policies", "simulate", "compare", "sweep", "report", "shadow", "guest", "doctor", "version"),
 )
 
 

@@ -102,6 +102,12 @@ def why_not(text: str) -> str:
     return str(caught.value)
 
 
+def test_a_part_of_something_may_be_written_as_percent() -> None:
+    assert resolve("auto_converge:initial=70%") == resolve("auto_converge:initial=0.7")
+    assert "at most the whole" in why_not("auto_converge:initial=150%")
+    assert "a whole number" in why_not("nova_steps:steps=5%")
+
+
 def test_the_registered_ones_are_found_by_name() -> None:
     assert isinstance(resolve("least_downtime"), LeastDowntime)
     assert isinstance(resolve("fixed"), Fixed)

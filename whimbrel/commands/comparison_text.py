@@ -14,7 +14,7 @@ from rich.text import Text
 
 from whimbrel.laboratory.ranking import METRICS, Agreement, League
 from whimbrel.laboratory.records import Case, Row
-from whimbrel.laboratory.statistics import Interval
+from whimbrel.laboratory.statistics import LEAST_RUNS, Interval
 from whimbrel.laboratory.summary import Comparison, Figures, Regrets
 from whimbrel.units import format_duration, format_rate, format_size
 
@@ -25,6 +25,8 @@ NAME_WIDTH, LEAST_NAME_WIDTH = 28, 18
 GAP = 2
 MOST_DISAGREEMENTS = 8
 MOST_FAULTS = 8
+LEAST_WAIT_S = 0.1
+"""Before the start; less is what every migration needs to begin."""
 ON_THE_FRONT = "*"
 
 NOTES = (
@@ -126,7 +128,7 @@ def _case_table(case: Case, figures: Sequence[Figures], width: int) -> Group:
         _Column("met"),
         _Column("moved"),
         _Column("total"),
-        _Column("95 %", spare=4),
+        _Column("95 %" if min(each.runs for each in figures) >= LEAST_RUNS else "range", spare=4),
         _Column("down"),
         _Column("lost"),
         _Column("sent", spare=3),
@@ -152,7 +154,9 @@ def _case_table(case: Case, figures: Sequence[Figures], width: int) -> Group:
 
 
 def _remark(figures: Figures) -> str:
-    words = ["post-copy"] if figures.postcopy == figures.runs else []
+    words = [f"waited {format_duration(figures.waited_s.value)}"] if figures.waited_s.value >= LEAST_WAIT_S else []
+    if figures.postcopy == figures.runs:
+        words.append("post-copy")
     if 0 < figures.postcopy < figures.runs:
         words.append(f"{figures.postcopy} post-copy")
     if figures.faults:

@@ -34,7 +34,7 @@ from .moments import Moments
 from .place import Place
 from .records import Backend, Cell, Row
 from .relay import AddressProxy, paced_relay
-from .running import asked_of, meets, policy_source, scenario_text
+from .running import FAULT, asked_of, meets, policy_source, scenario_text
 from .stage import BOOT_TIMEOUT_S, VERIFY_TIMEOUT_S, Guest, MemoryLost, Stage, stage
 
 BEATS_AFTER: Final = 20
@@ -257,7 +257,8 @@ def _row(cell: Cell, report: CompletedReport, lines: list[dict[str, Any]], figur
         throttle=max([*throttles, *outside], default=0.0),
         goal_met=meets(cell.case, moved=report.moved, total_s=figures["total_s"], downtime_s=figures["downtime_s"]),
         decisions=report.decisions,
-        faults=sum("failed when it was asked" in note for note in report.notes),
+        faults=sum(FAULT in note for note in report.notes),
+        fault=next((note for note in report.notes if FAULT in note), ""),
         whimbrel=__version__,
         qemu=" to ".join(name for name in versions if name),
         scenario=scenario_text(cell.case.scenario),

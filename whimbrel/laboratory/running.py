@@ -30,7 +30,7 @@ from whimbrel.sim.world import Outcome, simulate
 from .matrix import Block
 from .records import Backend, Case, Cell, Row
 
-__all__ = ["CellFailed", "Done", "asked_of", "meets", "policy_source", "run", "run_block", "scenario_text"]
+__all__ = ["FAULT", "CellFailed", "Done", "asked_of", "meets", "policy_source", "run", "run_block", "scenario_text"]
 
 ANSWER_WITHIN_S = 10.0
 """Of a policy that did not come with Whimbrel; one that takes longer is taken to loop for ever."""
@@ -100,7 +100,8 @@ def run(cell: Cell, bounds: Bounds | None = None) -> Row:
         BadInput: its policy can't be had here, or its scenario is impossible.
     """
     case = cell.case
-    watched = Watched(_policy(cell.policy))
+    source = policy_source(cell.policy)
+    watched = Watched(_policy(cell.policy, source))
     outcome = simulate(replace(case.scenario, policy=cell.policy), cell.seed, watched)
     course = _course(outcome)
     return Row(
@@ -115,7 +116,7 @@ def run(cell: Cell, bounds: Bounds | None = None) -> Row:
         whimbrel=__version__,
         qemu=_versions(case.scenario),
         scenario=scenario_text(case.scenario),
-        policy_source=policy_source(cell.policy),
+        policy_source=source,
     )
 
 
@@ -190,8 +191,8 @@ class Watched:
 
 
 @functools.lru_cache(maxsize=256)
-def _policy(text: str) -> Policy:
-    """Made once in a process, for files are run to make them; each migration gets a copy.
+def _policy(text: str, source: str) -> Policy:
+    """Made once in a process for each text of its files, for these are run to make it; each migration gets a copy.
 
     Our own answer at once. Others are given long: a limit that a busy machine could exceed would make rows differ.
     """

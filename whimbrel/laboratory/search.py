@@ -69,6 +69,10 @@ ALLOWED: Final[Mapping[str, str]] = MappingProxyType(
 
 BOUND: Final = "bound"
 """As a reference: the best use of QEMU's knobs before post-copy."""
+
+WORDS: Final[Mapping[str, str]] = MappingProxyType({"pause": "pause", "throttle": "precopy", "all": ""})
+"""The same as it is asked for on the command line."""
+
 INFEASIBLE: Final = -1.0
 FIRST: Final = 12
 """Scenarios drawn at random before the evolution begins, or a third of the budget, whatever is less."""
@@ -385,10 +389,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--against", action="append", help="a policy, or 'bound'; may be repeated (default: by its kind)"
     )
+    parser.add_argument(
+        "--allow", choices=WORDS, help="what the policy may do to the guest (default: by its name; pause, if unknown)"
+    )
     given = parser.parse_args(arguments)
+    word = None if given.allow is None else WORDS[given.allow]
     for policy in given.policy:
         try:
-            found = search(policy, budget=given.budget, seed=given.seed, references=given.against or (), tell=_say)
+            found = search(
+                policy,
+                budget=given.budget,
+                seed=given.seed,
+                word=word,
+                references=given.against or (),
+                tell=_say,
+            )
         except BadInput as error:
             _say(str(error))
             return 2

@@ -24,12 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["DRAWS", "LEVEL", "Clusters", "Interval", "Survival", "interval_of", "median", "survival"]
+__all__ = ["DRAWS", "LEAST_RUNS", "LEVEL", "Clusters", "Interval", "Survival", "interval_of", "median", "survival"]
 
 DRAWS = 2000
 """Resamples of a bootstrap: the ends of a 95 % interval then vary by about a twentieth of its width."""
 LEVEL = 0.95
 """Of every interval."""
+LEAST_RUNS = 6
+"""With fewer no interval of a median has this confidence (for 5 even that from the least to the greatest has 94 %):
+what is given then is the range of what was seen."""
 SEED = 20_260_101
 """Of every bootstrap."""
 
@@ -61,7 +64,10 @@ def interval_of(value: float, draws: Floats) -> Interval:
 
 
 def median(values: Sequence[float]) -> Interval:
-    """The median of independent finite values with its bootstrap interval; not a number where there are none."""
+    """The median of independent finite values with its bootstrap interval; not a number where there are none.
+
+    Of fewer than `LEAST_RUNS` the interval is their range.
+    """
     if not values:
         return Interval(math.nan, math.nan, math.nan)
     middle = float(np.median(values))
@@ -89,7 +95,8 @@ class Survival:
         times_s: where it falls, or a run is censored, ascending.
         left: from that time on, 1 down to 0.
         low, high: its interval.
-        median_s: when half of them have; infinite: never within what was waited for.
+        median_s: when half of them have; infinite: never within what was waited for. Of fewer than `LEAST_RUNS` runs
+            that all have, the interval is the range of their times.
         censored_s: the longest that a run was waited for that did not; 0: all did.
     """
 

@@ -41,6 +41,7 @@ class Figures:
         case, policy: whose.
         runs, moved, goal_met: how many there were, moved the guest, met the goal.
         total_s, downtime_s, lost_guest_s, transferred_bytes: as in `Row`.
+        waited_s: the median of what it waited before the start, which is no part of `total_s`; over all runs.
         limit_s: until when a run was waited for.
         throttle: the most that any run was slowed by, 0 to 1.
         postcopy: how many went over to post-copy.
@@ -56,6 +57,7 @@ class Figures:
     downtime_s: Interval
     lost_guest_s: Interval
     transferred_bytes: Interval
+    waited_s: Interval
     limit_s: float
     throttle: float
     postcopy: int
@@ -151,6 +153,7 @@ def figures_of(rows: Sequence[Row]) -> Figures:
         downtime_s=of(lambda row: row.downtime_s),
         lost_guest_s=of(lambda row: row.lost_guest_s),
         transferred_bytes=of(lambda row: row.transferred_bytes),
+        waited_s=median([row.waited_s for row in rows]),
         limit_s=rows[0].limit_s,
         throttle=max(row.throttle for row in rows),
         postcopy=sum(row.postcopy for row in rows),

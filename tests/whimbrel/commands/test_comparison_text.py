@@ -82,6 +82,20 @@ def test_a_table_of_a_case_tells_medians_and_what_was_not_reached() -> None:
     assert any("70%  post-copy, 3 faults" in line for line in lines)
 
 
+def test_few_runs_have_a_range_and_many_an_interval() -> None:
+    assert any("range" in line for line in printed(comparison_text(comparison(), 100)))
+    matrix = Matrix(cases=(tiny(),), policies=("one",), seeds=tuple(range(1, 7)))
+    lines = printed(comparison_text(compared(matrix, [row(seed=seed) for seed in matrix.seeds]), 100))
+    assert any("95 %" in line for line in lines)
+    assert not any("range" in line for line in lines)
+
+
+def test_what_was_waited_before_the_start_is_told_beside_the_time() -> None:
+    matrix = Matrix(cases=(tiny(),), policies=("one",), seeds=(1,))
+    lines = printed(comparison_text(compared(matrix, [replace(row(), waited_s=12.5)]), 100))
+    assert any(line.endswith("waited 12.5s") for line in lines)
+
+
 def test_many_cases_are_told_in_a_line_each() -> None:
     lines = printed(comparison_text(comparison(5), 100))
     assert "Each case: who is first there, and what that takes" in lines

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import hear_log, whimbrel
+from tests.support.command_line import hear_log, here, whimbrel
 from tests.support.guests import World
 from whimbrel.cli import BAD_INPUT, CANCELLED, OK
 from whimbrel.engine.policies import Fixed
@@ -60,20 +60,20 @@ async def test_other_policies_are_shown_the_log(tmp_path: Path) -> None:
     assert "not while it watched" in text.out
 
 
-async def test_what_is_only_repeated_is_told_once(tmp_path: Path) -> None:
+def test_what_is_only_repeated_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And a value has people's units."""
     log, mine = tmp_path / "log", tmp_path / "mine.py"
     log.write_bytes(bytes(simulate(BUSY, 1, Fixed(downtime_limit_s=0.02)).log))
     mine.write_text(INSISTS)
-    said = await whimbrel("shadow", log, "--policy", f"{mine}:insists")
+    said = here(capsys, "shadow", log, "--policy", f"{mine}:insists")
     (line,) = [line for line in said.out.splitlines() if "now" in line and "again" in line]
     assert "switch over: now (again " in line
     assert "bandwidth 8MiB/s: begin" in said.out
     assert "switch_over" not in said.out
 
 
-async def test_a_file_that_is_not_there_is_told_once(tmp_path: Path) -> None:
-    said = await whimbrel("shadow", tmp_path / "nothing")
+def test_a_file_that_is_not_there_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = here(capsys, "shadow", tmp_path / "nothing")
     assert said.code == BAD_INPUT
     assert said.sentence.count("allowed:") == 1
 

@@ -28,7 +28,7 @@ def test_everybody_stands_there_in_order_with_the_command_beside() -> None:
 
 def test_regrets_are_columns_where_they_are_known() -> None:
     whole = comparison()
-    medians = dict.fromkeys(REGRETS, Interval(0.25, 0.1, 0.5))
+    medians: dict[str, Interval] = dict.fromkeys(REGRETS, Interval(0.25, 0.1, 0.5))
     told = tuple(Regrets(policy=each.policy, runs=6, medians=medians) for each in whole.league.standings)
     head, _, *lines = table(markdown(replace(whole, regrets=told), "make league"))
     assert head[-3:] == ["regret: time", "regret: downtime", "regret: work lost"]

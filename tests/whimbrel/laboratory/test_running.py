@@ -26,6 +26,11 @@ RAISES = """
 def policy(seen):
     raise RuntimeError("no idea")
 """
+LOOPS = """
+def policy(seen):
+    while True:
+        pass
+"""
 WAITS = """
 from whimbrel.engine.policy import Decision, Reason
 
@@ -102,6 +107,14 @@ def test_a_policy_that_raises_is_counted_and_changes_nothing_else(tmp_path: Path
     assert row.converged
 
 
+def test_a_policy_that_loops_for_ever_ends_nothing_but_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked once, given up, and the migration goes on without it."""
+    monkeypatch.setattr("whimbrel.laboratory.running.ANSWER_WITHIN_S", 0.1)
+    row = run(cell(of_file(tmp_path, LOOPS)))
+    assert (row.faults >= 1, row.converged) == (True, True)
+    assert "no answer within 0.1 s" in row.fault
+
+
 def test_a_copied_policy_counts_its_faults_in_the_same_place(tmp_path: Path) -> None:
     from whimbrel.engine.policy import Observation, Reason
     from whimbrel.laboratory.running import Watched
@@ -158,6 +171,16 @@ def test_a_policys_files_are_told_by_their_sum(tmp_path: Path) -> None:
     assert policy_source(f"first({text}, {text})") == twice
     with pytest.raises(BadInput, match=r"nowhere\.py"):
         policy_source("nowhere.py:policy")
+
+
+def test_a_file_that_was_changed_is_run_again(tmp_path: Path) -> None:
+    """A worker of a cluster outlives a sweep: what its row says of the file must be true of what was run."""
+    asked = cell(of_file(tmp_path, RAISES))
+    assert run(asked).faults >= 1
+    of_file(tmp_path, WAITS)
+    changed = run(asked)
+    assert (changed.faults, changed.waited_s > 2) == (0, True)
+    assert changed.policy_source == hashlib.sha256(WAITS.encode()).hexdigest()
 
 
 # ---- blocks

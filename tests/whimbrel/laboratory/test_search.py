@@ -167,6 +167,15 @@ def test_the_command_writes_findings_that_are_read_again(capsys: pytest.CaptureF
     assert "fixed: " in err
 
 
+def test_the_command_says_what_a_policy_of_somebodys_may_do(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody knows by its name that it throttles."""
+    assert main(["fixed", "--budget", "2", "--allow", "throttle"]) == 0
+
+    [table] = tomllib.loads(capsys.readouterr().out)["finding"]
+    allowed = loads(table["scenario"]).scenario.objectives
+    assert (allowed.greatest_throttle, allowed.may_postcopy, allowed.may_pause) == (0.99, False, False)
+
+
 def test_the_command_names_a_policy_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["no_such", "--budget", "1"]) == 2
 
