@@ -44,6 +44,9 @@ from .sockets import Address
 from .supervision import Supervised
 from .takeover import FENCE_LOOK_S, Takeover, believe_fences, the_dead
 
+SHADOW_WITHIN_S = 0.2
+"""Those that only watch are asked one after the other while the one that steers waits."""
+
 
 class Runner:
     """Runs one migration to its end."""
@@ -70,7 +73,7 @@ class Runner:
                 waits=options.waits,
                 stall_ns=options.stall_ns,
                 policy_name=options.policy_name,
-                shadows={name: Supervised(policy) for name, policy in options.shadows.items()},
+                shadows={name: Supervised(each, within_s=SHADOW_WITHIN_S) for name, each in options.shadows.items()},
             )
         else:
             self._started_ns = takeover.legacy.started_ns(self._host, time.monotonic_ns())

@@ -12,7 +12,7 @@ What holds for all three:
 - **A change of who is in charge** (`then`, `when`): the new one's settings from before the start are applied along with
   what it decides now, what the old one took from the guest is given back, and if the deadline has passed it is told.
 - **QEMU's throttle**, once one of them has asked for ``auto-converge``, can't be switched off: while one is in charge
-  that has not asked for it, it is kept at its least, 1 %.
+  that has not asked for it, it is kept at its least, 1 %; so is its dirty limit, at one that nobody reaches.
 
 A composition is a policy itself, so they nest. Like any policy it serves one migration, and so do those inside: each
 needs an instance of its own.
@@ -27,6 +27,7 @@ from typing import Any
 
 from whimbrel.engine.errors import BadInput
 from whimbrel.engine.pilot import (
+    GREATEST_THROTTLE,
     GREATEST_WAKE_S,
     LEAST_THROTTLE,
     LEAST_WAKE_S,
@@ -38,14 +39,18 @@ from whimbrel.engine.policy import Decision, Observation, Policy, Reason
 
 from .conditions import Condition, Test, next_look_s
 
-AUTO_CONVERGE = "auto-converge"
+AUTO_CONVERGE, DIRTY_LIMIT = "auto-converge", "dirty-limit"
 DORMANT = Decision(throttle_initial=LEAST_THROTTLE, throttle_increment=LEAST_THROTTLE, throttle_ceiling=LEAST_THROTTLE)
 """QEMU's throttle at its least, which it keeps however often it is triggered."""
+UNLIMITED = Decision(dirty_limit_bytes_per_s=1 << 50)
+"""QEMU's dirty limit where no vCPU comes near it; its own is 1 MB/s."""
+ASLEEP = {AUTO_CONVERGE: (LEAST_THROTTLE, DORMANT), DIRTY_LIMIT: (GREATEST_THROTTLE, UNLIMITED)}
+"""Capabilities that slow the guest by themselves: what must be allowed for them, and how they are kept from it."""
 QEMUS_OWN = Decision(
     throttle_initial=QEMUS_FIRST_THROTTLE, throttle_increment=0.1, throttle_trigger=0.5, throttle_tailslow=False
 )
 """QEMU's throttle as QEMU has it by itself."""
-EXCLUDES = {AUTO_CONVERGE: "dirty-limit", "dirty-limit": AUTO_CONVERGE}
+EXCLUDES = {AUTO_CONVERGE: DIRTY_LIMIT, DIRTY_LIMIT: AUTO_CONVERGE}
 """Capabilities that QEMU does not take together."""
 _NOTHING = Decision()
 
@@ -70,10 +75,9 @@ class _Seat:
         """What it is called in the log."""
         return str(getattr(self.policy, "__name__", type(self.policy).__name__))
 
-    @property
-    def throttles(self) -> bool:
-        """Whether it asked for QEMU's throttle."""
-        return bool(self.setup.capabilities.get(AUTO_CONVERGE))
+    def asked_for(self, capability: str) -> bool:
+        """Whether it did before the start."""
+        return bool(self.setup.capabilities.get(capability))
 
     def wants(self, seen: Observation) -> bool:
         """Whether it is to be asked now."""
@@ -147,28 +151,38 @@ class _Composition(ABC):
             seat.ask(seen)
         setups = [seat.setup for seat in self._seats]
         capabilities: dict[str, bool] = {}
+        left_out: list[str] = []
         for each in setups:
             # QEMU (8.1) refuses both, and the migration with them: the one that comes first has it its way.
-            refused = {EXCLUDES[name] for name in EXCLUDES if capabilities.get(name)}
+            refused = {other: name for name, other in EXCLUDES.items() if capabilities.get(name)}
+            left_out += [
+                f"{other} left out, which QEMU does not take with {name}"
+                for other, name in refused.items()
+                if each.capabilities.get(other)
+            ]
             capabilities |= {
                 name: (on and name not in refused) or capabilities.get(name, False)
                 for name, on in each.capabilities.items()
             }
         deciding = [seat.setup for seat in self._in_charge()]
         return replace(
-            merged(deciding + ([DORMANT] if self._dormant(seen) else [])),
+            merged(deciding + self._asleep(seen)),
             capabilities=capabilities,
             measure_s=merged(setups).measure_s,
             multifd_channels=merged(setups).multifd_channels,
             not_yet_s=max((each.not_yet_s for each in deciding if each.not_yet_s is not None), default=None),
-            because="; ".join(dict.fromkeys(each.because for each in deciding if each.because)),
+            because="; ".join(dict.fromkeys([*(each.because for each in deciding if each.because), *left_out])),
         )
 
-    def _dormant(self, seen: Observation) -> bool:
-        """Whether QEMU's throttle was asked for and may run, though nobody in charge wants it."""
-        allowed = seen.objectives.greatest_throttle >= LEAST_THROTTLE
-        wanted = any(seat.throttles for seat in self._in_charge())
-        return allowed and not wanted and any(seat.throttles for seat in self._seats)
+    def _asleep(self, seen: Observation) -> list[Decision]:
+        """What keeps down what QEMU does by itself: it was asked for and may run, though nobody in charge wants it."""
+        return [
+            asleep
+            for name, (least, asleep) in ASLEEP.items()
+            if seen.objectives.greatest_throttle >= least
+            and any(seat.asked_for(name) for seat in self._seats)
+            and not any(seat.asked_for(name) for seat in self._in_charge())
+        ]
 
     def _wake_after_s(self, seen: Observation) -> float | None:
         dues = [*(seat.due_s for seat in self._in_charge()), self._next_look_s(seen.elapsed_s)]
@@ -225,9 +239,8 @@ class _Switching(_Composition):
         told = replace(seen, reason=Reason.DEADLINE) if self._late and not now.told_late else seen
         news = now.ask(told)
         settings = [news, replace(now.setup, capabilities={}, measure_s=(), not_yet_s=None, multifd_channels=None)]
-        if self._dormant(seen):
-            settings.append(DORMANT)
-        elif now.throttles and goal.greatest_throttle >= LEAST_THROTTLE:
+        settings += self._asleep(seen)
+        if now.asked_for(AUTO_CONVERGE) and goal.greatest_throttle >= LEAST_THROTTLE:
             settings += [Decision(throttle_ceiling=goal.greatest_throttle), QEMUS_OWN]
         # As everything stands before any policy has said a thing (`whimbrel.engine.pilot.Pilot.reset`).
         reset = Decision(

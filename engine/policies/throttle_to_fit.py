@@ -63,7 +63,7 @@ OUTSIDE_SLICE_S = 0.002
 """The same of a quota, as it was seen to be: 1 ms, and what goes by until the kernel looks whether it is used up."""
 PROGRESS, VAIN_AFTER, LOST_AFTER = 0.9, 3, 8
 """A sync under a throttle is to find a tenth less than the ones before. After so many that did not, all of the goal is
-given to what is left; after so many, and where no throttle is seen to suffice, it is given up."""
+given to what is left; after so many it is given up."""
 DEAF_AFTER = 4
 """Iterations after which a throttle of QEMU's that does not move is given up: it has none, or they are too short."""
 EASED = 0.93
@@ -327,11 +327,11 @@ class ThrottleToFit:
         if self._unsure(seen) and (within_s is None or within_s > HASTE * outlook.left_bytes / outlook.bytes_per_s):
             because = "one iteration that dirtied less than half of what it sent: the next one will tell more"
             return self._slow(seen, 0.0, Decision(because=because), now=False)
-        best = self._best(seen, outlook, within_s)
+        self._lost |= self._vain >= LOST_AFTER
+        best = None if self._lost else self._best(seen, outlook, within_s)
         self._stopping = best is None or not best.waits
         if best is None:
-            greatest = self._greatest(seen) if self._in_force(seen) and self._vain < LOST_AFTER else 0.0
-            self._lost = bool(self._in_force(seen)) and not greatest
+            greatest = self._greatest(seen) if self._in_force(seen) else 0.0
             decision = Decision(downtime_limit_s=self._limit_s(seen), because=self._why_not(seen, outlook))
             return self._slow(seen, greatest, decision)
         decision = Decision(downtime_limit_s=min(HOLD_S, outlook.limit_s), because=self._why(seen, outlook, best))

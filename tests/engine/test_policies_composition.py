@@ -103,8 +103,23 @@ def test_of_two_capabilities_that_qemu_does_not_take_together_the_first_is_asked
     """QEMU would refuse both, and the migration would not begin."""
     limited, throttled = ({name: True} for name in ("dirty-limit", "auto-converge"))
     for one, other in ((limited, throttled), (throttled, limited)):
-        together = first(at_setup(capabilities=one), at_setup(capabilities=other))(setup()).capabilities
-        assert {name for name, on in together.items() if on} == set(one)
+        together = first(at_setup(capabilities=one), at_setup(capabilities=other))(setup())
+        assert {name for name, on in together.capabilities.items() if on} == set(one)
+        assert together.because == f"{next(iter(other))} left out, which QEMU does not take with {next(iter(one))}"
+
+
+def test_the_dirty_limit_of_one_whose_turn_comes_later_slows_nobody_before() -> None:
+    """QEMU's own would be 1 MB/s."""
+    later = at_setup(capabilities={"dirty-limit": True}, dirty_limit_bytes_per_s=20 * MIB)
+    whole = then(says(), later, after_s=1.0)
+    assert whole(setup()).dirty_limit_bytes_per_s == 1 << 50
+    assert whole(boundary(2.0)).dirty_limit_bytes_per_s == 20 * MIB
+
+
+def test_a_dirty_limit_is_lifted_when_its_policy_is_done() -> None:
+    whole = then(at_setup(capabilities={"dirty-limit": True}, dirty_limit_bytes_per_s=MIB), says(), after_s=1.0)
+    assert whole(setup()).dirty_limit_bytes_per_s == MIB
+    assert whole(boundary(2.0)).dirty_limit_bytes_per_s == 1 << 50
 
 
 def test_one_that_was_never_asked_is_asked_at_the_first_occasion() -> None:

@@ -79,7 +79,7 @@ def _cells(place: int, standing: Standing, regret: Regrets | None) -> Iterator[s
     yield str(place)
     yield f"`{standing.policy}`"
     yield _between(standing.rank)
-    yield f"{standing.place.low:.0f} to {standing.place.high:.0f}"
+    yield standing.places
     yield f"{standing.goal_met.value:.0%}"
     yield f"{standing.moved.value:.0%}"
     yield f"{_one(standing.time_ratio.value, 2)}"

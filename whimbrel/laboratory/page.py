@@ -232,7 +232,7 @@ def _league(comparison: Comparison) -> str:
         cells = [
             _cell(f"{place} {html.escape(each.policy)}", place, "text"),
             _cell(_between(each.rank), each.rank.value),
-            _cell(f"{each.place.low:.0f} to {each.place.high:.0f}", each.place.value),
+            _cell(each.places, each.place.value),
             _cell(f"{each.best:.0%}", each.best),
             _cell(_between(each.goal_met, 100, 0) + " %", each.goal_met.value),
             _cell(_between(each.moved, 100, 0) + " %", each.moved.value),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .canvas import (
     BLUE,
@@ -27,7 +28,7 @@ from .canvas import (
     matplotlib,
 )
 from .records import Row
-from .statistics import Interval, survival
+from .statistics import LEVEL, Clusters, Interval
 from .summary import Comparison, Figures, Regrets
 
 __all__ = ["Front", "everywhere", "fronts", "kind_of", "regrets", "survivals"]
@@ -40,6 +41,9 @@ SAME_TIME: Final = 0.05
 SAME_DOWNTIME: Final = 0.18
 """Points that are closer, as a part of the axis of time and as a natural logarithm, share a label."""
 SURVIVAL_COLUMNS: Final = 5
+Floats = NDArray[np.float64]
+PARTS: Final[Floats] = np.linspace(0.0, 1.0, 201)
+"""Of a case's limit."""
 KINDS: Final = {
     "pre-copy": BLUE,
     "throttled": ORANGE,
@@ -232,26 +236,23 @@ def _legend(figure: Figure, numbers: Mapping[str, int], bounded: bool, restricte
 
 
 def survivals(comparison: Comparison) -> Figure:
-    """Which part of the runs has not moved its guest yet, over time as a part of each case's limit: Kaplan-Meier."""
+    """Which part of the runs has not moved its guest yet, over time as a part of each case's limit.
+
+    No run is censored before its limit, so this is what Kaplan and Meier would say; the band comes of other cases and
+    seeds such as these, for runs of one case are alike.
+    """
     standings = comparison.league.standings
     columns = min(SURVIVAL_COLUMNS, len(standings))
     lines = math.ceil(len(standings) / columns)
     figure, panels = canvas(lines, columns, height=1.45 * lines + 0.6, sharex=True, sharey=True)
-    curves = {
-        standing.policy: survival(
-            [_part(row) for row in comparison.rows if row.policy == standing.policy],
-            [row.converged for row in comparison.rows if row.policy == standing.policy],
-        )
-        for standing in standings
-    }
+    curves = {standing.policy: _left(_of(comparison, standing.policy)) for standing in standings}
     for place, (axes, standing) in enumerate(zip(panels, standings, strict=False), 1):
-        for other in curves.values():
-            axes.step([0.0, *other.times_s], [1.0, *other.left], where="post", color=LIGHT_GREY, linewidth=0.6)
-        mine = curves[standing.policy]
-        rows = [row for row in comparison.rows if row.policy == standing.policy]
-        colour = KINDS[kind_of(rows)]
-        axes.fill_between(mine.times_s, mine.low, mine.high, step="post", color=colour, alpha=0.25, linewidth=0)
-        axes.step([0.0, *mine.times_s], [1.0, *mine.left], where="post", color=colour, linewidth=1.6)
+        for left, _, _ in curves.values():
+            axes.step(PARTS, left, where="post", color=LIGHT_GREY, linewidth=0.6)
+        left, low, high = curves[standing.policy]
+        colour = KINDS[kind_of(_of(comparison, standing.policy))]
+        axes.fill_between(PARTS, low, high, step="post", color=colour, alpha=0.25, linewidth=0)
+        axes.step(PARTS, left, where="post", color=colour, linewidth=1.6)
         axes.set_title(f"{place} {standing.policy}", loc="left", fontsize=8)
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.02)
@@ -262,9 +263,17 @@ def survivals(comparison: Comparison) -> Figure:
     return figure
 
 
-def _part(row: Row) -> float:
-    """A run's time as a part of the case's limit; who gave up early did not move its guest until the limit."""
-    return row.total_s / row.limit_s if row.converged else max(1.0, row.total_s / row.limit_s)
+def _of(comparison: Comparison, policy: str) -> list[Row]:
+    return [row for row in comparison.rows if row.policy == policy]
+
+
+def _left(rows: Sequence[Row]) -> tuple[Floats, Floats, Floats]:
+    """The part of runs that is left at each of `PARTS`, and its interval."""
+    ends = np.array([row.total_s / row.limit_s if row.converged else math.inf for row in rows])
+    left = (ends[:, None] > PARTS).astype(np.float64)
+    clusters = Clusters([row.case for row in rows])
+    low, high = np.quantile(clusters.weights @ left, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return clusters.plain @ left, low, high
 
 
 # ---- regrets
@@ -279,7 +288,10 @@ PAIRS: Final[tuple[tuple[str, str, str, float], ...]] = (
 
 
 def regrets(comparison: Comparison) -> Figure:
-    """How far each policy is from the best, over the runs that moved the guest: medians with intervals."""
+    """How far each policy is from the best, over the runs that moved the guest.
+
+    Both parts of a bar are medians, each for itself; the line is the interval of the policy's own.
+    """
     told = comparison.regrets
     figure, panels = canvas(1, len(PAIRS), height=0.24 * len(told) + 1.1, sharey=True)
     places = np.arange(len(told))
@@ -288,11 +300,11 @@ def regrets(comparison: Comparison) -> Figure:
         policy = [_interval(each, f"policy_{end}", per) for each in told]
         heights = [each.value for each in policy]
         if any(math.isfinite(value) for value in mechanism):
-            axes.barh(places, mechanism, color=LIGHT_GREY, label="mechanism: best use of the knobs above clairvoyant")
+            axes.barh(places, mechanism, color=LIGHT_GREY, label="mechanism: best use of the knobs above clairvoyant (median)")
             left = [value if math.isfinite(value) else 0.0 for value in mechanism]
         else:
             left = [0.0] * len(told)
-        axes.barh(places, heights, left=left, color=SKY, label="policy: this run above the best use of the knobs")
+        axes.barh(places, heights, left=left, color=SKY, label="policy: this run above the best use of the knobs (median, 95 %)")
         for place, begin, each in zip(places, left, policy, strict=True):
             if math.isfinite(each.low) and math.isfinite(each.high):
                 axes.plot([begin + each.low, begin + each.high], [place, place], color=BLUE, linewidth=1.0)

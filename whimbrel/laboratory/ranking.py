@@ -103,6 +103,12 @@ class Standing:
     time_ratio: Interval
     beaten_by: tuple[str, ...]
 
+    @property
+    def places(self) -> str:
+        """Between which places it stands; equal ones share the mean of theirs."""
+        low, high = self.place.low, self.place.high
+        return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class League:

@@ -13,7 +13,7 @@ from whimbrel.laboratory.summary import Comparison, compared
 from whimbrel.sim.scenario import GuestPlan, LinkPlan, Scenario, Writer
 
 MIB = 1 << 20
-POLICIES = ("fixed", "fixed:downtime_limit=20ms", "hybrid_after", "auto_converge")
+POLICIES = ("fixed", "fixed:downtime_limit=20ms", "hybrid_after", "auto_converge:initial=0.9")
 BOUNDS = {"busy@slow": Front(clairvoyant=((1.0, 0.5), (2.0, 0.05)), restricted=((1.5, 0.6), (3.0, 0.1)))}
 
 

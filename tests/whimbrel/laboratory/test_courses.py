@@ -44,6 +44,8 @@ def test_a_long_one_is_thinned_and_keeps_its_extremes() -> None:
 
 def test_it_is_drawn_with_a_panel_for_each() -> None:
     with drawing():
-        figure = draw(HOT, [course(HOT, policy, 1) for policy in ("fixed", "hybrid_after", "auto_converge", "fixed")])
+        figure = draw(
+            HOT, [course(HOT, policy, 1) for policy in ("fixed", "hybrid_after", "auto_converge:initial=0.9", "fixed")]
+        )
     titles = [axes.get_title(loc="left") for axes in figure.axes if axes.axison]
-    assert titles == ["fixed", "hybrid_after", "auto_converge", "fixed"]
+    assert titles == ["fixed", "hybrid_after", "auto_converge:initial=0.9", "fixed"]

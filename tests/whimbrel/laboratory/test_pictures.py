@@ -41,9 +41,9 @@ def test_a_policy_has_the_colour_of_what_it_did() -> None:
     rows = comparison().rows
     kinds = {
         policy: pictures.kind_of([row for row in rows if (row.policy, row.case) == (policy, "hot@slow")])
-        for policy in ("fixed", "hybrid_after", "auto_converge")
+        for policy in ("fixed", "hybrid_after", "auto_converge:initial=0.9")
     }
-    assert kinds == {"fixed": "pre-copy", "hybrid_after": "post-copy", "auto_converge": "throttled"}
+    assert kinds == {"fixed": "pre-copy", "hybrid_after": "post-copy", "auto_converge:initial=0.9": "throttled"}
 
 
 def test_survival_has_a_panel_for_each_policy_in_the_order_of_the_league() -> None:
