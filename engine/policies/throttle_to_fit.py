@@ -66,6 +66,8 @@ PROGRESS, VAIN_AFTER, LOST_AFTER = 0.9, 3, 8
 given to what is left; after so many it is given up."""
 DEAF_AFTER = 4
 """Iterations after which a throttle of QEMU's that does not move is given up: it has none, or they are too short."""
+CALM = 1.5
+"""Under QEMU's own throttle vCPUs sleep no longer than what the rest may take, over this, unless that will not do."""
 EASED = 0.93
 """What is left of a throttle from outside when the guest is to stop: strong, but its sleeps are short."""
 ASLEEP = 0.01
@@ -101,8 +103,8 @@ class ThrottleToFit:
     """Why QEMU's own throttle can't be had, where there is none from outside."""
     _stopping: bool = False
     """The switchover is due as soon as the rest fits."""
-    _eased: bool = False
-    """The throttle from outside has been eased for the stop, in the iteration under way."""
+    _eased_from: float = 0.0
+    """The throttle that was eased for the stop, in the iteration under way; 0: none."""
     _least_bytes: int = 0
     """The least that was left at a sync since the throttle began."""
     _vain: int = 0
@@ -136,7 +138,7 @@ class ThrottleToFit:
             return self._decide(seen)
         if self._awoken(seen) or self._hurried(seen):
             return self._decide(seen)
-        if self._stopping and not self._eased and self._fits(seen):
+        if self._stopping and not self._eased_from and self._fits(seen):
             return self._stop(seen)
         return Decision()
 
@@ -177,12 +179,12 @@ class ThrottleToFit:
     def _learn(self, seen: Observation) -> None:
         """Take the iteration that has ended, as a point of the curve or as a lesson on the throttle."""
         begun, self._begun = self._begun, seen
-        eased, self._eased = self._eased, False
+        eased_from, self._eased_from = self._eased_from, 0.0
         point = point_of(seen.iterations)
-        if eased or begun is None or seen.iteration > seen.iterations[-1].number + 1 or point is None:
+        if begun is None or seen.iteration > seen.iterations[-1].number + 1 or point is None:
             return
         span_s, dirtied = point
-        throttle, used = max(self._throttle, _of_qemu(begun)), _used(begun, seen)
+        throttle, used = max(self._throttle, eased_from, _of_qemu(begun)), _used(begun, seen)
         if not throttle:
             if used:
                 self._headroom = replace(self._headroom, shares=used)
@@ -254,19 +256,15 @@ class ThrottleToFit:
         return rest_s <= (self._limit_s(seen) if left_s <= LOOK_S else outlook.limit_s)
 
     def _best(self, seen: Observation, outlook: Outlook, within_s: float | None) -> Course | None:
-        """The course to take.
+        """The course to take."""
+        courses = self._courses(seen, outlook, self._calm(seen, outlook))
+        return cheapest(courses, worth=self.worth, slack_s=SLACK_S, within_s=within_s)
 
-        One by a throttle of QEMU's own that lets vCPUs sleep for long is only taken where no other will do: it can't be
-        eased for the stop.
-        """
+    def _calm(self, seen: Observation, outlook: Outlook) -> float:
+        """The most to take at first: QEMU's own can't be eased for the stop, and syncs wait until vCPUs wake."""
         greatest = self._greatest(seen)
-        calm = greatest if self._from_outside(seen) else min(greatest, outlook.least_sleepy(outlook.limit_s / 2))
-        for most in dict.fromkeys((calm, greatest)):
-            courses = self._courses(seen, outlook, most)
-            best = cheapest(courses, worth=self.worth, slack_s=SLACK_S, within_s=within_s)
-            if best is not None:
-                return best
-        return None
+        calm = min(greatest, outlook.least_sleepy(outlook.limit_s / CALM))
+        return greatest if self._from_outside(seen) or self._in_force(seen) >= calm else calm
 
     def _courses(self, seen: Observation, outlook: Outlook, greatest: float) -> Iterator[Course]:
         """What can be done: from outside, a throttle that begins now; with QEMU's own, one that begins at a sync."""
@@ -331,7 +329,9 @@ class ThrottleToFit:
         best = None if self._lost else self._best(seen, outlook, within_s)
         self._stopping = best is None or not best.waits
         if best is None:
-            greatest = self._greatest(seen) if self._in_force(seen) else 0.0
+            # QEMU's own is tried nevertheless: what the vCPUs use tells too little of what its sleeps do.
+            tried = self._in_force(seen) or not self._from_outside(seen)
+            greatest = self._calm(seen, outlook) if tried else 0.0
             decision = Decision(downtime_limit_s=self._limit_s(seen), because=self._why_not(seen, outlook))
             return self._slow(seen, greatest, decision)
         decision = Decision(downtime_limit_s=min(HOLD_S, outlook.limit_s), because=self._why(seen, outlook, best))
@@ -360,7 +360,7 @@ class ThrottleToFit:
         ahead_s = min(seen.remaining_bytes / outlook.bytes_per_s, LOOK_S)
         if self._throttle <= EASED or outlook.rest_s(ahead_s, EASED) > limit_s:
             return decision
-        self._throttle, self._eased = EASED, True
+        self._throttle, self._eased_from = EASED, self._throttle
         return replace(decision, outside_throttle=EASED)
 
     def _slow(self, seen: Observation, throttle: float, decision: Decision, *, now: bool = True) -> Decision:
@@ -422,7 +422,7 @@ class ThrottleToFit:
     def _why_not(self, seen: Observation, outlook: Outlook) -> str:
         if self._lost:
             return "the throttle has brought nothing, and is lifted"
-        greatest = self._greatest(seen)
+        greatest = self._calm(seen, outlook)
         now_s = outlook.left_bytes / outlook.bytes_per_s
         return (
             f"not even a throttle of {greatest:.0%}, which leaves {self._headroom.speed(greatest):.0%} of the speed, "

@@ -114,7 +114,7 @@ def test_on_the_fast_path_where_nobody_tells_what_the_vcpus_use(cpu_share: float
     assert ladder.converged
     assert ours.converged
     assert ours.downtime_s < 0.3
-    assert ours.total_s < min(0.66 * ladder.total_s, 11)
+    assert ours.total_s < min(0.66 * ladder.total_s, 14)
 
 
 def test_it_says_what_it_computed() -> None:
