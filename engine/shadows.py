@@ -233,7 +233,10 @@ def _end(story: _Story, wishes: tuple[Wish, ...], goal: Objectives) -> tuple[flo
         rate = sync.bandwidth_bytes_per_s
         if rate > 0 and sync.remaining_bytes <= limit_s * rate:
             return at_s, "fits", sync.remaining_bytes / rate
-    return next((end for wish in left if (end := _ended_by(story, wish)) is not None), (None, "", None))
+    for wish in left:
+        if (end := _ended_by(story, wish)) is not None:
+            return end
+    return None, "", None
 
 
 def _ended_by(story: _Story, wish: Wish) -> tuple[float, str, float | None] | None:

@@ -37,7 +37,7 @@ class Bench:
         network = LocalNetwork(self.clock, scenario.link, 1)
         self.pair = Pair(self.clock, network, scenario, 1, Settings(make_policy=Fixed))
         self.loop = Loop(self.clock)
-        side = Side(SideName.SOURCE, self.loop, lambda _: None, lambda *_: None, lambda: None)
+        side = Side(SideName.SOURCE, self.loop, lambda _: None, lambda _kind, _fields: None, lambda: None)
         side.wire = self.pair.source_wire
         connecting = started(self.loop, side.connect())
         self.clock.run(lambda: connecting.done, SECOND_NS)

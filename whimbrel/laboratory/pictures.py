@@ -278,6 +278,8 @@ def _left(rows: Sequence[Row]) -> tuple[Floats, Floats, Floats]:
 
 # ---- regrets
 
+MECHANISM: Final = "mechanism: best use of the knobs above clairvoyant (median)"
+POLICY: Final = "policy: this run above the best use of the knobs (median, 95 %)"
 PAIRS: Final[tuple[tuple[str, str, str, float], ...]] = (
     ("time_s", "total time", "s", 1.0),
     ("downtime_s", "downtime", "ms", 1e3),
@@ -300,11 +302,11 @@ def regrets(comparison: Comparison) -> Figure:
         policy = [_interval(each, f"policy_{end}", per) for each in told]
         heights = [each.value for each in policy]
         if any(math.isfinite(value) for value in mechanism):
-            axes.barh(places, mechanism, color=LIGHT_GREY, label="mechanism: best use of the knobs above clairvoyant (median)")
+            axes.barh(places, mechanism, color=LIGHT_GREY, label=MECHANISM)
             left = [value if math.isfinite(value) else 0.0 for value in mechanism]
         else:
             left = [0.0] * len(told)
-        axes.barh(places, heights, left=left, color=SKY, label="policy: this run above the best use of the knobs (median, 95 %)")
+        axes.barh(places, heights, left=left, color=SKY, label=POLICY)
         for place, begin, each in zip(places, left, policy, strict=True):
             if math.isfinite(each.low) and math.isfinite(each.high):
                 axes.plot([begin + each.low, begin + each.high], [place, place], color=BLUE, linewidth=1.0)
