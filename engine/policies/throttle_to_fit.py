@@ -422,8 +422,7 @@ class ThrottleToFit:
     def _why_not(self, seen: Observation, outlook: Outlook) -> str:
         if self._lost:
             return "the throttle has brought nothing, and is lifted"
-        greatest = self._calm(seen, outlook)
-        now_s = outlook.left_bytes / outlook.bytes_per_s
+        greatest, now_s = self._calm(seen, outlook), outlook.left_bytes / outlook.bytes_per_s
         return (
             f"not even a throttle of {greatest:.0%}, which leaves {self._headroom.speed(greatest):.0%} of the speed, "
             f"would bring {now_s * 1e3:.0f} ms down to {self._limit_s(seen) * 1e3:.0f} ms"
