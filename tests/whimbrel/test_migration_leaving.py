@@ -166,8 +166,9 @@ async def test_a_policy_that_answers_nonsense_is_named_at_once(world: World, tmp
         return answer
 
     source = await world.boot()
-    migration = Migration(source.qmp, options=Options(log_path=tmp_path / "log"), policy=policy)
-    with pytest.raises(MigrationFailed, match="the policy failed"):
+    options = Options(log_path=tmp_path / "log", objectives=Objectives(abort_on_fault=True))
+    migration = Migration(source.qmp, options=options, policy=policy)
+    with pytest.raises(MigrationFailed, match="the policy policy failed when it was asked .* which is no Decision"):
         await migration.run()
     await still_runs(world, source)
 

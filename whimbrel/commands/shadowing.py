@@ -47,7 +47,7 @@ def shadow(
     \b
     Examples:
       whimbrel shadow move.jsonl
-      whimbrel shadow move.jsonl --policy fixed:downtime_limit=50ms --policy mine.py:Patient
+      whimbrel shadow move.jsonl --policy fixed --policy mine.py:Patient
     """
     others = {name: Supervised(each) for name, each in named(policy).items()}
     try:

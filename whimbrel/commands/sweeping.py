@@ -59,7 +59,7 @@ def sweep(
     \b
     Examples:
       whimbrel sweep --set league --out league
-      whimbrel sweep --scheduler tcp://10.0.0.1:8786 --set all --seeds 1000 --out all
+      whimbrel sweep --scheduler tcp://10.0.0.1:8786 --set all --out all
     """
     from whimbrel.laboratory.choosing import Chosen, matrix_of
     from whimbrel.laboratory.sweeping import Cluster
