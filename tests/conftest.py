@@ -23,10 +23,24 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-TOGETHER = ("tests/engine/", "tests/sim/")
+TOGETHER = (
+    "tests/engine/",
+    "tests/sim/",
+    "tests/conformance/test_golden.py",
+    "tests/whimbrel/laboratory/",
+    "tests/whimbrel/test_plots.py",
+    "tests/whimbrel/test_policies.py",
+    "tests/whimbrel/test_policy_text.py",
+    "tests/whimbrel/test_s",
+)
 """These tests wait for nobody and for no clock: several processes may run them side by side."""
-APART = ("tests/sim/wire/",)
-"""These among them do: they start a simulated QEMU that keeps the time of the wall."""
+APART = (
+    "tests/sim/wire/",
+    *(f"tests/whimbrel/laboratory/test_{name}.py" for name in ("crews", "link", "load", "real", "relay", "stage")),
+    "tests/whimbrel/laboratory/test_sweeping.py",
+    "tests/whimbrel/test_shielding.py",
+)
+"""These among them do: they start QEMUs, real ones or simulated ones that keep the time of the wall, or workers."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -86,6 +86,9 @@ deadline = "2m"
 bandwidth = "800Mbit/s"
 throttle = "50%"
 may_abort = true
+may_pause = true
+may_postcopy = true
+abort_on_fault = true
 """
 
 SCENARIO = Scenario(
@@ -152,7 +155,14 @@ SCENARIO = Scenario(
         ),
     ),
     objectives=Objectives(
-        downtime_s=0.1, deadline_s=120.0, bandwidth_bytes_per_s=100_000_000, greatest_throttle=0.5, may_abort=True
+        downtime_s=0.1,
+        deadline_s=120.0,
+        bandwidth_bytes_per_s=100_000_000,
+        greatest_throttle=0.5,
+        may_abort=True,
+        may_pause=True,
+        may_postcopy=True,
+        abort_on_fault=True,
     ),
     policy="fixed:downtime_limit=50ms",
     migrations=2,
