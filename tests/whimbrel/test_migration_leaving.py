@@ -168,7 +168,7 @@ async def test_a_policy_that_answers_nonsense_is_named_at_once(world: World, tmp
     source = await world.boot()
     options = Options(log_path=tmp_path / "log", objectives=Objectives(abort_on_fault=True))
     migration = Migration(source.qmp, options=options, policy=policy)
-    with pytest.raises(MigrationFailed, match="the policy policy failed when it was asked .* which is no Decision"):
+    with pytest.raises(MigrationFailed, match=r"the policy policy failed when it was asked .* which is no Decision"):
         await migration.run()
     await still_runs(world, source)
 
