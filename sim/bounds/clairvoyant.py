@@ -40,7 +40,7 @@ FIRST_LOOKS = 64
 """Stops that are looked at to begin with, evenly spread."""
 PASSES = 60
 """How often the gaps that could hold something better are halved, at most."""
-RESOLUTION_S, RESOLUTION = 0.002, 0.04
+RESOLUTION_S, RESOLUTION = 0.005, 0.1
 """A gap is left alone if it can hold nothing that is better by more than this, plus that part of the downtime."""
 
 
@@ -148,11 +148,11 @@ class Clairvoyant:
         """Which gaps could hold a point of the front that is better than any that was seen."""
         totals_s, downtimes_s = self._points(stops_s)
         had = front_of(totals_s, totals_s - stops_s[:-1])
-        could = better(totals_s, downtimes_s)
-        if not len(could):
-            return could
-        seen = np.array(had.downtimes_s)[np.searchsorted(had.totals_s, totals_s[could], side="right") - 1]
-        return could[downtimes_s[could] < seen - RESOLUTION_S - RESOLUTION * seen]
+        if not had.totals_s:
+            return np.zeros(0, dtype=np.intp)
+        seen = np.array(had.downtimes_s)[np.searchsorted(had.totals_s, totals_s, side="right") - 1]
+        # All of them at once: a wide gap that is left alone hides that those behind it are as wide.
+        return np.flatnonzero(np.isfinite(totals_s) & (downtimes_s < seen - RESOLUTION_S - RESOLUTION * seen))
 
 
 class _Owed:

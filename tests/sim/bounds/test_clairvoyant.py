@@ -89,6 +89,17 @@ def test_no_stop_comes_below_the_front_and_the_front_is_near(heavy: Trace) -> No
     assert had.downtimes_s[-1] - last_s < 2 * (RESOLUTION_S + RESOLUTION * last_s) + 0.005
 
 
+def test_the_front_is_as_near_where_a_guest_is_long_on_its_way() -> None:
+    """Each wide gap between two stops that are looked at hides how little is known of those behind it."""
+    long = scenario(writer(size_mib=8, rate_mb_per_s=40.0), limit_s=40.0)
+    clairvoyant = Clairvoyant(trace_of(long, 1), NOTHING)
+    front = clairvoyant.front()
+    stops_s = np.linspace(20.0, 40.0, 500)
+    least_s = min(clairvoyant.left_bytes(stop_s) / 10e6 for stop_s in stops_s)
+    assert least_s > 0.1, "a guest that dirties four times what the link carries"
+    assert front.downtimes_s[-1] > least_s - 2 * (RESOLUTION_S + RESOLUTION * least_s)
+
+
 def test_a_front_rises_in_time_and_falls_in_downtime(heavy: Trace) -> None:
     front = Clairvoyant(heavy, NOTHING).front()
     assert list(front.totals_s) == sorted(front.totals_s)
