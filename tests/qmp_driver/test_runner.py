@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
+from tests.support.breakpoints import Breakpoints
 from tests.support.guests import BRISK, End, Tap, World, read_log
 from tests.support.taps import (
     CALLED_OFF,
@@ -290,15 +292,25 @@ async def test_destination_that_hangs_in_the_handover_is_ended(world: World) -> 
 async def test_destination_killed_before_it_was_seen_running(world: World) -> None:
     """Its ``cont`` was on the way, so it may have run: the source keeps its copy, stopped, and is not resumed.
 
-    Where its death is heard of a moment before the ``cont`` is written, it never had one: then the source goes on.
+    It stands still when the ``cont`` is written and is killed the moment that it is in its socket: killed any earlier,
+    its death may be heard of first, and then it never had one.
     """
     source = await world.boot()
-    end = await world.migrate(source, tap=on_command("resume-destination", kill_destination))
-    if "cont was not sent" in end.report.why:
-        assert end.verdict == ("failed", "source", "running")
-    else:
-        assert end.verdict == ("failed", "destination", "lost")
-        assert source.status() == "postmigrate"
+    runners: list[Runner] = []
+
+    def freeze(runner: Runner) -> None:
+        freeze_destination(runner)
+        runners.append(runner)
+
+    def strike(moment: str, _: Mapping[str, object]) -> None:
+        if moment == "sent destination cont":
+            kill_destination(runners.pop())
+
+    with Breakpoints(strike).within():
+        end = await world.migrate(source, tap=on_command("resume-destination", freeze))
+    assert not runners, "it was killed with its cont in the socket"
+    assert end.verdict == ("failed", "destination", "lost")
+    assert source.status() == "postmigrate"
     await world.check(source, end)
 
 

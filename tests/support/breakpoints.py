@@ -18,7 +18,8 @@ from __future__ import annotations
 import dis
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from types import CodeType, FrameType
 from typing import Any, TypeAlias, cast
 
@@ -53,6 +54,16 @@ class Breakpoints:
         """Stop at every moment from now on, on this thread and those that are started later."""
         threading.setprofile(self._profile)
         sys.setprofile(self._profile)
+
+    @contextmanager
+    def within(self) -> Generator[None]:
+        """Stop at every moment as long as the context lasts."""
+        self.set()
+        try:
+            yield
+        finally:
+            threading.setprofile(None)
+            sys.setprofile(None)
 
     def _profile(self, frame: FrameType, event: str, _argument: object) -> None:
         if event in ("call", "return") and (watch := self._watched.get(frame.f_code)) is not None:
