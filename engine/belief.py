@@ -1,0 +1,60 @@
+"""What is known of a guest, its link and its hosts before a migration, and how surely: what a plan is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .estimate import Estimate
+
+
+CPU = Estimate(1.5e9, 0.1, "default")
+MODEL = Estimate(1.0, 0.03, "default")
+MODEL_DOWNTIME = Estimate(1.0, 0.25, "default")
+"""Before any migration has been compared with what was predicted of it."""
+
+
+class CurvePoint(NamedTuple):
+    """A measured point of the dirty curve."""
+
+    window_s: float
+    dirtied_bytes: float
+    error_bytes: float
+    """One standard error: of sampling, and of rounding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Belief:
+    """All that a plan rests on. Times are seconds, sizes bytes of memory, rates bytes per second.
+
+    Attributes:
+        total_bytes: all RAM blocks.
+        zero_bytes: of it, pages that are all zero and likely to stay so.
+        points: of the dirty curve, windows rising; at least one.
+        bandwidth_bytes_per_s: what the link between the hosts carries, wire bytes; the user's cap is not in it.
+        pipe_bytes: what buffers and queues on the way hold.
+        fixed_s: what a switchover takes with nothing left to send and an empty pipe: stop, device state, load, resume.
+        preparation_s: from the call to the first byte.
+        vcpu_shares: how much of its time each vCPU ran while the guest was measured, 0 to 1; empty: not known.
+        delta_ratio: what a page that changed since it was sent comes to as XBZRLE's delta, as a part of a page;
+            ``None``: not measured.
+        cpu_bytes_per_s: how fast one thread of QEMU sends where no link holds it.
+        model_time, model_bytes, model_downtime: by how much the model itself is off, learnt from earlier predictions:
+            what was measured over what was predicted, and how far that scatters.
+        notes: what a reader should know of the measuring, in sentences.
+    """
+
+    total_bytes: int
+    zero_bytes: Estimate
+    points: tuple[CurvePoint, ...]
+    bandwidth_bytes_per_s: Estimate
+    pipe_bytes: Estimate
+    fixed_s: Estimate
+    preparation_s: Estimate
+    vcpu_shares: tuple[float, ...] = ()
+    delta_ratio: Estimate | None = None
+    cpu_bytes_per_s: Estimate = CPU
+    model_time: Estimate = MODEL
+    model_bytes: Estimate = MODEL
+    model_downtime: Estimate = MODEL_DOWNTIME
+    notes: tuple[str, ...] = ()
