@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from .estimate import Estimate
 
-
 CPU = Estimate(1.5e9, 0.1, "default")
 MODEL = Estimate(1.0, 0.03, "default")
 MODEL_DOWNTIME = Estimate(1.0, 0.25, "default")
