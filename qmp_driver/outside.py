@@ -14,12 +14,12 @@ import os
 import select
 import signal
 import socket
-import sys
 from collections.abc import Callable
 
 from whimbrel.engine.errors import WhimbrelError
 
 from . import outside_hold
+from .detached import start_detached
 from .outside_hold import LEASE_S, LINE_FD, Hold
 
 ANSWER_WITHIN_S = 5.0
@@ -195,12 +195,10 @@ class _Watchdog:
             pidfd = os.pidfd_open(pid)  # a child that nobody has waited for: the number is its own
             ours.setblocking(False)
             reader, writer = await asyncio.open_connection(sock=ours)
-        except BaseException as error:  # cancelled, too
+        except BaseException:  # cancelled, too
             ours.close()
             if pidfd >= 0:
                 _end(pidfd)
-            if isinstance(error, NotImplementedError):  # an old C library has no sessions for what it spawns
-                raise OSError(str(error)) from error
             raise
         return cls(pid, pidfd, reader, writer)
 
@@ -256,22 +254,10 @@ def _end(pidfd: int) -> None:
 
 
 def spawn_watchdog(line: int, hold: Hold, lease_s: float) -> int:
-    """Start the process; its pid."""
-    program = outside_hold.__file__
-    if not sys.executable or not os.path.isfile(program):
-        raise OSError("there is no Python interpreter that could be started, or no file that it could run")
-    words = (program, str(os.getpid()), str(lease_s), json.dumps(hold.as_written()))
-    return os.posix_spawn(
-        sys.executable,
-        [sys.executable, "-I", "-S", *words],
-        {},
-        file_actions=[
-            (os.POSIX_SPAWN_DUP2, line, LINE_FD),  # first: our own streams may be closed, and this one of them
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ],
-        setsid=True,
-        setsigmask=(),
-        setsigdef=(signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD),
-    )
+    """Start the process; its pid.
+
+    Raises:
+        OSError: it can't be started.
+    """
+    words = (str(os.getpid()), str(lease_s), json.dumps(hold.as_written()))
+    return start_detached(outside_hold.__file__, words, line=line, line_fd=LINE_FD, environment={})

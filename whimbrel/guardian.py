@@ -56,16 +56,12 @@ class Guardian:
         Raises:
             OSError: it can't be started.
         """
-        if not sys.executable or not os.path.isfile(__file__):
-            raise OSError("there is no Python interpreter that could be started, or no file that it could run")
         ours, its = socket.socketpair()  # no pipe: writing to one without a reader can kill who embeds us (SIGPIPE)
         with its:
             try:
                 return cls(_spawn(its.fileno(), os.path.abspath(log), pauses_s), ours)
-            except BaseException as error:
+            except BaseException:
                 ours.close()
-                if isinstance(error, NotImplementedError):  # an old C library has no sessions for what it spawns
-                    raise OSError(str(error)) from error
                 raise
 
     def farewell(self) -> None:
@@ -93,22 +89,16 @@ class Guardian:
 
 def _spawn(line: int, log: str, pauses_s: tuple[float, ...]) -> int:
     """Start the process; its pid."""
-    words = [os.path.abspath(__file__), str(os.getpid()), log, *map(str, pauses_s)]
-    paths = [os.path.abspath(each) for each in sys.path]
-    return os.posix_spawn(
-        sys.executable,
-        [sys.executable, "-I", "-S", *words],
-        # For when it acts: it must find the very modules that we run, from another folder.
-        {**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        file_actions=[
-            (os.POSIX_SPAWN_DUP2, line, LINE_FD),  # first: our own streams may be closed, and this one of them
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ],
-        setsid=True,
-        setsigmask=(),
-        setsigdef=(signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD),
+    from whimbrel.qmp_driver.detached import start_detached  # not above: the guardian itself imports nothing of ours
+
+    # The import path is for when it acts: it must find the very modules that we run, from another folder.
+    paths = os.pathsep.join(os.path.abspath(each) for each in sys.path)
+    return start_detached(
+        os.path.abspath(__file__),
+        [str(os.getpid()), log, *map(str, pauses_s)],
+        line=line,
+        line_fd=LINE_FD,
+        environment={**os.environ, "PYTHONPATH": paths},
     )
 
 
