@@ -13,6 +13,7 @@ from . import replies
 from .facts import SideFacts, read_facts
 from .monitor import Monitor
 from .processes import ProcessIdentity, binary_of, identify_peer, is_alive, read_argv, read_cwd, split_launcher
+from .vcpus import by_inner_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,21 +175,7 @@ def owns_threads(pid: int, threads: Sequence[int]) -> bool:
     if pid not in threads and all(os.path.exists(f"{tasks}/{thread}") for thread in threads):
         return True
     # In a namespace of its own numbers are small, and a proxy of many threads in another one has the same.
-    return _is_named_as_qemu(pid) and _inner_threads(pid).issuperset(threads)
-
-
-def _inner_threads(pid: int) -> set[int]:
-    """Threads of a process but the first, by the numbers of its own pid namespace; none if that is ours."""
-    found: set[int] = set()
-    for status in Path(f"/proc/{pid}/task").glob("*/status"):
-        try:
-            lines = status.read_text(errors="replace").splitlines()
-        except OSError:
-            continue  # a thread that has just ended
-        numbers = [number for line in lines if line.startswith("NSpid:") for number in line.split()[1:]]
-        if len(numbers) > 1 and status.parent.name != str(pid):
-            found.add(int(numbers[-1]))
-    return found
+    return _is_named_as_qemu(pid) and by_inner_number(pid).keys() >= set(threads)
 
 
 def _is_named_as_qemu(pid: int) -> bool:

@@ -39,7 +39,7 @@ def find_threads(pid: int, told: Sequence[int]) -> tuple[VcpuThread, ...]:
     """
     ids = tuple(dict.fromkeys(told))
     if not all(os.path.exists(f"/proc/{pid}/task/{tid}") for tid in ids) or pid in ids:
-        inner = _by_inner_number(pid)
+        inner = by_inner_number(pid)
         if not all(tid in inner for tid in ids):
             return ()
         ids = tuple(inner[tid] for tid in ids)
@@ -47,8 +47,15 @@ def find_threads(pid: int, told: Sequence[int]) -> tuple[VcpuThread, ...]:
     return tuple(VcpuThread(pid, tid, start) for tid, start in starts if start is not None)
 
 
-def _by_inner_number(pid: int) -> dict[int, int]:
-    """Our numbers of a process's threads, by those of its own pid namespace; empty if that is ours."""
+def by_inner_number(pid: int) -> dict[int, int]:
+    """Find a process's threads by the numbers that its own pid namespace has for them.
+
+    Args:
+        pid: the process, in our pid namespace.
+
+    Returns:
+        Our number of each thread but the first, in which QEMU runs no CPU; nothing if its namespace is ours.
+    """
     found: dict[int, int] = {}
     for status in Path(f"/proc/{pid}/task").glob("*/status"):
         try:
@@ -56,7 +63,7 @@ def _by_inner_number(pid: int) -> dict[int, int]:
         except OSError:
             continue  # a thread that has just ended
         numbers = [number for line in lines if line.startswith("NSpid:") for number in line.split()[1:]]
-        if len(numbers) > 1:
+        if len(numbers) > 1 and status.parent.name != str(pid):
             found[int(numbers[-1])] = int(status.parent.name)
     return found
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.support.guests import World
-from tests.support.spinner import spinning
+from tests.support.spinner import PROGRAM, spinning
 from whimbrel.qmp_driver import replies
 from whimbrel.qmp_driver.monitor import Monitor
-from whimbrel.qmp_driver.vcpus import find_threads, run_times_s, shares
+from whimbrel.qmp_driver.vcpus import by_inner_number, find_threads, run_times_s, shares
 
 
 @pytest.mark.parametrize(("accelerator", "threads"), [("tcg,thread=single", 1), ("tcg,thread=multi", 2)])
@@ -49,6 +52,25 @@ def test_a_thread_of_this_process_is_found() -> None:
     finally:
         gate.set()
         thread.join()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="making a pid namespace takes root")
+def test_threads_in_a_pid_namespace_of_their_own_are_found_by_their_numbers_there() -> None:
+    """A QEMU in a container names its threads so; its first thread, of which the number is 1, is none of them."""
+    words = ("unshare", "--pid", "--fork", "--kill-child", sys.executable, "-I", "-S", "-c", PROGRAM)
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as outer:
+        try:
+            assert outer.stdout is not None
+            number = int(outer.stdout.readline())
+            pid = int(Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text())
+            (ours,) = {int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir()} - {pid}
+            assert by_inner_number(pid) == {number: ours}
+            (found,) = find_threads(pid, (number,))
+            assert (found.pid, found.tid) == (pid, ours)
+            assert find_threads(pid, (1,)) == ()
+        finally:
+            outer.kill()
+    assert by_inner_number(os.getpid()) == {}
 
 
 def test_a_thread_that_runs_is_seen_to() -> None:
