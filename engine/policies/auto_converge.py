@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from whimbrel.engine.policy import Decision, Observation, Reason
 
 from .checking import share
-from .permits import why_no_qemu_throttle
+from .permits import as_fixed, why_no_qemu_throttle
 
 CAPABILITY = "auto-converge"
 INITIAL, INCREMENT, CEILING, TRIGGER = 0.2, 0.1, 0.99, 0.5
@@ -56,17 +56,50 @@ class AutoConverge:
         if seen.reason is not Reason.SETUP:
             return Decision()
         limit_s = self.downtime_limit_s or seen.objectives.downtime_s
-        if refused := why_no_qemu_throttle(seen):
-            return Decision(
-                downtime_limit_s=limit_s, because=f"{refused}: held at {limit_s * 1e3:.0f} ms, as fixed does"
-            )
-        return Decision(
-            downtime_limit_s=limit_s,
-            throttle_initial=self.initial,
-            throttle_increment=self.increment,
-            throttle_ceiling=self.ceiling,
-            throttle_trigger=self.trigger,
-            throttle_tailslow=self.tailslow,
-            capabilities={CAPABILITY: True},
+        return begin_ladder(
+            seen,
+            limit_s,
             because=f"QEMU slows the guest by {self.initial:.0%}, then {self.increment:.0%} more at a time",
+            initial=self.initial,
+            increment=self.increment,
+            ceiling=self.ceiling,
+            trigger=self.trigger,
+            tailslow=self.tailslow,
         )
+
+
+def begin_ladder(
+    seen: Observation,
+    limit_s: float,
+    *,
+    because: str,
+    initial: float,
+    increment: float,
+    ceiling: float,
+    trigger: float,
+    tailslow: bool | None = None,
+) -> Decision:
+    """Switch QEMU's ladder of throttles on, or hold the limit alone where that is not allowed or can't be had.
+
+    Args:
+        seen: before the start (`Reason.SETUP`).
+        limit_s: the downtime limit, seconds.
+        because: the reason given where it is switched on.
+        initial: as in `AutoConverge`, and so are the next three.
+        increment: a share of the vCPUs' time.
+        ceiling: a share of the vCPUs' time.
+        trigger: a share of the bytes sent.
+        tailslow: as there; ``None``: left as it is.
+    """
+    if refused := why_no_qemu_throttle(seen):
+        return as_fixed(limit_s, refused)
+    return Decision(
+        downtime_limit_s=limit_s,
+        throttle_initial=initial,
+        throttle_increment=increment,
+        throttle_ceiling=ceiling,
+        throttle_trigger=trigger,
+        throttle_tailslow=tailslow,
+        capabilities={CAPABILITY: True},
+        because=because,
+    )

@@ -17,6 +17,7 @@ from whimbrel.engine.pilot import GREATEST_THROTTLE
 from whimbrel.engine.policy import Decision, Observation, Reason
 
 from .checking import above_zero
+from .permits import as_fixed
 
 CAPABILITY = "dirty-limit"
 DEFAULT_BYTES_PER_S = 1 << 20
@@ -52,9 +53,7 @@ class DirtyLimit:
         elif seen.objectives.greatest_throttle < GREATEST_THROTTLE:
             refused = "the objectives do not allow slowing the guest without a bound"
         if refused:
-            return Decision(
-                downtime_limit_s=limit_s, because=f"{refused}: held at {limit_s * 1e3:.0f} ms, as fixed does"
-            )
+            return as_fixed(limit_s, refused)
         return Decision(
             downtime_limit_s=limit_s,
             dirty_limit_bytes_per_s=self.dirty_limit_bytes_per_s,

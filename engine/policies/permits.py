@@ -41,6 +41,16 @@ def _why_not_slowed(seen: Observation) -> str:
     return "the objectives do not allow slowing the guest" if seen.objectives.greatest_throttle < LEAST_THROTTLE else ""
 
 
+def as_fixed(limit_s: float, refused: str) -> Decision:
+    """What a policy decides at the start that may not, or can't, slow the guest: it holds the limit, and says so.
+
+    Args:
+        limit_s: the downtime limit, seconds.
+        refused: why the guest is not slowed, a clause.
+    """
+    return Decision(downtime_limit_s=limit_s, because=f"{refused}: held at {limit_s * 1e3:.0f} ms, as fixed does")
+
+
 def stop_now(seen: Observation, because: str, *, bandwidth_bytes_per_s: int | None = None) -> Decision:
     """Stop the guest and send the rest, however long that takes; without that permission, if it fits what is allowed.
 

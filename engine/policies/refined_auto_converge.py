@@ -32,9 +32,9 @@ from dataclasses import dataclass, field
 from whimbrel.engine.policy import Decision, Observation, Reason
 from whimbrel.engine.statistics import Iteration
 
-from .auto_converge import CAPABILITY, CEILING, INCREMENT, INITIAL, TRIGGER
+from .auto_converge import CEILING, INCREMENT, INITIAL, TRIGGER, begin_ladder
 from .checking import share
-from .permits import why_no_outside_throttle, why_no_qemu_throttle
+from .permits import why_no_outside_throttle
 
 LEAST_PERIOD_S = 1.0
 """Looks are further apart than this."""
@@ -144,18 +144,14 @@ class RefinedAutoConverge:
         self._from_outside = not refused
         if self._from_outside:
             return Decision(downtime_limit_s=limit_s, because="both criteria, and a throttle from outside of QEMU")
-        if unthrottled := why_no_qemu_throttle(seen):
-            return Decision(
-                downtime_limit_s=limit_s, because=f"{unthrottled}: held at {limit_s * 1e3:.0f} ms, as fixed does"
-            )
-        return Decision(
-            downtime_limit_s=limit_s,
-            throttle_initial=self.initial,
-            throttle_increment=self.increment,
-            throttle_ceiling=self.ceiling,
-            throttle_trigger=self.trigger,
-            capabilities={CAPABILITY: True},
+        return begin_ladder(
+            seen,
+            limit_s,
             because=f"QEMU's throttle, whose steps grow by the second criterion (none from outside: {refused})",
+            initial=self.initial,
+            increment=self.increment,
+            ceiling=self.ceiling,
+            trigger=self.trigger,
         )
 
     def _most(self, seen: Observation) -> float:

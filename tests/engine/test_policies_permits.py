@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.asking import ABLE, boundary, ended, setup, tick
 from whimbrel.engine.policies.permits import (
+    as_fixed,
     left_s,
     stop_now,
     why_no_outside_throttle,
@@ -40,6 +41,10 @@ def test_post_copy_needs_the_permission_and_both_ends(seen: Observation, why: st
 )
 def test_a_throttle_needs_the_permission_and_somebody_who_can(seen: Observation, outside: str, by_qemu: str) -> None:
     assert (why_no_outside_throttle(seen), why_no_qemu_throttle(seen)) == (outside, by_qemu)
+
+
+def test_what_may_not_be_slowed_is_held_at_the_limit_and_that_is_said() -> None:
+    assert as_fixed(0.25, "no") == Decision(downtime_limit_s=0.25, because="no: held at 250 ms, as fixed does")
 
 
 def test_where_pausing_is_allowed_the_guest_is_stopped_whatever_is_left() -> None:
