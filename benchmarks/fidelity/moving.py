@@ -14,6 +14,7 @@ from pathlib import Path
 import whimbrel
 from benchmarks.ours import downtime
 from whimbrel.guest.timeline import Timeline, gaps_s
+from whimbrel.laboratory.cutting_off import cut_off_after
 from whimbrel.laboratory.load import Stopwatch
 from whimbrel.laboratory.moments import Moments
 from whimbrel.laboratory.place import Place
@@ -93,14 +94,12 @@ async def move(stage: TracedStage, limit_s: float, cut_off_s: float) -> Moved:
     migration = whimbrel.Migration(str(stage.source_qmp), where, options, policy=f"fixed:downtime_limit={limit_s}s")
     stage.listen_to_destination()
     watch, began_ns = Stopwatch.start(stage.pids), time.monotonic_ns()
-    cutter = asyncio.create_task(_cut_off(migration, cut_off_s))
     try:
-        await migration.run()
+        async with cut_off_after(cut_off_s, migration, "it did not converge in the time given"):
+            await migration.run()
     except whimbrel.MigrationCancelled:
         pass  # by us: the verdict
     finally:
-        cutter.cancel()
-        await asyncio.gather(cutter, return_exceptions=True)
         stage.take_over(migration.started)
     others_cores = watch.others_cores(stage.pids)
     report = migration.report
@@ -130,16 +129,6 @@ def _start_stall_s(stage: TracedStage, sent_ns: int) -> float:
     beats = stage.monitor.beats("source", since_ns=sent_ns - START_NS // 10)
     early = [beat for beat in beats if beat.received_ns <= sent_ns + START_NS]
     return max(gaps_s(early), default=0.0) - 1 / stage.guest.spec.beat_hz
-
-
-async def _cut_off(migration: whimbrel.Migration, cut_off_s: float) -> None:
-    began_s: float | None = None
-    async for glance in migration.progress():
-        if began_s is None and glance.phase == "precopy":
-            began_s = glance.elapsed_s  # the phase begins with ``migrate``
-        if began_s is not None and glance.phase == "precopy" and glance.elapsed_s >= began_s + cut_off_s:
-            migration.cancel("it did not converge in the time given")
-            return
 
 
 async def _judge(stage: TracedStage) -> float:

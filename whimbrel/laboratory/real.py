@@ -7,7 +7,6 @@ everything with an error: no figure of it counts.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping
@@ -29,6 +28,7 @@ from whimbrel.qmp_driver.destination import Destination, Existing, FromArgv
 from whimbrel.qmp_driver.options import Options
 
 from .catalogue import machine_ram_bytes, workload_of
+from .cutting_off import cut_off_after
 from .link import can_link, paced_link
 from .moments import Moments
 from .place import Place
@@ -157,15 +157,13 @@ async def _move(cell: Cell, standing: Stage, where: Destination) -> Row:
     )
     migration = Migration(str(standing.source_qmp), where, options)
     standing.listen_to_destination()
-    cutter = asyncio.create_task(_cut_off(migration, cell.case.scenario.limit_s))
     began_ns = time.monotonic_ns()
     try:
-        await migration.run()
+        async with cut_off_after(cell.case.scenario.limit_s, migration, "it took too long"):
+            await migration.run()
     except (MigrationCancelled, MigrationFailed):
         pass  # by the limit or the policy: that is a result; the report says which
     finally:
-        cutter.cancel()
-        await asyncio.gather(cutter, return_exceptions=True)
         standing.take_over(migration.started)
     report = migration.report
     assert report is not None
@@ -180,17 +178,6 @@ async def _move(cell: Cell, standing: Stage, where: Destination) -> Row:
     if timeline.bad or timeline.continuity.went_back:
         raise MemoryLost(f"the guest {standing.guest.name!r} found its memory damaged: {timeline}")
     return _row(cell, report, lines, _figures(report, moments, timeline, standing.guest, sent_ns))
-
-
-async def _cut_off(migration: Migration, limit_s: float) -> None:
-    """Call it off when the case's limit is over, counted from ``migrate``."""
-    began_s: float | None = None
-    async for glance in migration.progress():
-        if began_s is None and glance.phase == "precopy":
-            began_s = glance.elapsed_s  # the phase begins with ``migrate``
-        if began_s is not None and glance.phase == "precopy" and glance.elapsed_s >= began_s + limit_s:
-            migration.cancel("it took too long")
-            return
 
 
 async def _judge(standing: Stage) -> None:
