@@ -3,6 +3,7 @@
 ``python -m benchmarks campaign`` measures nothing but kills, freezes and cuts instead: see `benchmarks.campaign`.
 ``python -m benchmarks fidelity`` holds the simulator against recorded migrations: see `benchmarks.fidelity`.
 ``python -m benchmarks league`` compares all policies with each other: see `benchmarks.league`.
+``python -m benchmarks foresight`` predicts migrations and then makes them: see `benchmarks.foresight`.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         0, also where a bar is missed: what is measured is no failure of the program. 130 if it was called off.
-        Of the campaign and of fidelity: what they say.
+        Of the campaign, of fidelity and of foresight: what they say.
     """
     words = sys.argv[1:] if argv is None else argv
     if words[:1] == ["campaign"]:
@@ -68,6 +69,12 @@ def main(argv: list[str] | None = None) -> int:
 
         _end_tidily()
         return league.main(words[1:])
+    if words[:1] == ["foresight"]:
+        from .foresight import command as foresight  # which needs what plans are made with
+
+        _end_tidily()
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        return foresight.main(words[1:])
     options = _parser().parse_args(words)
     _end_tidily()
     sys.setswitchinterval(SWITCH_INTERVAL_S)

@@ -11,6 +11,8 @@ CPU = Estimate(1.5e9, 0.1, "default")
 MODEL = Estimate(1.0, 0.03, "default")
 MODEL_DOWNTIME = Estimate(1.0, 0.25, "default")
 """Before any migration has been compared with what was predicted of it."""
+DEVICE_STATE_PART = 0.6
+"""Of the fixed cost of a switchover, what goes to sending and loading the device state: QEMU 7.2, a small guest."""
 
 
 class CurvePoint(NamedTuple):
@@ -33,6 +35,7 @@ class Belief:
         bandwidth_bytes_per_s: what the link between the hosts carries, wire bytes; the user's cap is not in it.
         pipe_bytes: what buffers and queues on the way hold.
         fixed_s: what a switchover takes with nothing left to send and an empty pipe: stop, device state, load, resume.
+        device_state_part: of `fixed_s`, what goes to sending and loading the device state, 0 to 1.
         preparation_s: from the call to the first byte.
         vcpu_shares: how much of its time each vCPU ran while the guest was measured, 0 to 1; empty: not known.
         delta_ratio: what a page that changed since it was sent comes to as XBZRLE's delta, as a part of a page;
@@ -40,6 +43,8 @@ class Belief:
         cpu_bytes_per_s: how fast one thread of QEMU sends where no link holds it.
         model_time, model_bytes, model_downtime: by how much the model itself is off, learnt from earlier predictions:
             what was measured over what was predicted, and how far that scatters.
+        accelerator: of the source: ``kvm``, ``tcg``, or empty where it is not known; it decides how the dirty log is
+            kept, and what a sync costs.
         notes: what a reader should know of the measuring, in sentences.
     """
 
@@ -52,8 +57,47 @@ class Belief:
     preparation_s: Estimate
     vcpu_shares: tuple[float, ...] = ()
     delta_ratio: Estimate | None = None
+    device_state_part: float = DEVICE_STATE_PART
     cpu_bytes_per_s: Estimate = CPU
     model_time: Estimate = MODEL
     model_bytes: Estimate = MODEL
     model_downtime: Estimate = MODEL_DOWNTIME
+    accelerator: str = ""
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What kind of guest it is: guests of one kind, moved between the same two hosts, cost alike to switch over.
+
+    Attributes:
+        machine: its type in the versioned form (``pc-q35-7.2``).
+        ram_bytes: the guest's RAM, without ROM and video memory.
+        vcpus: how many.
+        accelerator: ``kvm`` or ``tcg``.
+        version: of the source's QEMU, ``(7, 2, 22)``.
+    """
+
+    machine: str
+    ram_bytes: int
+    vcpus: int
+    accelerator: str
+    version: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Typical:
+    """What earlier migrations of the same kind between the same hosts say; ``None``: nothing.
+
+    The fields are named as in `Belief`.
+    """
+
+    bandwidth_bytes_per_s: Estimate | None = None
+    pipe_bytes: Estimate | None = None
+    fixed_s: Estimate | None = None
+    preparation_s: Estimate | None = None
+    cpu_bytes_per_s: Estimate | None = None
+    model_time: Estimate | None = None
+    model_bytes: Estimate | None = None
+    model_downtime: Estimate | None = None
+    device_state_part: float | None = None

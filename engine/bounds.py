@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from itertools import pairwise
 
-from .curve import PAGE_BYTES, DirtyCurve, Slowed
+from .curve import PAGE_BYTES, Curve, DirtyCurve, Slowed
 
 PAGE_HEADER_BYTES = 8
 """On the wire a page has a header of 8 bytes (address and flags; QEMU's ``ram.c``)."""
@@ -29,6 +29,7 @@ ENDLESS_S = 1e6
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _LOOKS = 60
 """Golden sections of an interval: down to 3e-13 of it."""
+_HALVINGS = 20
 
 
 class Sender(StrEnum):
@@ -62,12 +63,13 @@ def plateau_s(curve: DirtyCurve, bytes_per_s: float) -> float:
     def lead(window_s: float) -> float:
         return curve.at(window_s) - bytes_per_s * window_s
 
+    straight = isinstance(curve, Curve)  # then the summit between two knots is one of them
     edges = _edges(curve, bytes_per_s)
     if edges[-1] == ENDLESS_S and lead(ENDLESS_S) >= 0:
         return math.inf
     for high, low in pairwise(reversed(edges)):
         # It is concave from one to the other and not ahead at the upper one: so it is ahead at its summit, or nowhere.
-        ahead = low if lead(low) >= 0 else _summit(lead, low, high)
+        ahead = low if straight or lead(low) >= 0 else _summit(lead, low, high)
         if lead(ahead) >= 0:
             root_s = _crossing(lead, ahead, high)
             return root_s if root_s >= NEXT_TO_NOTHING_S else 0.0
@@ -94,9 +96,49 @@ def floor_s(curve: DirtyCurve, bytes_per_s: float) -> float:
     if edges[-1] == ENDLESS_S and left_bytes(ENDLESS_S) > left_bytes(ENDLESS_S / 2) > 0:
         return math.inf
     most = max(left_bytes(edge) for edge in edges)
-    for low, high in pairwise(edges):
-        most = max(most, left_bytes(_summit(left_bytes, low, high)))
+    if not isinstance(curve, Curve):  # straight between its knots, it is greatest at one of them
+        for low, high in pairwise(edges):
+            most = max(most, left_bytes(_summit(left_bytes, low, high)))
     return max(0.0, most / bytes_per_s)
+
+
+def least_goodput(curve: DirtyCurve, window_s: float) -> float:
+    """The least goodput at which the iterations come down to so long a one, or a shorter one.
+
+    Longer ones have to shrink: ``f(tau) <= B tau`` from `window_s` on, so B is the greatest ``f(tau) / tau`` there.
+
+    Args:
+        curve: of the guest.
+        window_s: above 0.
+
+    Returns:
+        Bytes of memory per second. Exact for curves that are straight between their knots, and for concave ones.
+    """
+    return max(curve.at(longer_s) / longer_s for longer_s in (window_s, *curve.knots_s) if longer_s >= window_s)
+
+
+def least_speed(curve: DirtyCurve, bytes_per_s: float, window_s: float) -> float:
+    """What part of its speed the guest may keep at most, for the iterations to come down to so long a one.
+
+    Slowed to a part s it dirties ``f(s tau)``: with ``u = s tau`` they shrink where ``f(u) <= B u / s`` from
+    ``s window_s`` on.
+
+    Args:
+        curve: of the guest.
+        bytes_per_s: goodput, above 0.
+        window_s: above 0.
+
+    Returns:
+        0 to 1, to a millionth.
+    """
+    low, high = 0.0, 1.0
+    if least_goodput(curve, window_s) <= bytes_per_s:
+        return high
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        enough = least_goodput(curve, middle * window_s) <= bytes_per_s / middle
+        low, high = (middle, high) if enough else (low, middle)
+    return low
 
 
 def least_throttle(

@@ -140,6 +140,11 @@ class Curve:
         value = self._values[i] + self._slopes[i] * (window_s - self._windows[i])
         return value if value < self._most else self._most
 
+    def scaled(self, part: float) -> Curve:
+        """Of a part of the memory, above 0 to 1, that is written as the whole is."""
+        points = tuple((window_s, part * dirty) for window_s, dirty in self.points)
+        return Curve(points, part * self.total_bytes, part * self.zero_bytes)
+
     @property
     def most_bytes(self) -> float:
         """All that is not zero memory, where the last slope leads there; else the last point."""

@@ -7,6 +7,7 @@
      +-- OutcomeUnknown           the connection went, or the deadline passed, with the command in flight
      +-- PreparationFailed        the destination could not be made ready; the source was not touched
      +-- PreflightFailed          the inspection found what forbids the migration: carries every finding
+     +-- Infeasible               nothing is likely enough to meet the objectives: carries the plan; nothing was begun
      +-- HookRefused              a hook of the caller's said no, hung or failed (`whimbrel.qmp_driver.hooks`)
      +-- LockRefused              the guest's lock was not moved: somebody else has it (`whimbrel.qmp_driver.locks`)
      +-- MigrationFailed          it ended badly; carries the report, which names the owner of the guest
@@ -118,6 +119,18 @@ class PreflightFailed(WhimbrelError):
     def __init__(self, message: str, findings: tuple[Any, ...]) -> None:
         super().__init__(message, owner="source")
         self.findings = findings
+
+
+class Infeasible(WhimbrelError):
+    """No way to move the guest is likely enough to meet what was asked for, so that nothing was begun.
+
+    Attributes:
+        plan: what was measured and predicted (``whimbrel.engine.plan.Plan``).
+    """
+
+    def __init__(self, message: str, *, plan: Any, advice: str | None = None) -> None:
+        super().__init__(message, owner="source", advice=advice)
+        self.plan = plan
 
 
 class MigrationFailed(WhimbrelError):

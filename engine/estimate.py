@@ -7,7 +7,7 @@ what thousands of random ones would, and the same question always has the same a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
@@ -69,6 +69,22 @@ class Range:
             self.middle,
             self.middle * math.exp(math.hypot(above, more)) if above < math.inf else math.inf,
         )
+
+
+def plain(given: Range) -> dict[str, float | None]:
+    """A range as JSON has it: ``null`` stands for ``inf``, for which it has no word."""
+    ends = {"low": given.low, "middle": given.middle, "high": given.high}
+    return {name: end if end < math.inf else None for name, end in ends.items()}
+
+
+def range_of(told: Mapping[str, float | None]) -> Range:
+    """A range out of a log: see `plain`.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none.
+    """
+    low, middle, high = (told[name] for name in ("low", "middle", "high"))
+    return Range(*(math.inf if end is None else float(end) for end in (low, middle, high)))
 
 
 def _quantile(rising: list[float], part: float) -> float:

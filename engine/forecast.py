@@ -7,7 +7,7 @@ to have measured before the start is answered with the curve itself, at once; wh
 passed.
 
 What it leaves out, so that it may differ from the simulator, which goes step by step: noise, steps and outages of the
-link; XBZRLE and multifd; what of post-copy hangs on more than how much is left (`forecast_postcopy`); that a page which
+link; multifd's packets; what of post-copy hangs on more than how much is left (`forecast_postcopy`); that a page which
 is to be written may be zero as yet; phases, which the curves have only as their mean; the time that passes between an
 event and a policy's decision; and all spread about the expectation. How near it comes to the simulator is
 measured in ``tests/sim/test_forecast_agrees.py``.
@@ -20,10 +20,11 @@ from dataclasses import dataclass, replace
 
 from .curve import PAGE_BYTES
 from .forecast_chunks import ChunkedDirt
+from .forecast_deltas import DeltaCache
 from .forecast_dirt import Dirt
 from .forecast_postcopy import postcopy
 from .forecast_records import Decided, Forecast, Outage, Outcome, Row, Setting
-from .forecast_sender import LEAST_BYTES, ZERO_PAGE_WIRE_BYTES, Sending
+from .forecast_sender import LEAST_BYTES, ZERO_PAGE_WIRE_BYTES, Sending, channels_bytes_per_s
 from .forecast_throttle import Throttle
 from .forecast_vcpus import VcpuTime
 from .forecast_view import View
@@ -75,6 +76,9 @@ class _Run:
         self.view = View(setting.total_bytes, costs.setup_s)
         self.vcpus = VcpuTime.of(self.dirt)
         self.preempt = False
+        self.cache: DeltaCache | None = None
+        """Of XBZRLE."""
+        self.full_wire = self.sender.wire_each
         self.sync_s_per_byte = costs.sync_s_per_dirty_page / PAGE_BYTES
         self.sync_s = costs.sync_s + costs.sync_s_per_page * setting.total_bytes / PAGE_BYTES
         self.logged_s = begins_s + costs.start_stall_s
@@ -98,6 +102,7 @@ class _Run:
         self.preempt = "postcopy-preempt" in on
         self.throttle.by_limit = "dirty-limit" in on and "auto-converge" not in on
         self.throttle.active |= "auto-converge" in on or self.throttle.by_limit
+        self._encode(on)
         self.worked_s *= self.dirt.speed
         if self.throttle.active and self.setting.throttling.periodic_sync_s is not None:
             self.forced_s = self.sender.now_s + self.setting.throttling.periodic_sync_s
@@ -124,6 +129,23 @@ class _Run:
         return Measurement(
             at_s=at_s, window_s=window_s, dirtied_bytes=self.dirt.logged_bytes(window_s), vcpu_shares=self._shares
         )
+
+    def _encode(self, on: set[str]) -> None:
+        """Several channels, or differences: QEMU has no differences in channels."""
+        sender, setting = self.sender, self.setting
+        if "multifd" in on:
+            if setting.several_channels:
+                sender.pack(sender.wire_each, channels_bytes_per_s(setting.costs, self.pilot.knobs.multifd_channels))
+        elif "xbzrle" in on and setting.deltas is not None:
+            self.cache = DeltaCache(setting.deltas)
+
+    def _pack(self) -> None:
+        """What the sync has found comes to this on the wire."""
+        cache, sender, costs = self.cache, self.sender, self.setting.costs
+        assert cache is not None
+        shares = cache.shares(self.dirt, self.pilot.knobs.xbzrle_cache_bytes or cache.deltas.cache_bytes)
+        wire_each = cache.wire_each(shares)
+        sender.pack(wire_each, wire_each / (self.full_wire / costs.cpu_bytes_per_s + cache.encoding_s(shares)))
 
     @property
     def _shares(self) -> tuple[float, ...]:
@@ -201,12 +223,16 @@ class _Run:
         ran_s = max(0.0, now_s - self.logged_s)
         self.worked_s += dirt.mean_speed(ran_s) * ran_s
         takes_s = self._sync_s(ran_s)
+        if self.cache is not None:
+            self.cache.ran(dirt, ran_s)
         marked = dirt.sync(ran_s, dirt.pending_bytes - sender.normal_bytes, self._sending_s(ran_s))
         self.logged_s = max(self.logged_s, now_s)
         self._close(marked)
         sender.idle(now_s + takes_s)
         sender.normal_bytes = dirt.pending_bytes if dirt.pending_bytes >= LEAST_BYTES else 0.0
         sender.zero_first = True
+        if self.cache is not None:
+            self._pack()
         self.throttle.synced(sender.now_s, marked, sender.sent_bytes, self.pilot.knobs, dirt)
         self._slowed()
         self.number += 1
@@ -312,7 +338,11 @@ class _Run:
         ran_s = max(0.0, stopped_s - self.logged_s)
         self.worked_s += self.dirt.mean_speed(ran_s) * ran_s
         sync_s = self._sync_s(ran_s)
+        if self.cache is not None:
+            self.cache.ran(self.dirt, ran_s)
         self.dirt.sync(ran_s, self.dirt.pending_bytes - sender.normal_bytes, self._sending_s(ran_s))
+        if self.cache is not None:
+            self._pack()
         normal = self.dirt.pending_bytes
         self.logged_s = stopped_s
         sender.idle(stopped_s + sync_s)

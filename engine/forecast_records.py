@@ -102,6 +102,22 @@ class Throttling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Deltas:
+    """What XBZRLE makes of a page that has changed.
+
+    Attributes:
+        ratio: its difference, encoded, as a part of the page; 1 or more: it goes in full, as QEMU has it.
+        encode_bytes_per_s: how fast pages are compared with the cache, memory bytes, above 0 (1.5 to 2.2 GB/s:
+            P. Svärd et al., VEE 2011).
+        cache_bytes: unless the policy says how large the cache is; QEMU's own default.
+    """
+
+    ratio: float
+    encode_bytes_per_s: float = 1.5e9
+    cache_bytes: int = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """One migration that is to be forecast.
 
@@ -119,6 +135,8 @@ class Setting:
         throttling: how the guest is slowed.
         clear_chunk_bytes: the dirty log is cleared by chunks of this size, each when its first page is sent, as with
             KVM (``x-clear-bitmap-shift``, 1 GiB by default); ``None``: at the sync, as with TCG.
+        deltas: what XBZRLE does where the policy asks for it; ``None``: nothing, as if it were off.
+        several_channels: whether ``multifd``, where the policy asks for it, makes the sender faster.
         limit_s: the migration is called off after so long.
         most_iterations: and after so many iterations.
 
@@ -138,6 +156,8 @@ class Setting:
     costs: Costs = field(default_factory=Costs)
     throttling: Throttling = field(default_factory=Throttling)
     clear_chunk_bytes: int | None = None
+    deltas: Deltas | None = None
+    several_channels: bool = False
     limit_s: float = 3600.0
     most_iterations: int = 20_000
 

@@ -1,10 +1,28 @@
-"""Looking ahead while a migration runs: when it is likely to end, whether it will do, and a verdict where it can't."""
+"""Looking ahead while a migration runs: when it is likely to end, whether it will do, and a verdict where it can't.
+
+Plain records; `whimbrel.engine.foresight_watch` makes them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from .estimate import Range
+
+
+class Basis(StrEnum):
+    """What a live forecast rests on."""
+
+    PLAN = "plan"
+    """What was predicted before the start, set right by how the first iteration goes."""
+    LINK = "link"
+    """The link alone: what the guest dirties is not known before the first iteration ends."""
+    ITERATIONS = "iterations"
+    """What the iterations that have ended showed of the guest and the link."""
+    POSTCOPY = "post-copy"
+    """The guest runs at the destination already: what is left, and the link. Here `Outlook.ends_s` is when all of its
+    memory will be there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +57,13 @@ class Outlook:
         iteration: of the iteration under way.
         ends_s: when the guest is likely to run at the destination, seconds since ``migrate``; ``inf``: never,
             as things go.
-        downtime_s: of its outage.
+        downtime_s: of its outage; of one that never ends, what it would be if the guest were stopped all the same.
         transferred_bytes: on the wire by then.
         meets: how likely it meets the objectives, 0 to 1.
-        verdict: where no pre-copy can meet them; ``None``: nothing of the kind can be said yet.
+        hopeless: how likely no pre-copy of the guest as it is can meet them, 0 to 1; ``None``: nothing can be said yet.
+        basis: what it rests on.
+        verdict: where no pre-copy can meet them; ``None``: nothing of the kind can be said yet, or any more.
+        news: that a verdict was drawn with this outlook, or taken back, as a sentence; else empty.
     """
 
     at_s: float
@@ -51,4 +72,7 @@ class Outlook:
     downtime_s: Range
     transferred_bytes: Range
     meets: float
+    hopeless: float | None = None
+    basis: Basis = Basis.ITERATIONS
     verdict: Verdict | None = None
+    news: str = ""

@@ -24,15 +24,19 @@ from .events import (
     Shadowed,
     Tune,
 )
+from .foresight import Basis, Outlook
+from .foresight_watch import Foresight
+from .lookout import Lookout
 from .pilot import LEAST_WAKE_S, Pilot, Steering
 from .policy import Measurement, Objectives, Policy, Reason
+from .prediction import of_outlook
 from .protocol import DEFAULT_WAITS, SECOND_NS, Step, Waits, reopened, step
+from .reckoning import Reckoning
 from .report import CompletedReport, OngoingReport, StageTime
 from .resolve import learn, verdict
 from .signals import Command, Signal
 from .states import STAGES, Fact, Guest, Owner, Phase, State
 from .statistics import Ledger, Statistics
-from .timeline import Mark, itemise
 
 __all__ = [
     "Decided",
@@ -96,6 +100,8 @@ class Machine:
         stall_ns: how long nothing may be sent before the migration is ended; QEMU itself never gives up.
         policy_name: for what is said of the policy.
         shadows: policies that only watch, by name: what they would have done is told by `shadowed`.
+        foresight: looks ahead while it runs, and knows what was predicted before, if anything was; ``None``: nobody
+            does, which is quicker where thousands are simulated.
     """
 
     policy: Policy
@@ -104,12 +110,16 @@ class Machine:
     stall_ns: int = 30 * SECOND_NS
     policy_name: str = ""
     shadows: Mapping[str, Policy] = field(default_factory=dict[str, Policy])
+    foresight: Foresight | None = None
     state: State = field(default_factory=State)
     ledger: Ledger = field(default_factory=Ledger)
+    reckoning: Reckoning = field(default_factory=Reckoning)
+    """What the report is to compare, and the log to tell of it."""
     last_step: Step | None = None
     _pilot: Pilot = field(init=False)
     _watchers: list[Pilot] = field(init=False)
     _shadowed: list[Shadowed] = field(default_factory=list[Shadowed])
+    _lookout: Lookout | None = field(init=False)
     _probing: bool = False
     """The policy is asked again before the start, when what it wanted to know is measured."""
     _taken: list[Taken] = field(default_factory=list[Taken])
@@ -121,9 +131,6 @@ class Machine:
     """When the wait for a connection ended: the stall detector watches from here."""
     _stage_since: tuple[int, int] | None = None
     _stage_ns: dict[int, int] = field(default_factory=dict[int, int])
-    _at_stop: Statistics | None = None
-    """The last statistics before the guest was stopped: what came after them went over in the outage."""
-    _marks: dict[Mark, float] = field(default_factory=dict[Mark, float])
     _facts: dict[str, Any] = field(default_factory=dict[str, Any])
     _notes: list[str] = field(default_factory=list[str])
     _why: str = ""
@@ -135,6 +142,7 @@ class Machine:
 
     def __post_init__(self) -> None:
         self._pilot = Pilot(self.policy, self.objectives, self.policy_name)
+        self._lookout = Lookout(self.foresight) if self.foresight is not None else None
         self._watchers = [Pilot(policy, self.objectives, name) for name, policy in self.shadows.items()]
 
     # ---- what goes in
@@ -148,7 +156,7 @@ class Machine:
             case Sampled(statistics):
                 self._sample(statistics)
             case Marked(mark, wall_s):
-                self._marks[mark] = wall_s
+                self.reckoning.marks[mark] = wall_s
             case Inspected(source, destination):
                 found = f"the source is {source.value}, the destination {destination.value}"
                 follows = verdict(source, destination, self.state.facts)
@@ -219,6 +227,10 @@ class Machine:
         given, self._shadowed = self._shadowed, []
         return given
 
+    def outlooks(self) -> list[Outlook]:
+        """The live forecasts made since the last call, in order; for the log."""
+        return self._lookout.made() if self._lookout is not None else []
+
     def next_deadline_ns(self) -> int | None:
         """When `receive_time` must be called at the latest; ``None``: only events matter."""
         times = [self.state.deadline_ns]
@@ -269,6 +281,10 @@ class Machine:
             throttle=last.throttle if last else 0.0,
             knobs=self._pilot.knobs,
             because=self._because,
+            since_migrate_s=self._since_migrate_s,
+            objectives=self.objectives,
+            outlook=None if self._lookout is None or self.phase.is_end else self._lookout.last,
+            news=self._lookout.news if self._lookout is not None else "",
         )
 
     def report(self) -> CompletedReport | None:
@@ -276,21 +292,16 @@ class Machine:
         if not self.phase.is_end:
             return None
         last = self.ledger.last
-        at_stop = self._at_stop
-        left_bytes = last.transferred_bytes - at_stop.transferred_bytes if last and at_stop else 0
-        bandwidth = at_stop.bandwidth_bytes_per_s if at_stop else 0.0
-        downtime = itemise(self._marks, left_bytes=left_bytes, bandwidth_bytes_per_s=bandwidth)
         stages = tuple(
             StageTime(stage=stage, name=STAGES[stage], seconds=ns / 1e9) for stage, ns in sorted(self._stage_ns.items())
         )
-        return CompletedReport(
+        report = CompletedReport(
             outcome=self.phase.value,
             owner=self.owner.value,
             guest=(self.state.guest or Guest.UNCONFIRMED).value,
             why=self._why or "moved",
             total_s=self._elapsed_ns() / 1e9,
             stages=stages,
-            downtime=downtime if self.phase is Phase.COMPLETED else None,
             iterations=tuple(self.ledger.iterations),
             ram_transferred_bytes=last.transferred_bytes if last else 0,
             ram_total_bytes=last.total_bytes if last else 0,
@@ -299,9 +310,17 @@ class Machine:
             decisions=self._decisions,
             facts=dict(self._facts),
             notes=tuple(self._notes),
+            postcopy=Fact.POSTCOPY in self.state.facts,
         )
+        cap_bytes_per_s = self._pilot.knobs.bandwidth_bytes_per_s
+        return self.reckoning.into(report, cap_bytes_per_s=cap_bytes_per_s, foreseen=self.foresight is not None)
 
     # ---- inside
+
+    @property
+    def _since_migrate_s(self) -> float:
+        """0.0 before it."""
+        return (self._now_ns - self._pilot.started_ns) / SECOND_NS if self.phase in SENDING_PHASES else 0.0
 
     def _elapsed_ns(self) -> int:
         if self._started_ns is None:
@@ -311,6 +330,8 @@ class Machine:
     def _signal(self, signal: Signal, detail: str = "") -> None:
         if signal is Signal.START and self._started_ns is None:
             self._started_ns = self._now_ns
+            if self.foresight is not None and self.foresight.prediction is not None and not self._recalling:
+                self.reckoning.predict(self.foresight.prediction)
             self._enter(self.phase)
         before = self.state
         taken = step(before, signal, self._now_ns, self.waits)
@@ -331,7 +352,7 @@ class Machine:
             self._stage_ns[stage] = self._stage_ns.get(stage, 0) + self._now_ns - since_ns
         self._stage_since = (phase.stage, self._now_ns) if phase.stage else None
         if phase is Phase.SWITCHOVER:
-            self._at_stop = self.ledger.last
+            self.reckoning.stop()
         if phase.is_end:
             self._ended_ns = self._now_ns
 
@@ -382,6 +403,8 @@ class Machine:
     def _measured(self, measurements: tuple[Measurement, ...]) -> None:
         for pilot in (self._pilot, *self._watchers):
             pilot.measurements += measurements
+        if self._lookout is not None:
+            self._lookout.foresight.measured(self._pilot.measurements)
         if self._probing and self.phase is Phase.PREPARING and not self._recalling:
             self._probing = False
             self.state = replace(self.state, deadline_ns=self._now_ns + self.waits.preparing_ns)
@@ -401,6 +424,8 @@ class Machine:
     def _sample(self, statistics: Statistics) -> None:
         before = len(self.ledger.iterations)
         self.ledger = self.ledger.add(statistics)
+        self.reckoning.see(statistics)
+        self._look_ahead()
         if self.phase not in STEERED_PHASES or self._recalling:
             return
         # A tick is taken at the first answer after it is due: a policy is asked on fresh statistics only.
@@ -412,6 +437,20 @@ class Machine:
         self._watch(Reason.TICK)
         if self._pilot.tick_due(self._now_ns):
             self._steer(Reason.TICK)
+
+    def _look_ahead(self) -> None:
+        if self._lookout is None or self.phase not in SENDING_PHASES:
+            return
+        if self._recalling:
+            self._lookout.learn(self.ledger, self._pilot)
+            return
+        made = self._lookout.look(self.ledger, self._pilot, self._now_ns, moved=self.phase is Phase.POSTCOPY)
+        if made is None:
+            return
+        if made.basis is Basis.ITERATIONS and self.reckoning.prediction is None:
+            self.reckoning.predict(of_outlook(made, self.policy_name))
+        if made.news:
+            self._notes.append(made.news)
 
     @property
     def _quiet_since_ns(self) -> int:

@@ -51,6 +51,9 @@ GREATEST_WAKE_S = 86400.0
 """A day: "never again" is said by leaving the cadence out, and must fit a clock of nanoseconds."""
 
 
+_NOTHING = Decision()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steering:
     """A decision as it will be carried out."""
@@ -182,10 +185,12 @@ class Pilot:
         try:
             if not self.dismissed:
                 decision = self.policy(seen)
-                check_sense(decision)
-                decision = self._as_allowed(seen, replace(decision, because=_sentence(decision.because)), clamped)
-                wanted = self._wanted(decision, clamped)
-                wake_after_s = _within("wake", decision.wake_after_s, LEAST_WAKE_S, GREATEST_WAKE_S, clamped)
+                # Most often nothing is decided, and then there is nothing to look at.
+                if decision != _NOTHING or seen.reason is Reason.SETUP:
+                    check_sense(decision)
+                    decision = self._as_allowed(seen, _sayable(decision), clamped)
+                    wanted = self._wanted(decision, clamped)
+                    wake_after_s = _within("wake", decision.wake_after_s, LEAST_WAKE_S, GREATEST_WAKE_S, clamped)
         except (Exception, SystemExit) as error:  # somebody's code: whatever it does must not strand a guest
             clamped, fault = [], self._fault(seen, error)
             decision, wanted = Decision(abort=self.objectives.abort_on_fault, because=fault), {}
@@ -366,6 +371,12 @@ def _power_of_two(wanted: float | None) -> int | None:
     return None if size is None else 1 << (size.bit_length() - 1)
 
 
+def _sayable(decision: Decision) -> Decision:
+    """A decision with words that can be written."""
+    said = _sentence(decision.because)
+    return decision if said == decision.because else replace(decision, because=said)
+
+
 def _sentence(said: str) -> str:
     """A policy's own words as they can be written: UTF-8, and not without an end."""
     return said[:LONGEST_SENTENCE].encode(errors="replace").decode()
@@ -375,7 +386,7 @@ def _shown(how: Callable[[object], str], error: BaseException) -> str:
     """An error of somebody's code in words; what it says of itself may be code that fails, too."""
     try:
         return _sentence(how(error))
-    except Exception:
+    except Exception:  # its __str__ may raise anything: the class's name is what is left
         return type(error).__name__
 
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from math import isfinite
 from typing import Any
 
+from .estimate import Range, plain
+from .foresight import Outlook
 from .machine import (
     Event,
     Happened,
@@ -26,6 +29,7 @@ from .machine import (
 )
 from .pilot import Steering
 from .policy import Reason
+from .prediction import Prediction
 
 Record = tuple[str, dict[str, Any]]
 """The kind of a line, and its fields."""
@@ -89,6 +93,35 @@ def of_shadow(shadowed: Shadowed) -> Record:
     decision = steering.decision
     wishes = [name for name in ("switch_over", "pause", "start_postcopy", "abort") if getattr(decision, name)]
     return "shadow", {"policy": shadowed.name, "wishes": wishes, "fault": steering.fault, **_decision(steering)}
+
+
+def of_outlook(outlook: Outlook) -> Record:
+    """The line of a live forecast; times and sizes that are without an end are ``null``."""
+    fields: dict[str, Any] = {
+        "at_s": round(outlook.at_s, 3),
+        "iteration": outlook.iteration,
+        "basis": outlook.basis.value,
+        "ends_s": _range(outlook.ends_s, 3),
+        "downtime_s": _range(outlook.downtime_s, 4),
+        "transferred_bytes": _range(outlook.transferred_bytes, 0),
+        "meets": round(outlook.meets, 3),
+        "hopeless": None if outlook.hopeless is None else round(outlook.hopeless, 3),
+    }
+    if outlook.news:
+        fields |= {"news": outlook.news, "verdict": outlook.verdict and asdict(outlook.verdict)}
+    return "outlook", fields
+
+
+def of_prediction(made: Prediction) -> Record:
+    """The line of what was predicted; what is without an end is ``null``."""
+    told = asdict(made) | {name: plain(getattr(made, name)) for name in ("total_s", "downtime_s", "transferred_bytes")}
+    told["iterations"] = None if made.iterations is None else plain(made.iterations)
+    told["components"] = {name: plain(each) for name, each in made.components.items()}
+    return "prediction", told
+
+
+def _range(given: Range, digits: int) -> list[float | None]:
+    return [round(each, digits) if isfinite(each) else None for each in (given.low, given.middle, given.high)]
 
 
 def _decision(steering: Steering) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from .foresight_watch import Foresight
 from .machine import Decided, Event, Happened, Inspected, Learnt, Machine, Marked, Measured, Order, Sampled
 from .policy import Abilities, Measurement, Objectives, Policy
+from .prediction import prediction_of
 from .protocol import DEFAULT_WAITS, SECOND_NS, Waits, is_settled, reopened
 from .resolve import DestinationClass, SourceClass
 from .signals import FACT_OF_COMMAND, Command, Signal
@@ -62,6 +64,8 @@ class Replayed:
                 self._take_command(line)
             case "reopened":
                 self.machine.state, self.ended = reopened(self.machine.state), False
+            case "prediction":
+                self.machine.reckoning.prediction = prediction_of(line)
             case "end":
                 self._take_end(line)
             case _:
@@ -131,6 +135,7 @@ def replay(
     objectives: Objectives | None = None,
     waits: Waits = DEFAULT_WAITS,
     stall_ns: int = 30 * SECOND_NS,
+    foresight: Foresight | None = None,
 ) -> Replayed:
     """Rebuild a migration from the lines of its log.
 
@@ -140,11 +145,12 @@ def replay(
         objectives: as for `Machine`, for what follows.
         waits: as for `Machine`.
         stall_ns: as for `Machine`.
+        foresight: as for `Machine`; it learns from what the log tells.
 
     Raises:
         ValueError: a line is not what its kind says; it is named by its number.
     """
-    machine = Machine(policy=policy, objectives=objectives or Objectives(), waits=waits, stall_ns=stall_ns)
+    machine = Machine(policy=policy, objectives=objectives or Objectives(), waits=waits, stall_ns=stall_ns, foresight=foresight)
     told = Replayed(machine)
     for number, line in enumerate(lines, 1):
         try:

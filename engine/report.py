@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .policy import Knobs
+from .foresight import Outlook
+from .policy import Knobs, Objectives
+from .prediction import Compared, Prediction
 from .statistics import Iteration
 from .timeline import Downtime
 
@@ -31,6 +33,13 @@ class OngoingReport:
     knobs: Knobs = field(default_factory=Knobs)
     because: str = ""
     """The reason of the policy's last decision that changed something."""
+    objectives: Objectives = field(default_factory=Objectives)
+    since_migrate_s: float = 0.0
+    """Seconds since ``migrate`` while memory is sent: the clock of the outlook and of the deadline; else 0."""
+    outlook: Outlook | None = None
+    """The last live forecast; ``None``: none could be made yet, or it has ended."""
+    news: str = ""
+    """The last that there was to say of a verdict, as a sentence: that it was drawn, or taken back; empty: nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +49,21 @@ class StageTime:
     stage: int
     name: str
     seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkSeen:
+    """What a migration showed of the link, as far as it was the link that held it up.
+
+    Attributes:
+        bandwidth_bytes_per_s: all that was sent over the time that it took, wire bytes.
+        pipe_bytes: how far the sender was ahead of it: what buffers and queues on the way hold.
+        capped: it was held up by a cap, the user's or the policy's: the link may carry more.
+    """
+
+    bandwidth_bytes_per_s: float
+    pipe_bytes: float
+    capped: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +92,16 @@ class CompletedReport:
     """What was learnt on the way: versions, addresses, process ids, qemu's own figures, findings."""
     notes: tuple[str, ...] = ()
     """What a reader should know besides: capabilities dropped, values clamped, late surprises."""
+    postcopy: bool = False
+    """Whether post-copy began."""
+    link: LinkSeen | None = None
+    """``None``: it was not moved, or nothing can be said."""
+    prediction: Prediction | None = None
+    """What was predicted, before the start or after the first iteration; ``None``: it ended before that."""
+    compared: tuple[Compared, ...] = ()
+    """The prediction against what came of it, figure by figure; only of a guest that was moved."""
+    off: str = ""
+    """What was off, in a sentence; or why there is nothing to compare."""
 
     @property
     def moved(self) -> bool:

@@ -162,14 +162,17 @@ class Ledger:
             opened = now
         grew = now.transferred_bytes > self.last.transferred_bytes
         since_ns = now.at_ns - WINDOW_NS
-        kept = [each for each in self.window if each.at_ns >= since_ns]
+        window = self.window
+        gone = 0
+        while gone < len(window) and window[gone].at_ns < since_ns:
+            gone += 1
         # By the constructor: `replace` takes longer than all the rest, and this happens at every answer.
         return Ledger(
             first=self.first,
             last=now,
             opened=opened,
             iterations=iterations,
-            window=(*kept, now),
+            window=(*window[gone:], now),
             moved_ns=now.at_ns if grew else self.moved_ns,
         )
 
@@ -203,7 +206,11 @@ class Ledger:
     @property
     def vcpu_shares(self) -> tuple[float, ...]:
         """How much of the last `WINDOW_NS` each vCPU ran, 0 to 1; empty while there is nothing to go by."""
-        told = [each for each in self.window if each.vcpu_s]
+        window = self.window
+        if window and window[0].vcpu_s and window[-1].vcpu_s:
+            told = [window[0], window[-1]] if len(window) > 1 else [window[0]]  # those in between do not matter
+        else:
+            told = [each for each in window if each.vcpu_s]
         if len(told) < 2 or len(told[0].vcpu_s) != len(told[-1].vcpu_s):
             return ()
         span_s = (told[-1].at_ns - told[0].at_ns) / 1e9

@@ -63,10 +63,12 @@ def itemise(marks: Mapping[Mark, float], *, left_bytes: int = 0, bandwidth_bytes
     if Mark.SOURCE_STOP not in marks or Mark.DESTINATION_RESUME not in marks:
         return None
     start, end = marks[Mark.SOURCE_STOP], marks[Mark.DESTINATION_RESUME]
+    # In post-copy it completes long after the guest runs there; what it needed for that it had when we sent ``cont``.
+    late = marks.get(Mark.DESTINATION_COMPLETED, end) > end
     order = (
         Mark.SOURCE_PRE_SWITCHOVER,
         Mark.CONTINUE_SENT,
-        Mark.DESTINATION_COMPLETED,
+        Mark.CONT_SENT if late else Mark.DESTINATION_COMPLETED,
         Mark.CONT_SENT,
         Mark.DESTINATION_RESUME,
     )

@@ -73,6 +73,6 @@ async def _contain(work: Callable[[], Awaitable[object]]) -> BaseException | Non
         await work()
     except asyncio.CancelledError:
         raise
-    except BaseException as error:
+    except BaseException as error:  # the caller's code may raise anything, also what would end the loop
         return error
     return None

@@ -3,50 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Sequence
-from typing import Final
 
+from whimbrel.engine.driving import LOOK_EVERY_S
 from whimbrel.engine.errors import QemuRefused, WhimbrelError
+from whimbrel.engine.measuring import FEWEST_A_GIB, LATE_S, MIB, pages_to_sample, window_as_measured_s
 from whimbrel.engine.policy import Measurement
 
 from . import replies
 from .monitor import Monitor
 from .vcpus import shares
-
-MIB: Final = 1 << 20
-LONGEST_S: Final = 60.0
-SHORTEST_S: Final = 0.05
-"""QEMU's own bounds, migration/dirtyrate.h; before 8.2 the shortest is a whole second."""
-LOOK_EVERY_S: Final = 0.02
-SAMPLE_PAGES: Final = 1 << 16
-"""So many pages in all: 256 MiB, which QEMU hashes twice, in a tenth of a second each time."""
-FEWEST_A_GIB: Final = 512
-MOST_A_GIB: Final = 16384
-"""QEMU's own default, and the most that it takes: of a guest of 256 MiB the one is 128 pages, the other 4096."""
-LATE_S: Final = 10.0
-"""A window that is over by so long and not measured counts as failed: hashing the pages takes QEMU milliseconds."""
-
-
-def window_as_measured_s(window_s: float, *, milliseconds: bool) -> float:
-    """The length that QEMU can measure instead: not shorter, where it has one that long.
-
-    Args:
-        window_s: the length that is wanted, seconds.
-        milliseconds: QEMU counts windows in milliseconds (8.2 and later), otherwise in seconds.
-    """
-    if milliseconds:
-        return math.ceil(min(max(window_s, SHORTEST_S), LONGEST_S) * 1000) / 1000
-    return float(math.ceil(min(max(window_s, 1.0), LONGEST_S)))
-
-
-def pages_to_sample(ram_bytes: int) -> int:
-    """How many pages of each GiB are looked at: `SAMPLE_PAGES` in all, where QEMU takes that.
-
-    Args:
-        ram_bytes: size of the guest's RAM.
-    """
-    return min(max(FEWEST_A_GIB, (SAMPLE_PAGES << 30) // max(ram_bytes, 1)), MOST_A_GIB)
 
 
 class Measuring:
@@ -59,7 +25,8 @@ class Measuring:
         """
         self.able = False
         """Whether QEMU can."""
-        self._milliseconds = False
+        self.milliseconds = False
+        """Whether it counts windows in milliseconds, otherwise in whole seconds."""
         self._sample_pages = FEWEST_A_GIB
         self._run_times_s = run_times_s
         self._began_s: float | None = None
@@ -79,7 +46,7 @@ class Measuring:
         except QemuRefused:
             return  # the command came together with calc-dirty-rate
         self._sample_pages = pages_to_sample(ram_bytes)
-        self.able, self._milliseconds = True, told.calc_time_unit is not None
+        self.able, self.milliseconds = True, told.calc_time_unit is not None
 
     async def measure_all(
         self, reach: Callable[[], Monitor], windows_s: Sequence[float], *, within_s: float
@@ -122,7 +89,7 @@ class Measuring:
             QemuRefused, OutcomeUnknown, CannotConnect: QEMU will not, or does not answer.
             WhimbrelError: it does not come to an end in time.
         """
-        length_s = window_as_measured_s(window_s, milliseconds=self._milliseconds)
+        length_s = window_as_measured_s(window_s, milliseconds=self.milliseconds)
         if length_s > within_s:
             return None
         loop = asyncio.get_running_loop()
@@ -131,7 +98,7 @@ class Measuring:
         if self._began_s is None:
             self._began_s = started_s
         await replies.calc_dirty_rate(
-            monitor, length_s, milliseconds=self._milliseconds, sample_pages=self._sample_pages
+            monitor, length_s, milliseconds=self.milliseconds, sample_pages=self._sample_pages
         )
         await asyncio.sleep(length_s)
         told = await self._await_free(monitor, loop.time() + LATE_S)

@@ -406,7 +406,7 @@ class Monitor:
         if self._on_lost is not None:
             try:
                 self._on_lost(reason)
-            except Exception as error:
+            except Exception as error:  # the connection is lost all the same, and has to be taken down
                 self._report(error, "on_lost")
 
     def _not_sent(self, command: str, because: str) -> CannotConnect:

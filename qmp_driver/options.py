@@ -10,6 +10,7 @@ from pathlib import Path
 from whimbrel.engine.errors import BadInput
 from whimbrel.engine.policies import LeastDowntime
 from whimbrel.engine.policy import Objectives, Policy
+from whimbrel.engine.prediction import Prediction
 from whimbrel.engine.protocol import DEFAULT_WAITS, SECOND_NS, Waits
 
 from .hooks import Hooks
@@ -35,6 +36,9 @@ class Options:
     """For the log; empty: what the policy itself is called."""
     shadows: Mapping[str, Policy] = field(default_factory=dict[str, Policy])
     """Policies that only watch, by name: what they would have done goes into the log (`whimbrel.engine.shadows`)."""
+    prediction: Prediction | None = None
+    """What a plan says of it: the report holds it against what comes of it. ``None``: it is predicted once the first
+    iteration has ended."""
     log_path: Path | None = None
     """``None``: a new file in the user's state folder."""
     host: str = "127.0.0.1"

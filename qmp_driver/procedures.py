@@ -35,6 +35,7 @@ from .facts import SideFacts, read_facts
 from .helm import Helm
 from .inspection import look_at_destination, look_at_source
 from .journal import Journal
+from .kinds import host_of, summary
 from .launch import end_in
 from .monitor import Monitor
 from .options import Options
@@ -189,7 +190,10 @@ class Procedures:
         )
         self.deliver(
             Learnt(
-                {"qemu_source": _version(monitor.version, monitor.package), "source": _summary(facts)},
+                {
+                    "qemu_source": _version(monitor.version, monitor.package),
+                    "source": summary(facts, host_of(self.source_address, here=self.truth.process is not None)),
+                },
                 paused_before=facts.run_state != "running",
             )
         )
@@ -218,7 +222,7 @@ class Procedures:
             Learnt(
                 {
                     "qemu_destination": _version(monitor.version, monitor.package),
-                    "destination": _summary(facts),
+                    "destination": summary(facts, host_of(self.started.address, here=pid is not None)),
                     "destination_qmp": str(self.started.address),
                     "destination_pid": pid,
                     "destination_directory": str(self.started.directory or ""),
@@ -491,7 +495,3 @@ def _listen_uri(options: Options) -> str:
 def _version(triple: tuple[int, int, int], package: str) -> str:
     text = ".".join(str(part) for part in triple)
     return f"{text} ({package})" if package else text
-
-
-def _summary(facts: SideFacts) -> dict[str, Any]:
-    return {"machine": facts.machine, "run_state": facts.run_state, "ram_bytes": facts.ram_bytes}

@@ -26,6 +26,7 @@ from whimbrel.engine.driving import (
     poll_pause_s,
 )
 from whimbrel.engine.errors import OutcomeUnknown, WhimbrelError
+from whimbrel.engine.foresight_watch import Foresight
 from whimbrel.engine.machine import Event, Happened, Learnt, Machine, Measured, Order, Probe, Sampled, Tune
 from whimbrel.engine.report import CompletedReport, OngoingReport
 from whimbrel.engine.sampling import statistics_of
@@ -74,6 +75,7 @@ class Runner:
                 stall_ns=options.stall_ns,
                 policy_name=options.policy_name,
                 shadows={name: Supervised(each, within_s=SHADOW_WITHIN_S) for name, each in options.shadows.items()},
+                foresight=Foresight(objectives=options.objectives, prediction=options.prediction),
             )
         else:
             self._started_ns = takeover.legacy.started_ns(self._host, time.monotonic_ns())
@@ -465,6 +467,10 @@ class Runner:
                 self._note(kind, fields)
         for shadowed in self.machine.shadowed():
             self._note(*records.of_shadow(shadowed))
+        for prediction in self.machine.reckoning.made():
+            self._note(*records.of_prediction(prediction))
+        for outlook in self.machine.outlooks():
+            self._note(*records.of_outlook(outlook))
 
     def _log_order(self, order: Order | Tune | Probe) -> None:
         for kind, fields in records.of_order(order, self.machine):

@@ -205,7 +205,7 @@ async def _connect_tcp(address: tuple[str, int], side: str | None) -> socket.soc
         except OSError as error:
             sock.close()
             failure = failure or error
-        except BaseException:
+        except BaseException:  # cancelled: nobody else knows of the socket
             sock.close()
             raise
         else:

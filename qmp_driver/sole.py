@@ -75,7 +75,7 @@ class SoleManager:
                     side="source",
                     advice="wait for its end, or call that migration off",
                 ) from None
-        except BaseException:
+        except BaseException:  # interrupted, too: the name is held for as long as the socket lives
             name.close()
             raise
         return cls(name)

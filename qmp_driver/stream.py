@@ -63,7 +63,7 @@ async def connect(host: str, port: int, *, timeout_s: float = CONNECT_TIMEOUT_S)
                 stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
                 await loop.sock_connect(stream, address)
-            except BaseException:
+            except BaseException:  # cancelled, too: nobody else knows of the socket
                 stream.close()
                 raise
     except TimeoutError as error:

@@ -24,6 +24,7 @@ from whimbrel.engine.driving import (
     poll_pause_s,
 )
 from whimbrel.engine.errors import OutcomeUnknown, WhimbrelError
+from whimbrel.engine.foresight_watch import Foresight
 from whimbrel.engine.machine import Event, Happened, Machine, Measured, Order, Probe, Sampled, Tune
 from whimbrel.engine.negotiation import changed_parameters, parameters_of
 from whimbrel.engine.policy import Objectives, Policy
@@ -59,6 +60,8 @@ class Settings:
     reconnect_s: float = 10.0
     keep_source: bool = False
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    foresight: bool = False
+    """Whether it looks ahead while it runs, as a real one does: that takes longer than all else here."""
 
     def header(self) -> dict[str, Any]:
         """What the log's first line keeps of it."""
@@ -113,6 +116,7 @@ class Driver:
             objectives=settings.objectives,
             waits=settings.waits,
             stall_ns=round(settings.stall_s * SECOND_NS),
+            foresight=self._foresight(),
         )
         self.report: CompletedReport | None = None
         self.ended: Promise[None] = Promise()
@@ -174,6 +178,7 @@ class Driver:
             objectives=self.settings.objectives,
             waits=self.settings.waits,
             stall_ns=self.machine.stall_ns,
+            foresight=self._foresight(),
         ).machine
         self.procedures.take_up(lines)
         self.loop.start(self._take_over())
@@ -203,6 +208,9 @@ class Driver:
                     line.abandon(in_flight=in_flight)
 
     # ---- beginning
+
+    def _foresight(self) -> Foresight | None:
+        return Foresight(objectives=self.settings.objectives) if self.settings.foresight else None
 
     def _begin(self) -> None:
         header = {"format": FORMAT, "started_wall_s": wall_s(self.loop.now_ns), "monotonic_ns": self._began_ns}
@@ -439,10 +447,13 @@ class Driver:
             self.log.write(kind, self.elapsed_ns(), self.loop.now_ns, fields)
 
     def _log_taken(self) -> None:
-        taken = self.machine.taken()
-        if not taken:
+        taken, outlooks = self.machine.taken(), self.machine.outlooks()
+        if not taken and not outlooks:
             return
         t_ns, now_ns = self.elapsed_ns(), self.loop.now_ns
+        foreseen = [records.of_prediction(each) for each in self.machine.reckoning.made()]
+        for kind, fields in (*foreseen, *map(records.of_outlook, outlooks)):
+            self.log.write(kind, t_ns, now_ns, fields)
         for each in taken:
             for kind, fields in records.of_taken(each):
                 self.log.write(kind, t_ns, now_ns, fields)

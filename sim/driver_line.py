@@ -189,7 +189,7 @@ class Line:
         except (OutcomeUnknown, QemuRefused) as error:
             line.close()
             raise CannotConnect(f"the handshake failed: {error}", side=side) from error
-        except BaseException:
+        except BaseException:  # cancelled, too: a monitor serves one client, and this one would keep it
             line.close()
             raise
         return line

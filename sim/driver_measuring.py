@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from whimbrel.engine.driving import LOOK_EVERY_S
 from whimbrel.engine.errors import WhimbrelError
+from whimbrel.engine.measuring import LATE_S, MIB, window_as_measured_s
 from whimbrel.engine.policy import Measurement
 
 from . import driver_replies as replies
@@ -15,12 +15,6 @@ from .clock import SECOND_NS
 from .driver_line import Line
 from .driver_side import Side
 from .driver_tasks import Loop, Work
-
-MIB = 1 << 20
-LONGEST_S, SHORTEST_S = 60.0, 0.05
-"""QEMU's own bounds, migration/dirtyrate.h; before 8.2 the shortest is a whole second."""
-LATE_S = 10.0
-"""A window that is over by so long and not measured counts as failed: hashing the pages takes QEMU milliseconds."""
 
 
 class Measuring:
@@ -68,7 +62,7 @@ class Measuring:
     def _measure(self, window_s: float, due_ns: int) -> Work[Measurement | None]:
         loop, line = self._loop, self._source.require()
         milliseconds = "calc-time-unit" in (yield from replies.query_dirty_rate(line))
-        length_s = as_measured_s(window_s, milliseconds=milliseconds)
+        length_s = window_as_measured_s(window_s, milliseconds=milliseconds)
         length_ns = round(length_s * SECOND_NS)
         if loop.now_ns + length_ns > due_ns:
             return None
@@ -95,15 +89,3 @@ class Measuring:
                 raise WhimbrelError("it is still measuring", side="source")
             yield self._loop.sleep(LOOK_EVERY_S)
         return told
-
-
-def as_measured_s(window_s: float, *, milliseconds: bool) -> float:
-    """The length that QEMU can measure instead: not shorter, where it has one that long.
-
-    Args:
-        window_s: the length that is wanted, seconds.
-        milliseconds: QEMU counts windows in milliseconds (8.2 and later), otherwise in seconds.
-    """
-    if milliseconds:
-        return math.ceil(min(max(window_s, SHORTEST_S), LONGEST_S) * 1000) / 1000
-    return float(math.ceil(min(max(window_s, 1.0), LONGEST_S)))

@@ -8,14 +8,11 @@ from typing import Any, Protocol
 
 from whimbrel.engine.driving import ANSWER_WITHIN_S
 from whimbrel.engine.errors import QemuRefused, WhimbrelError
+from whimbrel.engine.measuring import pages_to_sample
 
 from .driver_tasks import Work
 
 BADGE = "whimbrel-migration-"
-LEAST_SAMPLE_PAGES, MOST_SAMPLE_PAGES = 512, 16384
-"""Of each GiB: QEMU's own default, by which a guest of 256 MiB is judged by 128 pages, and the most that it takes."""
-ALL_SAMPLE_PAGES = 65536
-"""So many are looked at of a large guest: hashing more takes seconds."""
 
 
 class Caller(Protocol):
@@ -158,8 +155,7 @@ def calc_dirty_rate(line: Caller, window_s: float, *, milliseconds: bool, ram_by
         window_s: length of the window, 1 to 60 whole seconds; from 0.05 s with ``milliseconds``.
         milliseconds: count it in milliseconds (QEMU 8.2 and later).
     """
-    each_gib = max(LEAST_SAMPLE_PAGES, ALL_SAMPLE_PAGES * (1 << 30) // ram_bytes)
-    arguments: dict[str, object] = {"calc-time": round(window_s), "sample-pages": min(each_gib, MOST_SAMPLE_PAGES)}
+    arguments: dict[str, object] = {"calc-time": round(window_s), "sample-pages": pages_to_sample(ram_bytes)}
     if milliseconds:
         arguments |= {"calc-time": round(window_s * 1000), "calc-time-unit": "millisecond"}
     yield from line.call("calc-dirty-rate", arguments)

@@ -158,7 +158,7 @@ class Side:
                 on_lost=self._on_lost,
             )
             yield from self._recognise(line, max(LEAST_CONNECT_S, (due_ns - self._loop.now_ns) / 1e9))
-        except BaseException:
+        except BaseException:  # whatever it is: those who wait for the connection have to hear
             self._held_back = None
             self._lost.keep(None)
             if line is not None:

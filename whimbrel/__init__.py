@@ -9,6 +9,7 @@ from whimbrel.engine._version import __version__
 from whimbrel.engine.errors import (
     BadInput,
     CannotConnect,
+    Infeasible,
     MigrationCancelled,
     MigrationFailed,
     OutcomeUnknown,
@@ -17,6 +18,7 @@ from whimbrel.engine.errors import (
     QemuRefused,
     WhimbrelError,
 )
+from whimbrel.engine.plan import Plan
 from whimbrel.engine.policies import Fixed, LeastDowntime
 from whimbrel.engine.policy import Abilities, Decision, Knobs, Measurement, Objectives, Observation, Policy, Reason
 from whimbrel.engine.protocol import Waits
@@ -25,6 +27,7 @@ from whimbrel.engine.states import Side
 from whimbrel.engine.statistics import Iteration, Statistics
 from whimbrel.engine.timeline import Downtime
 from whimbrel.migration import Migration, migrate
+from whimbrel.planning import Link, Planned, plan
 from whimbrel.qmp_driver.destination import Destination, Existing, FromArgv, FromCallable, FromSource
 from whimbrel.qmp_driver.findings import Finding, Severity
 from whimbrel.qmp_driver.hooks import HookContext, HookRefused, Hooks
@@ -53,9 +56,11 @@ __all__ = [
     "HookContext",
     "HookRefused",
     "Hooks",
+    "Infeasible",
     "Iteration",
     "Knobs",
     "LeastDowntime",
+    "Link",
     "LockProvider",
     "LockRefused",
     "Measurement",
@@ -68,6 +73,8 @@ __all__ = [
     "Options",
     "OutcomeUnknown",
     "Party",
+    "Plan",
+    "Planned",
     "Policy",
     "PreflightFailed",
     "PreparationFailed",
@@ -82,6 +89,7 @@ __all__ = [
     "WhimbrelError",
     "__version__",
     "migrate",
+    "plan",
     "preflight",
     "resolve",
 ]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from whimbrel.commands import comparing, logs, moving, others, shadowing, simulating, sweeping
+from whimbrel.commands import comparing, logs, moving, others, planning, shadowing, simulating, sink, sweeping
 from whimbrel.commands.codes import (
     BAD_INPUT,
     CANCELLED,
@@ -47,6 +47,8 @@ app = typer.Typer(
 COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (moving.demo, "Move a guest between two QEMUs, and verify it."),
     (moving.migrate, "Move a running guest, given its QMP monitor."),
+    (planning.plan, "Say what moving a guest would come to."),
+    (sink.sink, "Swallow a probe of the link, at the destination."),
     (moving.preflight, "Say everything that would stop a migration."),
     (logs.cancel, "Call a running migration off."),
     (logs.resolve, "Settle a migration whose manager died."),

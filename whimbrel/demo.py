@@ -18,7 +18,7 @@ from whimbrel.guest.monitor import GuestMonitor
 from whimbrel.guest.protocol import Verification
 from whimbrel.guest.spec import PageClass, WorkloadSpec
 from whimbrel.migration import Migration
-from whimbrel.qmp_driver.destination import FromSource
+from whimbrel.qmp_driver.destination import Destination, FromSource
 from whimbrel.qmp_driver.options import Options
 from whimbrel.qmp_driver.processes import QemuProcess
 
@@ -27,6 +27,8 @@ ATTEMPT_S = 0.2
 VERIFY_TIMEOUT_S = 60.0
 WARM_UP_BEATS = 100
 """Half a second at 200 Hz: the guest is seen to run steadily before it is moved."""
+
+Chooser = Callable[[Path, Destination, Options], Awaitable[Options]]
 
 DEFAULT_CLASSES = ("hot:size=32MiB,rate=20MiB/s", "warm:size=96MiB,rate=2MiB/s,pattern=zipf", "cold:size=320MiB")
 
@@ -98,6 +100,7 @@ async def run_demo(
     say: Callable[[str], None] = lambda text: None,
     watch: Callable[[Migration], Awaitable[None]] | None = None,
     on_migration: Callable[[Migration], None] | None = None,
+    choose: Chooser | None = None,
 ) -> DemoResult:
     """Boot the guest, move it, verify it, take everything down again.
 
@@ -106,6 +109,8 @@ async def run_demo(
         say: told what is going on, a sentence at a time.
         watch: runs beside the migration and shows it.
         on_migration: given the migration as soon as it exists, so that it can be called off.
+        choose: given the running guest's monitor, where it will go, and the options so far; gives those to move it
+            with. It may look at the guest as long as it wants. ``None``: the options stay.
 
     Raises:
         BadInput: an option that can't be used.
@@ -121,7 +126,7 @@ async def run_demo(
     stage = _Stage(demo, spec, folder, say)
     try:
         source = await stage.boot()
-        return await stage.move(watch, on_migration)
+        return await stage.move(watch, on_migration, choose)
     finally:
         stage.monitor.close()
         if source is not None:
@@ -154,13 +159,13 @@ class _Stage:
         process = await QemuProcess.spawn(arguments, stderr_path=self.folder / "source.stderr")
         try:
             await self._until_it_beats(process)
-        except BaseException as error:
+        except BaseException as error:  # cancelled, too: a QEMU that nobody knows of must not stay
             tail = process.stderr_tail()
             await process.kill()
             if isinstance(error, WhimbrelError) and tail:
                 raise WhimbrelError(f"the guest did not start: {error}; QEMU said: {tail}", side="source") from error
             raise
-        self.say("the guest beats; starting the migration")
+        self.say("the guest beats")
         return process
 
     async def _until_it_beats(self, process: QemuProcess) -> None:
@@ -194,9 +199,14 @@ class _Stage:
         self,
         watch: Callable[[Migration], Awaitable[None]] | None,
         on_migration: Callable[[Migration], None] | None,
+        choose: Chooser | None,
     ) -> DemoResult:
-        destination = FromSource(binary=self.demo.destination_binary)
-        migration = Migration(self.folder / "qmp.sock", destination, self.demo.options)
+        source, destination = self.folder / "qmp.sock", FromSource(binary=self.demo.destination_binary)
+        options = self.demo.options
+        if choose is not None:
+            options = await choose(source, destination, options)
+        self.say("starting the migration")
+        migration = Migration(source, destination, options)
         self.migration = migration
         if on_migration is not None:
             on_migration(migration)

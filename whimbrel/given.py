@@ -49,6 +49,11 @@ class Allowed:
     may_postcopy: bool = False
     abort_on_fault: bool = False
 
+    @property
+    def stated(self) -> bool:
+        """Whether anything of it was typed that a plan could make use of."""
+        return self.throttle is not None or self.may_abort or self.may_pause or self.may_postcopy
+
     def of(self, goal: Objectives) -> Objectives:
         """These besides what is allowed already.
 
@@ -83,16 +88,19 @@ def throttle(text: str) -> float:
     return part
 
 
+DEFAULT_DOWNTIME = "300ms"
+
+
 def objectives(
-    downtime: str, deadline: str | None, bandwidth: str | None, allowed: Allowed = NOTHING_MORE
+    downtime: str | None, deadline: str | None, bandwidth: str | None, allowed: Allowed = NOTHING_MORE
 ) -> Objectives:
-    """What the user wants, from people's units.
+    """What the user wants, from people's units; without a downtime, `DEFAULT_DOWNTIME`.
 
     Raises:
         BadInput: one of them can't be read.
     """
     goal = Objectives(
-        downtime_s=parse_duration(downtime, field="downtime"),
+        downtime_s=parse_duration(DEFAULT_DOWNTIME if downtime is None else downtime, field="downtime"),
         deadline_s=None if deadline is None else parse_duration(deadline, field="deadline"),
         bandwidth_bytes_per_s=None if bandwidth is None else round(parse_rate(bandwidth, field="bandwidth")),
     )

@@ -60,7 +60,7 @@ class Guardian:
         with its:
             try:
                 return cls(_spawn(its.fileno(), os.path.abspath(log), pauses_s), ours)
-            except BaseException:
+            except BaseException:  # whatever it is: nobody is at the other end
                 ours.close()
                 raise
 

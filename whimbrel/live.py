@@ -20,14 +20,14 @@ import uvloop
 from rich.console import Console
 from rich.live import Live
 
-from whimbrel.demo import DemoOptions, DemoResult, run_demo
+from whimbrel.demo import Chooser, DemoOptions, DemoResult, run_demo
 from whimbrel.doctor import check_qemu
 from whimbrel.engine.errors import WhimbrelError
 from whimbrel.engine.report import CompletedReport, OngoingReport
 from whimbrel.guest.run import GuestSummary, run_alone
 from whimbrel.guest.spec import WorkloadSpec
 from whimbrel.migration import Migration
-from whimbrel.render import progress, progress_line, stage_label
+from whimbrel.render import progress, progress_line, stage_label, verdict
 from whimbrel.units import format_duration
 
 T = TypeVar("T")
@@ -103,20 +103,41 @@ def console(*, stderr: bool = False) -> Console:
 
 
 async def show(glances: AsyncIterator[OngoingReport], console: Console) -> None:
-    """Show every glance until the migration ends: on a terminal in place, else as lines."""
+    """Show every glance until the migration ends: on a terminal in place, else as lines. What there is to say of a
+    verdict stays.
+    """
+    told = ""
     if console.is_terminal:
         with Live(console=console, refresh_per_second=10, transient=True) as live:
             async for glance in glances:
+                told = tell_news(glance, told, live.console)
                 if glance.phase not in ENDS:
                     live.update(progress(glance))
         return
     shown_s, shown = -PLAIN_EVERY_S, ""
     async for glance in glances:
+        told = tell_news(glance, told, console)
         label = stage_label(glance)
         if glance.phase in ENDS or (label == shown and glance.elapsed_s - shown_s < PLAIN_EVERY_S):
             continue
         shown_s, shown = glance.elapsed_s, label
         console.print(progress_line(glance), soft_wrap=True)
+
+
+def tell_news(glance: OngoingReport, told: str, console: Console) -> str:
+    """Print what is new of a verdict, once.
+
+    Args:
+        glance: what is seen now.
+        told: what was printed last.
+        console: where.
+
+    Returns:
+        What has been printed last by now.
+    """
+    if glance.news and glance.news != told:
+        console.print(verdict(glance.news), soft_wrap=not console.is_terminal)
+    return glance.news
 
 
 @contextlib.contextmanager
@@ -229,8 +250,13 @@ async def run_shown(migration: Shown, console: Console) -> CompletedReport:
             await asyncio.gather(shown, return_exceptions=True)
 
 
-async def run_demo_shown(demo: DemoOptions, console: Console) -> DemoResult:
+async def run_demo_shown(demo: DemoOptions, console: Console, choose: Chooser | None = None) -> DemoResult:
     """Run the demonstration, shown, and called off by a signal.
+
+    Args:
+        demo: what to show.
+        console: where.
+        choose: as for `run_demo`.
 
     Raises:
         BadInput: a binary or a machine type that there is not; anything else as `run_demo` does.
@@ -257,7 +283,7 @@ async def run_demo_shown(demo: DemoOptions, console: Console) -> DemoResult:
         await check_qemu("source-qemu", demo.source_binary, demo.machine)
         if demo.destination_binary is not None:
             await check_qemu("destination-qemu", demo.destination_binary)
-        return await run_demo(demo, say=say, watch=watch, on_migration=begun.append)
+        return await run_demo(demo, say=say, watch=watch, on_migration=begun.append, choose=choose)
 
 
 async def run_guest_shown(

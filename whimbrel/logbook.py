@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from whimbrel.engine.errors import BadInput, WhimbrelError
 from whimbrel.engine.report import CompletedReport
 from whimbrel.qmp_driver.journal import is_held, read
+
+ENDS = frozenset({"low", "middle", "high"})
+"""The fields of a range."""
 
 
 def report_of(log: Path) -> CompletedReport:
@@ -55,7 +60,23 @@ def report_in(line: dict[str, Any]) -> CompletedReport:
     Raises:
         msgspec.ValidationError: there is none.
     """
-    return msgspec.convert(line.get("report"), CompletedReport, strict=False)
+    told = line.get("report")
+    if isinstance(told, dict):
+        report = cast("Mapping[str, Any]", told)
+        told = {**report} | {name: _with_infinity(report[name]) for name in ("prediction", "compared") if name in report}
+    return msgspec.convert(told, CompletedReport, strict=False)
+
+
+def _with_infinity(told: Any) -> Any:
+    """With ``inf`` for the ``null`` that stands for it in a range: JSON has no word for it."""
+    if isinstance(told, list):
+        return [_with_infinity(each) for each in cast("Sequence[Any]", told)]
+    if not isinstance(told, dict):
+        return told
+    fields = cast("Mapping[str, Any]", told)
+    if set(fields) == ENDS:
+        return {name: math.inf if end is None else end for name, end in fields.items()}
+    return {name: _with_infinity(each) for name, each in fields.items()}
 
 
 def _look(log: Path) -> tuple[CompletedReport | None, str]:

@@ -19,6 +19,7 @@ from whimbrel.engine.report import CompletedReport, OngoingReport
 from whimbrel.engine.states import Fact
 from whimbrel.guardian import Guardian
 from whimbrel.logbook import sides_seen
+from whimbrel.planning import Link, plan
 from whimbrel.policies import resolve
 from whimbrel.qmp_driver.control import ControlServer
 from whimbrel.qmp_driver.destination import Destination, FromSource, StartedDestination
@@ -255,29 +256,43 @@ async def migrate(
     source: Address,
     destination: Destination | None = None,
     *,
-    downtime_s: float = 0.3,
+    downtime_s: float | None = None,
     deadline_s: float | None = None,
     bandwidth_bytes_per_s: int | None = None,
-    policy: str | Policy = "least_downtime",
+    policy: str | Policy | None = None,
+    link: Link | None = None,
+    best_effort: bool = False,
     log_path: Path | None = None,
     disks_shared: bool = False,
 ) -> CompletedReport:
     """Move a running guest, with the options that are needed most; `Migration` takes them all.
 
+    Objectives in, policy out: where `downtime_s` or `deadline_s` is given and no policy, the guest is measured first
+    (about 6 s in all), and `whimbrel.plan` chooses the policy. A policy that is given is taken as it is; with neither,
+    `LeastDowntime` moves the guest.
+
     Args:
         source: the QMP monitor of the running guest's QEMU: a socket's path or ``(host, port)``.
         destination: where it goes; ``None``: a QEMU of the same make on this host.
-        downtime_s: the greatest downtime allowed, seconds.
+        downtime_s: the greatest downtime allowed, seconds; ``None``: nobody asks for one, and 0.3 is held to.
         deadline_s: when it should be over, seconds from its start.
         bandwidth_bytes_per_s: the most that may be sent.
         policy: as for `Migration`.
+        link: what is known of the link, for a plan.
+        best_effort: where nothing can meet the objectives, what comes nearest is done.
         log_path: a new file; ``None``: one in the user's state folder.
         disks_shared: the caller vouches that both ends see the same disks.
 
-    Raises, and if cancelled: as `Migration.run`.
+    Raises, and if cancelled: as `whimbrel.plan` (nothing was begun then) and `Migration.run`; besides
+        Infeasible: nothing can meet the objectives, and nothing was begun.
     """
-    objectives = Objectives(downtime_s=downtime_s, deadline_s=deadline_s, bandwidth_bytes_per_s=bandwidth_bytes_per_s)
-    options = Options(objectives=objectives, log_path=log_path, disks_shared=disks_shared)
+    goal = Objectives(deadline_s=deadline_s, bandwidth_bytes_per_s=bandwidth_bytes_per_s)
+    if downtime_s is not None:
+        goal = replace(goal, downtime_s=downtime_s)
+    options = Options(objectives=goal, log_path=log_path, disks_shared=disks_shared)
+    if policy is None and (downtime_s is not None or deadline_s is not None):
+        planned = await plan(source, destination, objectives=goal, link=link)
+        options = planned.options(options, best_effort=best_effort)
     return await Migration(source, destination, options, policy=policy).run()
 
 

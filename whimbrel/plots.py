@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any, Final, TypeAlias
 
 from whimbrel.engine.errors import BadInput
+from whimbrel.laboratory.canvas import check_file
 from whimbrel.simulation_records import Decided, Row, Run, Simulation
 from whimbrel.sketch import LOGARITHMIC_FROM, floor_of, left_at
 from whimbrel.units import format_duration, format_size
@@ -28,7 +29,6 @@ __all__ = ["check_picture", "draw", "save"]
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 """Of the palette that the colour-blind can tell apart (Okabe and Ito, 2008)."""
 LIGHT_GREY, GREY, DARK_GREY, DARK_ORANGE = "#dddddd", "#888888", "#555555", "#8a5f00"
-FORMS: Final = (".png", ".svg")
 MOST_DECISIONS = 7
 """Annotated; what is left out is counted."""
 BESIDE_RIGHT: Final = {"xytext": (5, 3), "color": VERMILION, "fontsize": 9, "fontweight": "bold"}
@@ -60,14 +60,7 @@ def check_picture(path: Path) -> None:
     Raises:
         BadInput: it is neither a PNG nor an SVG by its name, its folder is not there, or matplotlib is missing.
     """
-    if path.suffix.lower() not in FORMS:
-        raise BadInput("plot", str(path), f"a file whose name ends in {' or '.join(FORMS)}")
-    if not path.absolute().parent.is_dir() or path.is_dir():
-        raise BadInput("plot", str(path), "a file in a folder that exists")
-    try:
-        _matplotlib("figure")
-    except ImportError:
-        raise BadInput("plot", str(path), "a plot only where matplotlib is: pip install 'whimbrel[report]'") from None
+    check_file(path, "plot")
 
 
 def save(simulation: Simulation, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -12,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from whimbrel.engine.foresight import Basis
 from whimbrel.engine.report import CompletedReport, OngoingReport
 from whimbrel.engine.timeline import Downtime
 from whimbrel.guest.run import GuestSummary
@@ -53,11 +55,12 @@ def progress_line(glance: OngoingReport) -> Text:
     words = [stage_label(glance)]
     if glance.total_bytes:
         words += [f"iteration {glance.iteration}", f"{format_size(glance.remaining_bytes)} left", *_speeds(glance)]
-    return Text(", ".join([*words, f"{glance.elapsed_s:.1f} s"]))
+    ahead = outlook_words(glance)
+    return Text(", ".join([*words, *([ahead] if ahead else []), f"{glance.elapsed_s:.1f} s"]))
 
 
 def progress(glance: OngoingReport) -> RenderableType:
-    """A running migration on a terminal: a line or two, each cut to its width."""
+    """A running migration on a terminal: four lines at most, each cut to its width."""
     first = Text(f"{stage_label(glance)}  ", style="bold cyan", no_wrap=True, overflow="ellipsis")
     elapsed = Text(f"{glance.elapsed_s:.1f} s", style="dim")
     if not glance.total_bytes:
@@ -66,9 +69,44 @@ def progress(glance: OngoingReport) -> RenderableType:
     first.append(f" {format_size(glance.remaining_bytes)} left  ", style="default")
     details = f"  iteration {glance.iteration} · " + " · ".join(_speeds(glance))
     lines = [first + elapsed, Text(details, style="dim", no_wrap=True, overflow="ellipsis")]
+    if ahead := outlook_words(glance):
+        lines.append(Text(f"  {ahead}", style=_outlook_style(glance), no_wrap=True, overflow="ellipsis"))
     if glance.because:
         lines.append(Text(f"  policy: {glance.because}", style="dim", no_wrap=True, overflow="ellipsis"))
     return Group(*lines)
+
+
+def outlook_words(glance: OngoingReport) -> str:
+    """The live forecast in words: "ends in 4s (3s to 6s), 93% likely within 300ms"; empty: there is none."""
+    seen = glance.outlook
+    if seen is None or not glance.since_migrate_s:
+        return ""
+    ahead = [max(0.0, at_s - glance.since_migrate_s) for at_s in (seen.ends_s.low, seen.ends_s.middle, seen.ends_s.high)]
+    low, middle, high = (format_duration(round(each, 1)) if each < math.inf else "never" for each in ahead)
+    if seen.basis is Basis.POSTCOPY:
+        return f"all of the memory is there in {middle}"
+    if seen.basis is Basis.LINK:
+        return f"ends in {low} at the earliest" if low != "never" else "no end in sight"
+    if middle == "never":
+        ends = "no end in sight" if low == "never" else f"ends in {low} at the earliest, more likely never"
+    elif high == "never":
+        ends = f"ends in {middle} ({low}, or never)"
+    else:
+        ends = f"ends in {middle}" + (f" ({low} to {high})" if low != high else "")
+    goal = format_duration(glance.objectives.downtime_s)
+    if glance.objectives.deadline_s is not None:
+        goal += f" and {format_duration(glance.objectives.deadline_s)}"
+    return f"{ends}, {seen.meets:.0%} likely within {goal}"
+
+
+def _outlook_style(glance: OngoingReport) -> str:
+    """How it looks: a verdict stands out for as long as it stands."""
+    return "bold yellow" if glance.outlook is not None and glance.outlook.verdict is not None else "default"
+
+
+def verdict(news: str) -> Text:
+    """What there is to say of a verdict; it is shown once, and stays."""
+    return Text(f"! {news}", style="bold yellow")
 
 
 def _speeds(glance: OngoingReport) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from whimbrel.engine.errors import BadInput, WhimbrelError
+from whimbrel.engine.foresight_watch import Foresight
 from whimbrel.engine.policies import LeastDowntime
 from whimbrel.engine.policy import Policy
 from whimbrel.engine.replay import Replayed, replay
@@ -212,6 +213,7 @@ def _replayed(lines: Sequence[Line], options: Options, log: Path) -> Replayed:
             objectives=options.objectives,
             waits=options.waits,
             stall_ns=options.stall_ns,
+            foresight=Foresight(objectives=options.objectives, prediction=options.prediction),
         )
     except ValueError as error:
         raise WhimbrelError(f"{log} is damaged: {error}") from error

@@ -25,6 +25,7 @@ from .kubevirt_vep291 import KubevirtVep291
 from .least_downtime import LeastDowntime
 from .nova_steps import NovaSteps
 from .ovirt_schedule import OvirtSchedule
+from .predictive import Predictive
 from .proxmox_double import ProxmoxDouble
 from .qemu_default import QemuDefault
 from .refined_auto_converge import RefinedAutoConverge
@@ -58,6 +59,7 @@ BUILT_IN: Mapping[str, Callable[..., Policy]] = MappingProxyType(
         "cycle_aware": CycleAware,
         "least_downtime": LeastDowntime,
         "throttle_to_fit": ThrottleToFit,
+        "predictive": Predictive,
     }
 )
 """What makes a policy, by the name that users write. Each takes its parameters as keywords, all of them with a
@@ -83,6 +85,7 @@ __all__ = [
     "LeastDowntime",
     "NovaSteps",
     "OvirtSchedule",
+    "Predictive",
     "ProxmoxDouble",
     "QemuDefault",
     "RefinedAutoConverge",

@@ -27,6 +27,8 @@ from dataclasses import dataclass, field
 from whimbrel.engine.link import LinkEstimate
 from whimbrel.engine.policy import Decision, Observation, Reason
 
+from .room import sending_s
+
 WINDOW_S = 0.1
 """QEMU's window (BUFFER_DELAY, migration/migration.c): bandwidth is measured, and portions are sent, once in each."""
 ROOM = 0.95
@@ -125,9 +127,9 @@ class LeastDowntime:
         # A first iteration may be over before the link is known: the next ones go over the same one.
         learning = seen.iteration <= 1 or self._link.goodput_bytes_per_s is None
         if learning and seen.remaining_bytes > 0 and self._landing is None:
-            self._link.add(_sending_s(seen), seen.transferred_bytes)
+            self._link.add(sending_s(seen), seen.transferred_bytes)
         if _measured(seen) != self._window[1]:
-            self._window = (_sending_s(seen), _measured(seen))
+            self._window = (sending_s(seen), _measured(seen))
         goodput = self._link.goodput_bytes_per_s
         if goodput is None:
             decision = Decision(wake_after_s=0.02)
@@ -156,7 +158,7 @@ class LeastDowntime:
         sent_before = self._syncs[-1].sent_bytes if self._syncs else 0
         sent = max(1, seen.transferred_bytes - sent_before)
         ratio = max(0.0, seen.remaining_bytes - self._unsent(seen, goodput)) / sent
-        self._syncs.append(_Sync(_sending_s(seen), left_s, seen.transferred_bytes, ratio))
+        self._syncs.append(_Sync(sending_s(seen), left_s, seen.transferred_bytes, ratio))
         self._landing = None
         allowed, aim_s = seen.objectives.downtime_s, self._aim_s(seen)
         settled_before, self._settled = self._settled, self._shrinks_no_more(left_s, aim_s)
@@ -187,7 +189,7 @@ class LeastDowntime:
         if self._landing is not None:
             return 0.0
         before = self._before or seen
-        passed_s = _sending_s(seen) - _sending_s(before)
+        passed_s = sending_s(seen) - sending_s(before)
         expected = max(0.0, before.remaining_bytes - goodput * passed_s)
         return min(expected, seen.knobs.downtime_limit_s * goodput)
 
@@ -235,7 +237,7 @@ class LeastDowntime:
 
     def _begin_first(self, seen: Observation, goodput: float) -> float | None:
         """The end of the first iteration: a stream whose portions were not ours, so the pipe has to be followed."""
-        if GREATEST_COST * _sending_s(seen) + 0.01 < LANDING_S:
+        if GREATEST_COST * sending_s(seen) + 0.01 < LANDING_S:
             return None
         rest, room, pipe = 1.3 * self._aim_s(seen) * goodput, ROOM * WINDOW_S * goodput, self._link.pipe_bytes
         portions = max(1, math.ceil(pipe / room))
@@ -252,7 +254,7 @@ class LeastDowntime:
         to_send = seen.remaining_bytes - rest
         if seen.remaining_bytes < 0.3 * room:
             return None
-        phase_s = min(WINDOW_S, max(0.0, _sending_s(seen) - self._window[0]))
+        phase_s = min(WINDOW_S, max(0.0, sending_s(seen) - self._window[0]))
         used = goodput * phase_s
         for windows in range(1, 3 if self._link.pipe_s < WINDOW_S else 4):
             portion = (to_send + used) / (windows + 1)
@@ -269,14 +271,14 @@ class LeastDowntime:
             rest_bytes=rest,
             portion_bytes=portion,
             pipe_bytes=self._link.pipe_bytes,
-            at_s=_sending_s(seen),
+            at_s=sending_s(seen),
             sent_bytes=seen.transferred_bytes,
         )
         return portion
 
     def _next_portion(self, seen: Observation, goodput: float, landing: _Landing) -> float | None:
         """The portion for the windows to come, where it is to be another one than now."""
-        at_s = _sending_s(seen)
+        at_s = sending_s(seen)
         sent = seen.transferred_bytes - landing.sent_bytes
         landing.pipe_bytes = max(0.0, landing.pipe_bytes - goodput * (at_s - landing.at_s) + sent)
         landing.at_s, landing.sent_bytes = at_s, seen.transferred_bytes
@@ -340,14 +342,6 @@ class LeastDowntime:
         if ahead_s > 0.5:
             return 0.1
         return 0.01 if self._landing is not None or (ahead_s < 0.1 and self._may_land(seen, goodput)) else 0.025
-
-
-def _sending_s(seen: Observation) -> float:
-    """Seconds since the transfer began, by QEMU's own clock where it tells."""
-    last = seen.samples[-1] if seen.samples else None
-    if last is None or last.qemu_total_s is None:
-        return seen.elapsed_s
-    return last.qemu_total_s - (last.setup_s or 0.0)
 
 
 def _measured(seen: Observation) -> float:

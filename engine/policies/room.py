@@ -21,6 +21,14 @@ LEAST_PART = 0.2
 """Of the downtime, what is left for the limit in any case: QEMU has to find a rest that fits."""
 
 
+def sending_s(seen: Observation) -> float:
+    """How long the transfer has been going on, seconds, by QEMU's own clock where it tells."""
+    last = seen.samples[-1] if seen.samples else None
+    if last is None or last.qemu_total_s is None:
+        return seen.elapsed_s
+    return last.qemu_total_s - (last.setup_s or 0.0)
+
+
 @dataclass(slots=True)
 class Room:
     """Learns the link in the first iteration, and knows the limit that leaves room for what QEMU does not count."""
@@ -36,11 +44,7 @@ class Room:
     def learn(self, seen: Observation) -> bool:
         """Take what is seen, while nothing but the link limits the sender; whether the link is known by now."""
         if seen.iteration <= 1 and seen.remaining_bytes > 0:
-            last = seen.samples[-1] if seen.samples else None
-            at_s = seen.elapsed_s
-            if last is not None and last.qemu_total_s is not None:
-                at_s = last.qemu_total_s - (last.setup_s or 0.0)
-            self._link.add(at_s, seen.transferred_bytes)
+            self._link.add(sending_s(seen), seen.transferred_bytes)
         return self.link_bytes_per_s is not None
 
     def news(self, seen: Observation) -> Decision:

@@ -31,6 +31,7 @@ from whimbrel.engine.policy import Decision, Observation, Reason
 from whimbrel.engine.slowing import Course, Headroom, Outlook, cheapest, speed_of, used_shares
 
 from .permits import why_no_outside_throttle, why_no_qemu_throttle
+from .room import sending_s
 
 HOLD_S = 0.02
 """The limit while waiting: the outage of a guest that dirties next to nothing."""
@@ -129,7 +130,7 @@ class ThrottleToFit:
             self._throttle = 0.0  # also where it can't be held any more
         learning = seen.iteration <= 1 or self._link.goodput_bytes_per_s is None
         if learning and seen.remaining_bytes > 0:
-            self._link.add(_sending_s(seen), seen.transferred_bytes)
+            self._link.add(sending_s(seen), seen.transferred_bytes)
         if seen.reason is Reason.DEADLINE:
             return self._end(seen)
         if seen.reason is Reason.ITERATION:
@@ -431,14 +432,6 @@ class ThrottleToFit:
 
 def _mib(size: float) -> str:
     return f"{size / (1 << 20):.0f} MiB"
-
-
-def _sending_s(seen: Observation) -> float:
-    """How long the transfer has been going on, seconds, by QEMU's own clock where it says."""
-    last = seen.samples[-1] if seen.samples else None
-    if last is None or last.qemu_total_s is None:
-        return seen.elapsed_s
-    return last.qemu_total_s - (last.setup_s or 0.0)
 
 
 def _of_qemu(seen: Observation) -> float:

@@ -164,7 +164,7 @@ class SocketNetwork:
         try:
             sock.setblocking(False)
             await self._loop.sock_connect(sock, target)
-        except BaseException:
+        except BaseException:  # cancelled, too: nobody else knows of the socket
             sock.close()
             raise
         return sock

@@ -16,30 +16,12 @@ from tests.support.taps import CALLED_OFF, LOST, MOVED, at_probe, call_off
 from whimbrel.engine.errors import QemuRefused
 from whimbrel.engine.policy import Decision, Measurement, Observation, Reason
 from whimbrel.guest.spec import WorkloadSpec
-from whimbrel.qmp_driver.measuring import Measuring, pages_to_sample, window_as_measured_s
+from whimbrel.qmp_driver.measuring import Measuring
 from whimbrel.qmp_driver.monitor import Monitor
 from whimbrel.qmp_driver.runner import Runner
 
 MIB = 1 << 20
 HASTY = WorkloadSpec.parse(("hot:size=8MiB,rate=100MiB/s", "cold:size=2MiB"), beat_hz=200)
-
-
-@pytest.mark.parametrize(
-    ("wanted_s", "seconds_s", "milliseconds_s"),
-    [(0.01, 1.0, 0.05), (0.25, 1.0, 0.25), (1.0, 1.0, 1.0), (1.2345, 2.0, 1.235), (90.0, 60.0, 60.0)],
-)
-def test_a_window_is_as_long_as_qemu_can_have_it(wanted_s: float, seconds_s: float, milliseconds_s: float) -> None:
-    """Before 8.2 it counts whole seconds."""
-    assert window_as_measured_s(wanted_s, milliseconds=False) == seconds_s
-    assert window_as_measured_s(wanted_s, milliseconds=True) == milliseconds_s
-
-
-@pytest.mark.parametrize(
-    ("ram_bytes", "pages"), [(0, 16384), (1 << 28, 16384), (8 << 30, 8192), (64 << 30, 1024), (1 << 40, 512)]
-)
-def test_a_large_guest_is_sampled_more_thinly(ram_bytes: int, pages: int) -> None:
-    """So many pages of each GiB, that QEMU does not hash for seconds."""
-    assert pages_to_sample(ram_bytes) == pages
 
 
 def told(status: str, rate: int | None = None, unit: str | None = None) -> dict[str, object]:

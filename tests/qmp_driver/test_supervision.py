@@ -68,7 +68,7 @@ def test_one_that_answers_too_late_leaves_no_thread_that_waits_for_more() -> Non
         try:
             while not may_answer.wait(5):
                 pass
-        except BaseException:
+        except BaseException:  # the order to end, which is what such a policy does not obey
             may_answer.wait(5)
         return Decision()
 

@@ -32,6 +32,8 @@ GREETING: Mapping[str, object] = {
         "capabilities": ["oob"],
     }
 }
+RUNNING: Mapping[str, object] = {"status": "running", "running": True}
+"""What ``query-status`` answers."""
 
 
 @dataclass(frozen=True)

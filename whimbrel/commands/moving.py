@@ -16,16 +16,22 @@ from whimbrel.live import console as new_console
 from whimbrel.live import ending, print_json, run, run_demo_shown, run_shown
 from whimbrel.migration import Migration
 from whimbrel.policies import named, resolve
+from whimbrel.qmp_driver.destination import Destination
+from whimbrel.qmp_driver.findings import refused
 from whimbrel.qmp_driver.lock_file import FileLock
 from whimbrel.qmp_driver.options import Options
+from whimbrel.qmp_driver.preflight import inspect as look
+from whimbrel.qmp_driver.preflight import raise_if_refused
 from whimbrel.units import parse_size
 
 from .codes import FAILED, NOT_BEGUN, OK, exit_code
+from .planning import choosing, interrupted
 from .telling import tell
 from .words import (
     AbortOnFault,
     Bandwidth,
     Beats,
+    BestEffort,
     Classes,
     Deadline,
     DestinationQemu,
@@ -33,20 +39,27 @@ from .words import (
     DisksShared,
     Downtime,
     Json,
+    LinkRate,
     LockFile,
     MayAbort,
     MayPause,
     MayPostcopy,
+    Measure,
     MemoryLoss,
     NewLog,
     NoGuardian,
+    NoProbe,
     PolicyName,
+    Probe,
     Replacements,
     Seed,
     Shadows,
     SourceQmp,
     Throttle,
 )
+
+DEFAULT_POLICY = "least_downtime"
+"""Where nothing was asked for."""
 
 
 def demo(
@@ -57,7 +70,7 @@ def demo(
     ] = "524224KiB",
     beats: Beats = 200,
     seed: Seed = 1,
-    downtime: Downtime = "300ms",
+    downtime: Downtime = None,
     deadline: Deadline = None,
     bandwidth: Bandwidth = "128MiB/s",
     throttle: Throttle = None,
@@ -65,7 +78,12 @@ def demo(
     may_pause: MayPause = False,
     may_postcopy: MayPostcopy = False,
     abort_on_fault: AbortOnFault = False,
-    policy: PolicyName = "least_downtime",
+    policy: PolicyName = None,
+    link: LinkRate = None,
+    probe: Probe = None,
+    no_probe: NoProbe = False,
+    measure: Measure = None,
+    best_effort: BestEffort = False,
     shadow: Shadows = None,
     source_qemu: Annotated[str, typer.Option(metavar="BINARY", help="QEMU of the source.")] = "qemu-system-x86_64",
     destination_qemu: DestinationQemu = None,
@@ -79,6 +97,8 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Boot the built-in workload guest in a real QEMU, move it to another, verify its memory, report.
+
+    With objectives and no --policy a plan chooses the policy, as for migrate.
 
     \b
     Examples:
@@ -95,6 +115,16 @@ def demo(
         may_postcopy=may_postcopy,
         abort_on_fault=abort_on_fault,
     )
+    chooser = choosing(
+        policy,
+        downtime is not None or deadline is not None or allowed.stated,
+        link=link,
+        probe=probe,
+        no_probe=no_probe,
+        measure=measure,
+        best_effort=best_effort,
+    )
+    named_policy = policy or DEFAULT_POLICY
     wanted = DemoOptions(
         classes=tuple(guest or DEFAULT_CLASSES),
         ram_bytes=parse_size(ram, field="ram"),
@@ -105,8 +135,8 @@ def demo(
         machine=machine,
         options=Options(
             objectives=objectives(downtime, deadline, bandwidth, allowed),
-            policy=resolve(policy),
-            policy_name=policy,
+            policy=resolve(named_policy),
+            policy_name=named_policy,
             shadows=named(shadow),
             log_path=new_file(log),
             accept_memory_loss=accept_memory_loss,
@@ -115,7 +145,11 @@ def demo(
     )
     console = new_console(stderr=as_json)
 
-    result = run(run_demo_shown(wanted, console))
+    async def choose(source: Path, destination: Destination, options: Options) -> Options:
+        assert chooser is not None
+        return await chooser.options(console, source, destination, options)
+
+    result = run(run_demo_shown(wanted, console, None if chooser is None else choose))
     code = exit_code(result.report)
     with ending(FAILED if code == OK and result.memory_verified is not True else code):
         kept = keep_log or as_json or log is not None or code != OK
@@ -142,7 +176,7 @@ def migrate(
         str, typer.Option(metavar="ADDRESS", help="Where the destination listens for the stream.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="PORT", help="Its port; 0: the kernel chooses.")] = 0,
-    downtime: Downtime = "300ms",
+    downtime: Downtime = None,
     deadline: Deadline = None,
     bandwidth: Bandwidth = None,
     throttle: Throttle = None,
@@ -150,7 +184,12 @@ def migrate(
     may_pause: MayPause = False,
     may_postcopy: MayPostcopy = False,
     abort_on_fault: AbortOnFault = False,
-    policy: PolicyName = "least_downtime",
+    policy: PolicyName = None,
+    link: LinkRate = None,
+    probe: Probe = None,
+    no_probe: NoProbe = False,
+    measure: Measure = None,
+    best_effort: BestEffort = False,
     shadow: Shadows = None,
     log: NewLog = None,
     keep_source: Annotated[
@@ -163,6 +202,10 @@ def migrate(
 ) -> None:
     """Move a running guest, given nothing but its QMP monitor.
 
+    With objectives (--downtime, --deadline, --throttle, --may-…) and no --policy the guest is measured first, and the
+    policy chosen by a plan, as whimbrel plan does; where nothing can meet them nothing is begun. With neither,
+    least_downtime moves it. A policy that is given is taken as it is.
+
     ctrl-C and SIGTERM call it off where that is still safe: the guest then stays where it is. Should this process
     be killed, a small helper settles the migration as whimbrel resolve does.
 
@@ -170,6 +213,7 @@ def migrate(
     Examples:
       whimbrel migrate /run/vm/qmp.sock
       whimbrel migrate /run/vm/qmp.sock --downtime 100ms --bandwidth 1Gbit/s
+      whimbrel migrate /run/vm/qmp.sock --policy auto_converge --throttle 80%
       whimbrel migrate /run/vm/qmp.sock --to other:4444 --host 10.0.0.2
     """
     allowed = Allowed(
@@ -179,10 +223,20 @@ def migrate(
         may_postcopy=may_postcopy,
         abort_on_fault=abort_on_fault,
     )
+    chooser = choosing(
+        policy,
+        downtime is not None or deadline is not None or allowed.stated,
+        link=link,
+        probe=probe,
+        no_probe=no_probe,
+        measure=measure,
+        best_effort=best_effort,
+    )
+    named_policy = policy or DEFAULT_POLICY
     options = Options(
         objectives=objectives(downtime, deadline, bandwidth, allowed),
-        policy=resolve(policy),
-        policy_name=policy,
+        policy=resolve(named_policy),
+        policy_name=named_policy,
         shadows=named(shadow),
         log_path=new_file(log),
         host=host,
@@ -194,8 +248,12 @@ def migrate(
         locks=None if lock_file is None else FileLock(lock_file.absolute()),
     )
     where_to = destination(destination_qmp, destination_qemu, replace_, disks_shared)
-    migration = Migration(address("SOURCE_QMP", source_qmp), where_to, options)
+    source = address("SOURCE_QMP", source_qmp)
     console = new_console(stderr=as_json)
+    if chooser is not None:
+        raise_if_refused(run(look(source, where_to, accept_memory_loss=accept_memory_loss)))  # before it is measured
+        options = run(interrupted(chooser.options(console, source, where_to, options), console))
+    migration = Migration(source, where_to, options)
 
     try:
         finished = run(run_shown(migration, console))
@@ -227,9 +285,6 @@ def preflight(
       whimbrel preflight /run/vm/qmp.sock --to /run/vm/destination.sock
       whimbrel preflight /run/vm/qmp.sock --destination-qemu /opt/qemu/bin/qemu
     """
-    from whimbrel.qmp_driver.findings import refused
-    from whimbrel.qmp_driver.preflight import inspect as look
-
     strategy = destination(destination_qmp, destination_qemu, replace_, disks_shared)
     found = run(look(address("SOURCE_QMP", source_qmp), strategy, accept_memory_loss=accept_memory_loss))
     with ending(NOT_BEGUN if refused(found) else OK):

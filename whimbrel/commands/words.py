@@ -12,7 +12,9 @@ JSON_HELP = (
     '{"error": {"kind": …, "message": …, "exit_code": …}}.'
 )
 Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
-Downtime = Annotated[str, typer.Option(metavar="TIME", help="Greatest downtime allowed, such as 300ms.")]
+Downtime = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Greatest downtime allowed, such as 100ms; default: 300ms.")
+]
 Deadline = Annotated[str | None, typer.Option(metavar="TIME", help="When it should be over, such as 2m.")]
 Bandwidth = Annotated[
     str | None, typer.Option(metavar="RATE", help="Send at most this much, such as 50MiB/s or 1Gbit/s.")
@@ -37,11 +39,28 @@ AbortOnFault = Annotated[
         "--abort-on-fault", help="A policy that fails ends the migration; default: its last good settings stay."
     ),
 ]
+HOW_POLICIES_ARE_NAMED = "NAME, NAME:key=value,…, FILE.py:NAME, or first(…), then(…), when(…)"
 PolicyName = Annotated[
-    str,
+    str | None,
     typer.Option(
-        "--policy", metavar="POLICY", help="NAME, NAME:key=value,…, FILE.py:NAME, or first(…), then(…), when(…)."
+        "--policy",
+        metavar="POLICY",
+        help=f"{HOW_POLICIES_ARE_NAMED}; default: least_downtime or, with objectives, what the plan chooses.",
     ),
+]
+LinkRate = Annotated[
+    str | None, typer.Option("--link", metavar="RATE", help="What the link between the hosts carries, such as 1Gbit/s.")
+]
+Probe = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Measure the link: whimbrel sink listens there, on the destination's host."),
+]
+NoProbe = Annotated[bool, typer.Option("--no-probe", help="Send nothing to measure the link.")]
+Measure = Annotated[
+    str | None, typer.Option(metavar="TIME", help="How long the guest is measured for a plan; default: 4s.")
+]
+BestEffort = Annotated[
+    bool, typer.Option("--best-effort", help="Where nothing can meet the objectives, take what comes nearest.")
 ]
 Shadows = Annotated[
     list[str] | None,

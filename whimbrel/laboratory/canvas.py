@@ -20,7 +20,7 @@ Axes: TypeAlias = Any
 Figure: TypeAlias = Any
 """Of matplotlib, whose own types leave too much open to be checked strictly."""
 
-__all__ = ["FORMS", "Axes", "Figure", "canvas", "drawing", "matplotlib", "png_of", "save", "svg_of"]
+__all__ = ["FORMS", "Axes", "Figure", "canvas", "check_file", "drawing", "matplotlib", "png_of", "save", "svg_of"]
 
 BLUE, ORANGE, GREEN, VERMILION, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9"
 LIGHT_GREY, GREY, DARK_GREY = "#dddddd", "#888888", "#555555"
@@ -93,14 +93,40 @@ def png_of(figure: Figure) -> bytes:
     return sink.getvalue()
 
 
-def save(figure: Figure, path: Path) -> None:
+def check_file(path: Path, field: str) -> None:
+    """See, before anything is worked out, that a picture of this name can be made.
+
+    Args:
+        path: of the picture.
+        field: the name of the option, for the error.
+
+    Raises:
+        BadInput: it is neither a PNG nor an SVG by its name, its folder is not there, or matplotlib is missing.
+    """
+    if path.suffix.lower() not in FORMS:
+        raise BadInput(field, str(path), f"a file whose name ends in {' or '.join(FORMS)}")
+    if not path.absolute().parent.is_dir() or path.is_dir():
+        raise BadInput(field, str(path), "a file in a folder that exists")
+    try:
+        importlib.import_module("matplotlib.figure")
+    except ImportError:
+        allowed = "a picture only where matplotlib is: pip install 'whimbrel[report]'"
+        raise BadInput(field, str(path), allowed) from None
+
+
+def save(figure: Figure, path: Path, field: str = "figures") -> None:
     """Write a picture.
+
+    Args:
+        figure: it.
+        path: where to.
+        field: the name of the option, for the error.
 
     Raises:
         BadInput: it is neither a PNG nor an SVG by its name, or can't be written.
     """
     if path.suffix.lower() not in FORMS:
-        raise BadInput("figures", str(path), f"a file whose name ends in {' or '.join(FORMS)}")
+        raise BadInput(field, str(path), f"a file whose name ends in {' or '.join(FORMS)}")
     try:
         if path.suffix.lower() == ".png":
             path.write_bytes(png_of(figure))
@@ -109,4 +135,4 @@ def save(figure: Figure, path: Path) -> None:
             figure.savefig(sink, format="svg", metadata={"Date": None})
             path.write_text(sink.getvalue(), encoding="utf-8")
     except OSError as error:
-        raise BadInput("figures", str(path), f"a file that can be written ({error.strerror})") from None
+        raise BadInput(field, str(path), f"a file that can be written ({error.strerror})") from None

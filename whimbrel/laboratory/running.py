@@ -181,7 +181,7 @@ class Watched:
         try:
             decision = self.inner(seen)
             check_sense(decision)
-        except BaseException:
+        except BaseException:  # whatever it is, it is a fault of the policy's; the pilot sees to what follows
             self.tally.faults += 1
             raise
         return decision

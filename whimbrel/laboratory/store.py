@@ -125,7 +125,7 @@ class Store:
                 (directory / name).mkdir(exist_ok=True)
             write_whole(path, msgspec.json.format(msgspec.json.encode(self.header, order="sorted")))
             self._read()
-        except BaseException:
+        except BaseException:  # whatever it is: the lock goes with the descriptor
             self.close()
             raise
 

@@ -1,0 +1,263 @@
+"""The one who looks ahead: fed with what the machine sees, it makes an `Outlook` when asked, for any policy.
+
+1. **In the first iteration** only the link is seen. Where a prediction was made before the start it stands, moved by
+   how much later or sooner the first pass will be over than it said; else the guest is taken for any guest.
+2. **Later** the iterations are points of the guest's curve (`whimbrel.engine.foresight_learnt`), and some dozens of
+   courses, each with its own luck, go on from where it stands (`whimbrel.engine.foresight_course`).
+3. **The verdict.** The same courses once more, with all of the downtime allowed at once and nothing that slows the
+   guest any further: the part of them that never ends, or too late, is how likely no pre-copy of the guest as it is can
+   meet the objectives.
+
+Nothing here is random: the same looks give the same outlooks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from .curve import PAGE_BYTES
+from .estimate import Range
+from .foresight import Basis, Outlook, Verdict
+from .foresight_course import WIRE, Ending, Ladder, Standing, courses
+from .foresight_learnt import Learnt
+from .foresight_words import drawn, taken_back
+from .pilot import QEMUS_FIRST_THROTTLE
+from .policy import Knobs, Measurement, Objectives
+from .prediction import Prediction
+from .statistics import Ledger, Statistics
+
+DRAWS = 40
+"""Courses for each outlook."""
+SURE, UNSURE = 0.95, 0.6
+"""A verdict is drawn from this confidence on, and taken back below that."""
+VERDICT_AFTER = 2
+"""Iterations that must have ended."""
+FIXED_S, FIXED_SPREAD = 0.014, 0.5
+"""What a switchover takes with nothing left to send: 6 to 25 ms on QEMU 7.2 with a small guest."""
+LEAST_PART = 0.2
+"""Of the downtime, what is left for memory in any case."""
+QEMUS_INCREMENT, QEMUS_CEILING, QEMUS_TRIGGER = 0.1, 0.99, 0.5
+"""QEMU's own ``cpu-throttle-increment``, ``max-cpu-throttle`` and ``throttle-trigger-threshold``."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Foresight:
+    """Looks ahead for one migration.
+
+    Attributes:
+        objectives: what is wanted.
+        prediction: what was predicted before the start, if anything was.
+        draws: courses for each outlook.
+    """
+
+    objectives: Objectives
+    prediction: Prediction | None = None
+    draws: int = DRAWS
+    verdict: Verdict | None = None
+    """The one that stands."""
+    _learnt: Learnt = field(default_factory=Learnt)
+    _judged: int = -1
+    """After how many iterations a verdict was last looked for."""
+    _hopeless: float | None = None
+
+    def measured(self, measurements: Sequence[Measurement]) -> None:
+        """The guest was measured before the start."""
+        self._learnt.measurements = tuple(measurements)
+
+    def see(self, ledger: Ledger, knobs: Knobs) -> bool:
+        """Take a look: cheap, at every answer of QEMU's.
+
+        Args:
+            ledger: with the newest statistics.
+            knobs: as they stand.
+
+        Returns:
+            Whether an iteration has ended with it.
+        """
+        return self._learnt.see(ledger, knobs)
+
+    def outlook(
+        self, ledger: Ledger, knobs: Knobs, at_s: float, *, asked_for: frozenset[str] = frozenset(), moved: bool = False
+    ) -> Outlook | None:
+        """Look ahead: a millisecond or two.
+
+        Args:
+            ledger: as it was given to `see` last.
+            knobs: as they stand.
+            at_s: now, seconds since ``migrate``.
+            asked_for: the capabilities that the policy asked for at the start.
+            moved: the guest runs at the destination already, and pages follow.
+
+        Returns:
+            ``None``: nothing has been sent yet, or not for long enough to know the link.
+        """
+        last = ledger.last
+        rate = self._learnt.bytes_per_s(ledger, knobs)
+        if last is None or rate is None or not last.total_bytes:
+            return None
+        standing = self._standing(ledger, last, knobs, at_s, rate, asked_for)
+        if moved:
+            return self._after_the_move(standing, last)
+        endings = courses(standing, self.draws)
+        news = self._judge(standing, last, ledger)
+        made = self._of(endings, standing, last)
+        if standing.curve is None:
+            made = replace(made, basis=Basis.LINK)
+            if self.prediction is not None:
+                made = self._as_planned(made, self.prediction, standing)
+        return replace(made, hopeless=self._hopeless, verdict=self.verdict, news=news)
+
+    # ---- inside
+
+    def _standing(
+        self, ledger: Ledger, last: Statistics, knobs: Knobs, at_s: float, rate: float, asked_for: frozenset[str]
+    ) -> Standing:
+        learnt, goal = self._learnt, self.objectives
+        ended = ledger.iterations
+        curve_spread, noise = learnt.spreads()
+        opened = ledger.opened or last
+        shrank = None if len(ended) < 2 else opened.remaining_bytes < ended[-1].remaining_at_start_bytes
+        sure = bool(ended)
+        return Standing(
+            at_s=at_s,
+            sent_bytes=last.transferred_bytes,
+            left_bytes=last.remaining_bytes,
+            zero_bytes=0.0 if sure else last.remaining_bytes,
+            iteration_bytes=opened.remaining_bytes,
+            ran_s=learnt.ran_s,
+            shrank=shrank,
+            curve=learnt.curve(last.total_bytes),
+            curve_spread=curve_spread,
+            noise=noise,
+            total_bytes=last.total_bytes,
+            bytes_per_s=rate,
+            bandwidth_spread=0.03 if sure else 0.06,
+            pipe_s=learnt.link.pipe_s,
+            fixed_s=FIXED_S,
+            fixed_spread=FIXED_SPREAD,
+            limit_s=knobs.downtime_limit_s,
+            least_limit_s=min(knobs.downtime_limit_s, learnt.lowered_s or math.inf),
+            capped=learnt.capped(goal),
+            goal_limit_s=max(goal.downtime_s, knobs.downtime_limit_s),
+            deadline_s=goal.deadline_s,
+            throttle=learnt.throttle,
+            headroom=learnt.headroom,
+            ladder=_ladder(knobs) if "auto-converge" in asked_for else None,
+            postcopy=goal.may_postcopy and "postcopy-ram" in asked_for,
+        )
+
+    def _of(self, endings: list[Ending], standing: Standing, last: Statistics) -> Outlook:
+        met = sum(self._meets(each) for each in endings)
+        return Outlook(
+            at_s=standing.at_s,
+            iteration=last.iteration,
+            ends_s=Range.of(each.ends_s for each in endings),
+            downtime_s=Range.of(each.downtime_s for each in endings),
+            transferred_bytes=Range.of(each.sent_bytes for each in endings),
+            meets=_part(met, len(endings)),
+        )
+
+    def _meets(self, ending: Ending) -> bool:
+        goal = self.objectives
+        in_time = ending.ends_s <= (goal.deadline_s or math.inf)
+        return in_time and ending.ends_s < math.inf and ending.downtime_s <= goal.downtime_s
+
+    def _after_the_move(self, standing: Standing, last: Statistics) -> Outlook:
+        """Post-copy: what is left follows."""
+        left = last.remaining_bytes
+        sent = left * WIRE
+        ends_s = standing.at_s
+        return Outlook(
+            at_s=standing.at_s,
+            iteration=last.iteration,
+            ends_s=Range(ends_s, ends_s, ends_s),
+            downtime_s=Range(0.0, standing.fixed_s, standing.pipe_s + 2 * standing.fixed_s),
+            transferred_bytes=Range(*([last.transferred_bytes + sent] * 3)),
+            meets=1.0,
+            basis=Basis.POSTCOPY,
+        )
+
+    def _as_planned(self, made: Outlook, planned: Prediction, standing: Standing) -> Outlook:
+        """In the first iteration: what was planned, moved by how the first pass goes."""
+        iterations = planned.components.get("iterations", planned.total_s)
+        if iterations.middle <= 0:
+            return made
+        thought = planned.transferred_bytes.middle / iterations.middle
+        slower = thought / (standing.bytes_per_s * WIRE)
+        first_pass_s = standing.at_s + (standing.left_bytes - standing.zero_bytes) / standing.bytes_per_s
+        total = planned.total_s
+        ends_s = Range(*(max(first_pass_s, slower * each) for each in (total.low, total.middle, total.high)))
+        return replace(
+            made,
+            basis=Basis.PLAN,
+            ends_s=ends_s,
+            downtime_s=planned.downtime_s,
+            transferred_bytes=planned.transferred_bytes,
+            meets=planned.meets,
+        )
+
+    # ---- the verdict
+
+    def _judge(self, standing: Standing, last: Statistics, ledger: Ledger) -> str:
+        """Look for a verdict, once after each iteration; what is new of it, as a sentence."""
+        ended = len(ledger.iterations)
+        if ended < VERDICT_AFTER or ended == self._judged or standing.curve is None:
+            return ""
+        self._judged = ended
+        best = self._best(standing)
+        endings = courses(best, self.draws)
+        hopeless = sum(not self._meets(each) for each in endings)
+        self._hopeless = confidence = _part(hopeless, len(endings))
+        if self.verdict is None and confidence >= SURE:
+            self.verdict = self._draw(best, endings, ended, confidence)
+            return self.verdict.sentence
+        if self.verdict is not None and confidence < UNSURE:
+            before, self.verdict = self.verdict, None
+            return taken_back(before, after=ended, left_bytes=last.remaining_bytes, confidence=confidence)
+        return ""
+
+    def _best(self, standing: Standing) -> Standing:
+        """All of the downtime allowed that is left for memory, at once, and nothing besides."""
+        goal_s = self.objectives.downtime_s
+        room_s = max(LEAST_PART * goal_s, goal_s - standing.pipe_s / 2 - standing.fixed_s)
+        return replace(standing, limit_s=room_s, least_limit_s=room_s, goal_limit_s=room_s, ladder=None, postcopy=False)
+
+    def _draw(self, best: Standing, endings: list[Ending], ended: int, confidence: float) -> Verdict:
+        lefts = sorted(each.left_bytes for each in endings)
+        left = lefts[len(lefts) // 2]
+        outage_s = left / best.bytes_per_s + best.pipe_s + best.fixed_s
+        verdict = Verdict(
+            iteration=ended,
+            confidence=confidence,
+            left_bytes=left,
+            bandwidth_bytes_per_s=best.bytes_per_s * WIRE,
+            outage_s=outage_s,
+            least_throttle=self._least_throttle(best),
+            sentence="",
+        )
+        return replace(verdict, sentence=drawn(verdict, self.objectives, throttle=best.throttle))
+
+    def _least_throttle(self, best: Standing) -> float | None:
+        """In whole percent, by what is most likely."""
+        for percent in range(round(100 * best.throttle), 100):
+            ending = courses(replace(best, throttle=percent / 100), 1)[0]
+            if self._meets(ending):
+                return percent / 100
+        return None
+
+
+def _ladder(knobs: Knobs) -> Ladder:
+    """As the knobs have it, or as QEMU has it by itself."""
+    return Ladder(
+        initial=QEMUS_FIRST_THROTTLE if knobs.throttle_initial is None else knobs.throttle_initial,
+        increment=QEMUS_INCREMENT if knobs.throttle_increment is None else knobs.throttle_increment,
+        ceiling=QEMUS_CEILING if knobs.throttle_ceiling is None else knobs.throttle_ceiling,
+        trigger=QEMUS_TRIGGER if knobs.throttle_trigger is None else knobs.throttle_trigger,
+    )
+
+
+def _part(count: int, of: int) -> float:
+    """How likely, after so many of so many: never quite sure (Laplace's rule with half a case each way)."""
+    return (count + 0.5) / (of + 1.0)

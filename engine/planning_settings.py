@@ -1,0 +1,185 @@
+"""From what is believed of a guest and its link to the settings of forecasts: one for each way that it may be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from .belief import Belief
+from .believed import believed
+from .costs import Costs
+from .curve import PAGE_BYTES, Curve
+from .estimate import normal_draws
+from .forecast_records import Deltas, Setting, Writers
+from .policy import Abilities, Objectives
+from .slowing import UNKNOWN_SHARE
+
+DIMENSIONS = 13
+"""Of a draw: three for the curve, the others in the order of `_parts`."""
+KVM, TCG = "kvm", "tcg"
+CLEAR_CHUNK_BYTES = 1 << 30
+"""KVM's log is cleared by so much (``x-clear-bitmap-shift`` of 18)."""
+TCG_SYNC_S_PER_PAGE = 1.2e-6
+"""For each dirty page TCG clears the translation of every vCPU (measured on 7.2)."""
+ALIKE = 0.1
+"""vCPUs whose shares differ by no more are one group of writers."""
+MOST_GROUPS = 3
+IDLE = 0.02
+"""A vCPU that ran less than that writes nothing worth mentioning."""
+PASSES = 20
+"""Without a deadline a migration is followed for so many first passes,"""
+LEAST_FOLLOWED_S = 60.0
+"""and for so long at least."""
+BEYOND, BEYOND_S = 1.25, 2.0
+"""With a deadline so many times as long, and so much: policies give all that they may once it has passed."""
+MOST_ITERATIONS = 400
+"""By then it has been seen that they lead nowhere."""
+MOST_SENDING = 0.5
+"""Of the time for the device state no more goes to sending it: a cost that was measured over a fast link says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One way that guest, link and hosts may really be.
+
+    Attributes:
+        curve: of the guest.
+        total_bytes, zero_bytes: of its RAM.
+        link_bytes_per_s, cpu_bytes_per_s: what the link carries, and what QEMU's thread sends.
+        pipe_bytes: what lies on the way.
+        fixed_s, preparation_s: of a switchover, and from the call to the first byte.
+        delta_ratio: of XBZRLE; ``None``: not measured.
+        time, bytes, downtime: what really comes of a forecast, as a factor of it.
+    """
+
+    curve: Curve
+    total_bytes: int
+    zero_bytes: int
+    link_bytes_per_s: float
+    cpu_bytes_per_s: float
+    pipe_bytes: float
+    fixed_s: float
+    preparation_s: float
+    delta_ratio: float | None
+    time: float
+    bytes: float
+    downtime: float
+
+
+@lru_cache(maxsize=4)
+def drawn(belief: Belief, draws: int) -> tuple[Drawn, ...]:
+    """So many ways that it may be, all as likely; the first of them are as evenly spread as all."""
+    curves = believed(belief.points)
+    found: list[Drawn] = []
+    for normals in normal_draws(draws, DIMENSIONS):
+        level, tilt, bend, *rest = normals
+        link, pipe, fixed, preparation, zero, delta, cpu, time, sent, downtime = rest
+        greatest = max(point.dirtied_bytes for point in belief.points)
+        zero_bytes = min(belief.zero_bytes.drawn(zero), max(0.0, belief.total_bytes - greatest))
+        whole_zero = int(zero_bytes / PAGE_BYTES) * PAGE_BYTES
+        curve = curves.drawn(level, tilt, bend, total_bytes=belief.total_bytes, zero_bytes=whole_zero)
+        found.append(
+            Drawn(
+                curve=curve,
+                total_bytes=belief.total_bytes,
+                zero_bytes=whole_zero,
+                link_bytes_per_s=belief.bandwidth_bytes_per_s.drawn(link),
+                cpu_bytes_per_s=belief.cpu_bytes_per_s.drawn(cpu),
+                pipe_bytes=belief.pipe_bytes.drawn(pipe),
+                fixed_s=belief.fixed_s.drawn(fixed),
+                preparation_s=belief.preparation_s.drawn(preparation),
+                delta_ratio=None if belief.delta_ratio is None else min(1.0, belief.delta_ratio.drawn(delta)),
+                time=belief.model_time.drawn(time),
+                bytes=belief.model_bytes.drawn(sent),
+                downtime=belief.model_downtime.drawn(downtime),
+            )
+        )
+    return tuple(found)
+
+
+def settings(belief: Belief, objectives: Objectives, abilities: Abilities, draws: int = 200) -> Iterator[Setting]:
+    """What to forecast: a setting for each way that it may be.
+
+    Args:
+        belief: what is known.
+        objectives: what is wanted; a cap on the bandwidth is heeded by whoever steers.
+        abilities: what the pair can do; XBZRLE and several channels are used where the policy asks for them.
+        draws: how many.
+    """
+    for one in drawn(belief, draws):
+        yield setting_of(one, belief, objectives, abilities)
+
+
+def setting_of(one: Drawn, belief: Belief, objectives: Objectives, abilities: Abilities) -> Setting:
+    """The setting for one of the ways that it may be."""
+    return Setting(
+        writers=_writers(one, belief.vcpu_shares),
+        total_bytes=one.total_bytes,
+        zero_bytes=one.zero_bytes,
+        bandwidth_bytes_per_s=one.link_bytes_per_s,
+        pipe_bytes=int(one.pipe_bytes),
+        objectives=objectives,
+        abilities=abilities,
+        costs=_costs(one, belief.accelerator, belief.device_state_part),
+        clear_chunk_bytes=CLEAR_CHUNK_BYTES if belief.accelerator == KVM else None,
+        deltas=None if one.delta_ratio is None else Deltas(ratio=one.delta_ratio),
+        several_channels=True,
+        limit_s=_followed_s(one, objectives),
+        most_iterations=MOST_ITERATIONS,
+    )
+
+
+def _followed_s(one: Drawn, objectives: Objectives) -> float:
+    """For how long a migration is followed: beyond that nothing is learnt about what is wanted."""
+    if objectives.deadline_s is not None:
+        return BEYOND * objectives.deadline_s + BEYOND_S
+    rate = min(one.link_bytes_per_s, objectives.bandwidth_bytes_per_s or math.inf)
+    return max(LEAST_FOLLOWED_S, PASSES * (one.total_bytes - one.zero_bytes) / rate)
+
+
+def _costs(one: Drawn, accelerator: str, part: float) -> Costs:
+    """The fixed cost of a switchover in its parts: the device state, sent and loaded, and all else as resuming."""
+    state_s = part * one.fixed_s
+    sending_s = min(Costs().device_state_bytes / one.link_bytes_per_s, MOST_SENDING * state_s)
+    return Costs(
+        cpu_bytes_per_s=one.cpu_bytes_per_s,
+        sync_s_per_dirty_page=TCG_SYNC_S_PER_PAGE if accelerator == TCG else 0.0,
+        device_state_bytes=int(sending_s * one.link_bytes_per_s),
+        load_s=state_s - sending_s,
+        resume_s=one.fixed_s - state_s,
+    )
+
+
+def _writers(one: Drawn, shares: tuple[float, ...]) -> tuple[Writers, ...]:
+    """Who dirties the memory: each group of vCPUs that ran alike has its part of the curve, as it has of all that ran.
+
+    Which of them writes can't be seen from outside; one that only computes is taken for one that writes, too.
+    """
+    groups: list[list[float]] = []
+    for share in sorted((min(share, 1.0) for share in shares if share >= IDLE), reverse=True):
+        if groups and (groups[-1][0] - share <= ALIKE or len(groups) == MOST_GROUPS):
+            groups[-1].append(share)
+        else:
+            groups.append([share])
+    normal = float(one.total_bytes - one.zero_bytes)
+    if len(groups) <= 1:
+        share = sum(groups[0]) / len(groups[0]) if groups else UNKNOWN_SHARE
+        return (Writers(curve=one.curve, cpu_share=share, vcpus=len(groups[0]) if groups else 1, range_bytes=normal),)
+    whole = sum(sum(group) for group in groups)
+    found: list[Writers] = []
+    first = 0
+    for group in groups:
+        part = sum(group) / whole
+        found.append(
+            Writers(
+                curve=one.curve.scaled(part),
+                cpu_share=sum(group) / len(group),
+                vcpus=len(group),
+                range_bytes=part * normal,
+                vcpu=first,
+            )
+        )
+        first += len(group)
+    return tuple(found)

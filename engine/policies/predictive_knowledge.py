@@ -1,0 +1,159 @@
+"""What ``predictive`` learns of guest and link while a migration runs, and how wrong it has been about them so far."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+from whimbrel.engine.bounds import goodput
+from whimbrel.engine.learnt import LearntCurve, point_of
+from whimbrel.engine.link import LinkEstimate
+from whimbrel.engine.policy import Observation, Reason
+from whimbrel.engine.slowing import Headroom, speed_of, used_shares
+from whimbrel.engine.statistics import Iteration
+
+from .room import sending_s
+
+LIKELY = 1.5
+"""Before a short window was seen: a guest that gives trouble dirties more than the link takes. Half more."""
+KEPT = 8
+"""Points of the curve that are kept: a guest that changes is not what it was."""
+LONG_S = 0.3
+"""A pass of so long tells what the link carries."""
+FRESH = 0.6
+"""The weight of the last pass in what the link is taken to carry."""
+DOUBT, DOUBT_COUNTS = 0.1, 2.0
+"""Before any prediction was checked it is thought to be off by a tenth, which counts as much as two that were."""
+LEAST_SPEED = 1e-3
+
+
+@dataclass(slots=True)
+class Knowledge:
+    """Learns from each look and each sync."""
+
+    headroom: Headroom = field(default_factory=Headroom)
+    _link: LinkEstimate = field(default_factory=LinkEstimate)
+    _points: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
+    _rate: float | None = None
+    """What passes since the first one have had of the link, wire bytes per second."""
+    _errors: list[float] = field(default_factory=list[float])
+    """Of what was predicted of passes, as logarithms: what was dirtied over what was to be."""
+    _curve: LearntCurve | None = None
+
+    # ---- looks
+
+    def look(self, seen: Observation) -> None:
+        """Take a look between two syncs: in the first pass nothing but the link limits the sender."""
+        if seen.iteration <= 1 and seen.remaining_bytes > 0:
+            self._link.add(sending_s(seen), seen.transferred_bytes)
+
+    def measured(self, seen: Observation) -> None:
+        """Take what was measured before the start."""
+        for each in seen.measurements:
+            self._add((each.window_s, each.dirtied_bytes))
+            self.headroom = Headroom(each.vcpu_shares)
+
+    @property
+    def link_known(self) -> bool:
+        """Whether the link has been learnt."""
+        return self._link.goodput_bytes_per_s is not None
+
+    @property
+    def guest_known(self) -> bool:
+        """Whether there is a point of the curve."""
+        return bool(self._points)
+
+    # ---- syncs
+
+    def sync(self, begun: Observation | None, seen: Observation, throttle: float) -> None:
+        """Take the pass that has ended, as a point of the curve or as a lesson on the throttle.
+
+        Args:
+            begun: as it began; ``None``: that was not seen.
+            seen: now.
+            throttle: the most that slowed the guest in it.
+        """
+        ended = seen.iterations
+        self._pass_rate(ended[-1])
+        point = point_of(ended)
+        if begun is None or seen.iteration > ended[-1].number + 1 or point is None:
+            return
+        span_s, dirtied = point
+        used = used_between(begun, seen)
+        if not throttle:
+            if used:
+                self.headroom = replace(self.headroom, shares=used)
+            self._check(seen, span_s, dirtied)
+            self._add(point)
+            return
+        if used and sum(self.headroom.shares) > 0:
+            speed = min(1.0, max(LEAST_SPEED, sum(used) / sum(self.headroom.shares)))
+            self._add((speed * span_s, dirtied))
+        elif self._points:
+            speed = max(LEAST_SPEED, speed_of(self.curve(seen), span_s, dirtied))
+        else:
+            return
+        self.headroom = self.headroom.corrected(throttle, speed)
+
+    def _pass_rate(self, ended: Iteration) -> None:
+        if ended.number > 1 and ended.duration_s >= LONG_S and ended.sent_bytes > 0:
+            rate = ended.bandwidth_bytes_per_s
+            before = self._rate if self._rate is not None else self._link.goodput_bytes_per_s
+            self._rate = rate if before is None else before ** (1 - FRESH) * rate**FRESH
+        elif self._rate is None and not self.link_known and ended.sent_bytes > 0:
+            self._rate = ended.bandwidth_bytes_per_s or None
+
+    def _check(self, seen: Observation, span_s: float, dirtied: float) -> None:
+        """What was expected of a pass against what came of it."""
+        if self._points and dirtied > 0:
+            self._errors.append(math.log(dirtied / max(1.0, self.curve(seen).at(span_s))))
+            del self._errors[:-KEPT]
+
+    def _add(self, point: tuple[float, float]) -> None:
+        self._points.append(point)
+        del self._points[:-KEPT]
+        self._curve = None
+
+    # ---- what is known
+
+    @property
+    def doubt(self) -> float:
+        """How far predictions of passes have been off: a relative standard deviation."""
+        squares = DOUBT**2 * DOUBT_COUNTS + sum(error * error for error in self._errors)
+        return math.sqrt(squares / (DOUBT_COUNTS + len(self._errors)))
+
+    @property
+    def checked(self) -> int:
+        """How many predictions of passes have been checked."""
+        return len(self._errors)
+
+    def bytes_per_s(self, seen: Observation) -> float:
+        """Goodput in bytes of memory; at least 1."""
+        known = self._rate if self._rate is not None else self._link.goodput_bytes_per_s
+        return goodput(max(known or seen.bandwidth_bytes_per_s, 1.0))
+
+    @property
+    def pipe_s(self) -> float:
+        """How deep the pipe is, seconds of link."""
+        return self._link.pipe_s
+
+    def curve(self, seen: Observation) -> LearntCurve:
+        """Through all points that there are by now; there must be one."""
+        if self._curve is None:
+            self._curve = LearntCurve(tuple(self._points), seen.total_bytes, LIKELY * self.bytes_per_s(seen))
+        return self._curve
+
+
+def used_between(begun: Observation, seen: Observation) -> tuple[float, ...]:
+    """How much of the time between two looks each vCPU ran; empty: it is not known."""
+    return used_shares(begun.samples[-1], seen.samples[-1]) if begun.samples and seen.samples else ()
+
+
+def own_s(known: Knowledge, begun: Observation, seen: Observation, throttle: float) -> float:
+    """How long the guest has run between two looks, seconds of its own time."""
+    if seen.reason is Reason.ITERATION:
+        return 0.0
+    used, unhindered = used_between(begun, seen), sum(known.headroom.shares)
+    if throttle and used and unhindered:
+        return min(1.0, sum(used) / unhindered) * (seen.elapsed_s - begun.elapsed_s)
+    return known.headroom.speed(throttle) * (seen.elapsed_s - begun.elapsed_s)

@@ -1,0 +1,392 @@
+"""What is known of a guest and its link before a migration: measured on the running source, which it leaves as it was.
+
+The source's monitor is held for as long as the measuring takes, for it may be the only one, and let go of at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar
+
+from whimbrel.engine.belief import CPU, DEVICE_STATE_PART, MODEL, MODEL_DOWNTIME, Belief, CurvePoint, Kind, Typical
+from whimbrel.engine.driving import END_GRACE_S
+from whimbrel.engine.errors import BadInput, WhimbrelError
+from whimbrel.engine.estimate import Estimate
+from whimbrel.engine.measuring import rate_point, windows_for, zero_unknown
+from whimbrel.engine.negotiation import abilities
+from whimbrel.engine.policy import Abilities
+
+from . import replies
+from .facts import SideFacts, read_facts
+from .link_probe import LinkFound, probe_here
+from .link_probe import probe as probe_there
+from .measuring import Measuring
+from .monitor import Monitor, QmpEvent
+from .peeking import Peeker, peek
+from .peeking_places import LEAST_BYTES, CannotPeek, find_stretches
+from .sockets import Address
+from .stream import UNSENT_BYTES, in_our_network
+from .truth import Peer
+from .vcpus import find_threads, run_times_s, shares
+from .zero_pages import sample_zero
+
+T = TypeVar("T")
+
+SPAN_S: Final = 4.0
+LEAST_SPAN_S: Final = 0.1
+LONGEST_SPAN_S: Final = 60.0
+BUSY_S: Final = 2.0
+"""So long somebody else's ``calc-dirty-rate`` is waited for."""
+FIXED = Estimate(0.015, 0.5, "default")
+"""Stop, device state, load and resume of a small guest (docs: benchmarks, guest-seen gap of an idle guest)."""
+STARTED_HERE = Estimate(0.4, 0.5, "default")
+STARTED_THERE = Estimate(0.1, 0.7, "default")
+"""From the call to the first byte, with a destination that is to be started here, and with one that waits."""
+QEMU_PIPE_BYTES: Final = 4 << 20
+"""What the kernel lets a socket of QEMU's own buffer (``tcp_wmem``, its default)."""
+QUEUE_S: Final = 0.005
+PIPE_SPREAD: Final = 0.7
+ENDED: Final = {
+    "SHUTDOWN": "the guest shut down while it was measured",
+    "GUEST_PANICKED": "the guest panicked while it was measured",
+    "STOP": "the guest was stopped while it was measured, so nothing was learnt of what it does",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """What measuring cost.
+
+    Attributes:
+        took_s: the whole of it, seconds.
+        read_bytes: of the guest's memory, by us; 0 where QEMU did the reading.
+        cpu_s: processor seconds of ours in reading.
+        link_bytes: sent over the link by the probe.
+    """
+
+    took_s: float
+    read_bytes: int
+    cpu_s: float
+    link_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What was found.
+
+    Attributes:
+        belief: what a plan rests on.
+        abilities: the source's; what both ends can do is known only once there are two.
+        kind: what kind of guest it is.
+        costs: of finding out.
+        pid: the source's process, where it is on this host and proven.
+    """
+
+    belief: Belief
+    abilities: Abilities
+    kind: Kind
+    costs: Costs
+    pid: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """How to survey; see `survey`."""
+
+    span_s: float
+    link: Estimate | None
+    probe: tuple[str, int] | None
+    may_probe: bool
+    capped_bytes_per_s: int | None
+    local: bool
+    typical: Callable[[Kind], Typical]
+    tell: Callable[[str], None]
+
+
+def nothing_known(_kind: Kind) -> Typical:
+    """No history."""
+    return Typical()
+
+
+def tell_nobody(_text: str) -> None:
+    """No progress is shown."""
+
+
+async def survey(
+    source: Address,
+    *,
+    span_s: float = SPAN_S,
+    link: Estimate | None = None,
+    probe: tuple[str, int] | None = None,
+    may_probe: bool = True,
+    capped_bytes_per_s: int | None = None,
+    local: bool = True,
+    typical: Callable[[Kind], Typical] = nothing_known,
+    tell: Callable[[str], None] = tell_nobody,
+) -> Survey:
+    """Measure a running guest and its link. Nothing is changed.
+
+    What the link carries is taken from the first of these that there is: `link`, the sink that was named as `probe`,
+    earlier migrations, a probe of this host's way to itself where the destination is here, and at last the cap.
+
+    Args:
+        source: the QMP monitor of the guest's QEMU.
+        span_s: how long to look at the guest's memory, 0.1 to 60 s. ``calc-dirty-rate``, where it has to stand in,
+            takes a second at least on QEMU before 8.2.
+        link: what it carries, as the user says.
+        probe: host and port of a ``whimbrel sink`` at the destination.
+        may_probe: whether anything may be sent over the link.
+        capped_bytes_per_s: the most that is going to be sent.
+        local: whether the destination is going to be on this host.
+        typical: what history says of a kind of guest; called once, in a thread.
+        tell: told what is being done, a clause at a time.
+
+    Raises:
+        BadInput: ``measure`` (a span out of range), ``link`` (nothing is known of it, and nothing may be found out).
+        CannotConnect: the source has no monitor for us, or nobody listens where the probe is to go.
+        QemuRefused, OutcomeUnknown: the source's QEMU would not tell, or did not.
+        WhimbrelError: the guest does not run, stopped, shut down or died meanwhile; it has no memory worth measuring;
+            it is migrating already; somebody else is measuring it.
+
+    If cancelled: the monitor is let go of; a measurement that QEMU has begun ends by itself and does no harm.
+    """
+    if not LEAST_SPAN_S <= span_s <= LONGEST_SPAN_S:
+        raise BadInput("measure", f"{span_s:g} s", f"{LEAST_SPAN_S:g} s to {LONGEST_SPAN_S:g} s")
+    if link is not None and not 0 < link.value < float("inf"):
+        raise BadInput("link", link.value, "bytes per second, above 0")
+    question = Question(
+        span_s=span_s,
+        link=link,
+        probe=probe,
+        may_probe=may_probe,
+        capped_bytes_per_s=capped_bytes_per_s,
+        local=local,
+        typical=typical,
+        tell=tell,
+    )
+    watch = _Watch()
+    monitor = await Monitor.connect(source, side="source", on_event=watch.hear, on_lost=watch.lose)
+    try:
+        return await watch.unless_gone(_Surveyor(monitor, question).survey())
+    finally:
+        await monitor.close()
+
+
+class _Watch:
+    """Hears whether the guest goes on running."""
+
+    def __init__(self) -> None:
+        self._gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def hear(self, event: QmpEvent) -> None:
+        if event.name in ENDED:
+            self._end(ENDED[event.name])
+
+    def lose(self, reason: str) -> None:
+        self._end(f"the guest's QEMU went away while it was measured: {reason}")
+
+    async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do it, unless the guest is gone first.
+
+        Raises:
+            WhimbrelError: it is.
+        """
+        working = asyncio.get_running_loop().create_task(work)
+        try:
+            await asyncio.wait((working, self._gone), return_when=asyncio.FIRST_COMPLETED)
+            if not self._gone.done() and _may_be_its_end(working.exception()):
+                await asyncio.wait((self._gone,), timeout=END_GRACE_S)
+        finally:
+            working.cancel()
+            await asyncio.wait((working,))
+        if self._gone.done() and (working.cancelled() or working.exception() is not None):
+            raise WhimbrelError(self._gone.result(), side="source")
+        return working.result()
+
+    def _end(self, why: str) -> None:
+        if not self._gone.done():
+            self._gone.set_result(why)
+
+
+def _may_be_its_end(error: BaseException | None) -> bool:
+    """Whether a guest that is going away shows in such an error first."""
+    return isinstance(error, WhimbrelError) and not isinstance(error, BadInput)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Dirtied:
+    """What was found of the guest's memory."""
+
+    points: tuple[CurvePoint, ...]
+    zero_bytes: Estimate
+    delta_ratio: Estimate | None = None
+    read_bytes: int = 0
+    cpu_s: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+class _Surveyor:
+    """One survey of one source."""
+
+    def __init__(self, monitor: Monitor, question: Question) -> None:
+        self._monitor = monitor
+        self._ask = question
+        self._notes: list[str] = []
+
+    async def survey(self) -> Survey:
+        began_s = time.monotonic()
+        monitor, ask = self._monitor, self._ask
+        await self._check_running()
+        peer = await Peer.read(monitor)
+        pid = None if peer.process is None else peer.process.pid
+        facts = await read_facts(monitor, pid=pid)
+        _check_memory(facts)
+        kind = Kind(
+            machine=facts.machine,
+            ram_bytes=facts.ram_bytes,
+            vcpus=facts.cpu_count,
+            accelerator=facts.accelerator,
+            version=facts.version,
+        )
+        typical = await asyncio.to_thread(ask.typical, kind)
+        link = await self._link(typical, pid)
+        threads = find_threads(pid, facts.cpu_threads) if pid is not None else ()
+        measuring = Measuring(lambda: run_times_s(threads))
+        await measuring.look(monitor, facts.ram_bytes)
+        can = await self._abilities(measuring.able, bool(threads))
+        ask.tell(f"measuring what the guest dirties, for {ask.span_s:g} s")
+        ran_s, measured_s = run_times_s(threads), time.monotonic()
+        dirtied = await self._dirtied(peer, facts, measuring)
+        vcpu_shares = shares(ran_s, run_times_s(threads), time.monotonic() - measured_s)
+        await self._check_running()
+        belief = _belief(facts, typical, link, dirtied, local=ask.local)
+        belief = replace(belief, vcpu_shares=vcpu_shares, notes=(*self._notes, *dirtied.notes))
+        costs = Costs(
+            took_s=time.monotonic() - began_s,
+            read_bytes=dirtied.read_bytes,
+            cpu_s=dirtied.cpu_s,
+            link_bytes=link.sent_bytes,
+        )
+        return Survey(belief=belief, abilities=can, kind=kind, costs=costs, pid=pid)
+
+    async def _check_running(self) -> None:
+        status = await replies.query_status(self._monitor)
+        if not status.running:
+            message = f"the guest does not run (it is {status.status}), so what it dirties can't be measured"
+            raise WhimbrelError(message, side="source", advice="let it run first")
+
+    async def _abilities(self, able: bool, threads: bool) -> Abilities:
+        capabilities = await replies.query_capabilities(self._monitor)
+        parameters = await replies.query_parameters(self._monitor)
+        # As far as it can be told without trying it on a thread of the guest.
+        outside = threads and os.geteuid() == 0
+        return abilities(capabilities, capabilities, parameters, outside_throttle=outside, measuring=able)
+
+    async def _link(self, typical: Typical, pid: int | None) -> LinkFound:
+        ask, known = self._ask, typical.bandwidth_bytes_per_s
+        if ask.link is not None:
+            return self._unprobed(ask.link, typical, pid)
+        if ask.probe is not None and ask.may_probe:
+            ask.tell(f"probing the link to {ask.probe[0]}")
+            return await probe_there(*ask.probe)
+        if known is not None:
+            return self._unprobed(known, typical, pid)
+        if ask.local and ask.may_probe:
+            ask.tell("probing this host's way to itself")
+            found = await probe_here()
+            cpu = typical.cpu_bytes_per_s or CPU
+            if found.bandwidth_bytes_per_s.value <= cpu.value:
+                return found
+            return replace(found, bandwidth_bytes_per_s=replace(cpu, source="what a thread of QEMU sends"))
+        if ask.capped_bytes_per_s is not None:
+            self._notes.append("What the link carries is not known: it is taken for no less than the cap.")
+            return self._unprobed(Estimate(ask.capped_bytes_per_s, 0.05, "the cap"), typical, pid)
+        raise BadInput("link", "unknown", _HOW_TO_KNOW)
+
+    def _unprobed(self, bandwidth: Estimate, typical: Typical, pid: int | None) -> LinkFound:
+        shallow = pid is not None and in_our_network(pid)
+        pipe_bytes = UNSENT_BYTES + QUEUE_S * bandwidth.value if shallow else float(QEMU_PIPE_BYTES)
+        return LinkFound(
+            bandwidth_bytes_per_s=bandwidth,
+            pipe_bytes=typical.pipe_bytes or Estimate(pipe_bytes, PIPE_SPREAD, "default"),
+            sent_bytes=0,
+            took_s=0.0,
+        )
+
+    async def _dirtied(self, peer: Peer, facts: SideFacts, measuring: Measuring) -> _Dirtied:
+        try:
+            return await self._peeked(peer, facts)
+        except CannotPeek as error:
+            because = error.message
+        if not measuring.able:
+            message = f"the guest can't be measured: its QEMU has no calc-dirty-rate, and {because}"
+            raise WhimbrelError(message, side="source")
+        return await self._sampled(facts, measuring, because)
+
+    async def _peeked(self, peer: Peer, facts: SideFacts) -> _Dirtied:
+        if peer.process is None:
+            raise CannotPeek("its process is not on this host, or not shown to be QEMU's")
+        stretches = await find_stretches(self._monitor, facts.ram_blocks, peer.process.pid)
+        missing = {block.name for block in facts.guest_ram} - {stretch.name for stretch in stretches}
+        if missing:
+            raise CannotPeek(f"the guest does not show where {', '.join(sorted(missing))} lies")
+        peeker = Peeker(peer.process, stretches)
+        try:
+            seen = await peek(peeker, self._ask.span_s)
+        finally:
+            peeker.close()
+        return _Dirtied(
+            points=seen.points,
+            zero_bytes=seen.zero_bytes,
+            delta_ratio=seen.delta_ratio,
+            read_bytes=seen.read_bytes,
+            cpu_s=seen.cpu_s,
+        )
+
+    async def _sampled(self, facts: SideFacts, measuring: Measuring, because: str) -> _Dirtied:
+        windows_s = windows_for(self._ask.span_s, milliseconds=measuring.milliseconds)
+        points: list[CurvePoint] = []
+        for window_s in windows_s:
+            one = await measuring.measure(self._monitor, window_s, within_s=window_s + BUSY_S)
+            assert one is not None
+            points.append(rate_point(one.dirtied_bytes, one.window_s, facts.ram_bytes))
+        zero_bytes = await sample_zero(self._monitor, facts.guest_ram)
+        notes: tuple[str, ...] = (
+            f"Measured by calc-dirty-rate, for its memory can't be looked at from here: {because}.",
+        )
+        if zero_bytes == zero_unknown(facts.ram_bytes):
+            notes += ("How many pages are zero is not known: a fifth is taken for likely, give or take a factor of 3.",)
+        return _Dirtied(points=tuple(points), zero_bytes=zero_bytes, notes=notes)
+
+
+_HOW_TO_KNOW = "--link RATE, --probe HOST:PORT of a whimbrel sink at the destination, or --bandwidth"
+
+
+def _check_memory(facts: SideFacts) -> None:
+    if facts.ram_bytes < LEAST_BYTES:
+        raise WhimbrelError("this QEMU has no guest with memory worth measuring", side="source")
+    if facts.migration_status in ("setup", "active", "device", "pre-switchover", "postcopy-active", "cancelling"):
+        raise WhimbrelError("the guest is being migrated already", side="source")
+
+
+def _belief(facts: SideFacts, typical: Typical, link: LinkFound, dirtied: _Dirtied, *, local: bool) -> Belief:
+    return Belief(
+        total_bytes=sum(block.used_bytes for block in facts.ram_blocks),
+        zero_bytes=dirtied.zero_bytes,
+        points=dirtied.points,
+        bandwidth_bytes_per_s=link.bandwidth_bytes_per_s,
+        pipe_bytes=link.pipe_bytes,
+        fixed_s=typical.fixed_s or FIXED,
+        preparation_s=typical.preparation_s or (STARTED_HERE if local else STARTED_THERE),
+        delta_ratio=dirtied.delta_ratio,
+        device_state_part=DEVICE_STATE_PART if typical.device_state_part is None else typical.device_state_part,
+        cpu_bytes_per_s=typical.cpu_bytes_per_s or CPU,
+        model_time=typical.model_time or MODEL,
+        model_bytes=typical.model_bytes or MODEL,
+        model_downtime=typical.model_downtime or MODEL_DOWNTIME,
+        accelerator=facts.accelerator,
+    )
