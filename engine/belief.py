@@ -11,8 +11,19 @@ CPU = Estimate(1.5e9, 0.1, "default")
 MODEL = Estimate(1.0, 0.03, "default")
 MODEL_DOWNTIME = Estimate(1.0, 0.25, "default")
 """Before any migration has been compared with what was predicted of it."""
+SMALL_OUTAGE_S = 0.1
+"""What a forecast of an outage is off by are the pipe, the loading, and where in its slice of 51 ms the sender stood:
+beyond this it does not grow with the outage."""
 DEVICE_STATE_PART = 0.6
 """Of the fixed cost of a switchover, what goes to sending and loading the device state: QEMU 7.2, a small guest."""
+
+
+def outage_error(outage_s: float) -> float:
+    """How much of `Belief.model_downtime`'s spread an outage of so many seconds has, 1 at most.
+
+    A long one is off by no more seconds than a short one, so by a smaller part of itself.
+    """
+    return min(1.0, SMALL_OUTAGE_S / outage_s) if outage_s > 0 else 1.0
 
 
 class CurvePoint(NamedTuple):
@@ -42,7 +53,8 @@ class Belief:
             ``None``: not measured.
         cpu_bytes_per_s: how fast one thread of QEMU sends where no link holds it.
         model_time, model_bytes, model_downtime: by how much the model itself is off, learnt from earlier predictions:
-            what was measured over what was predicted, and how far that scatters.
+            what was measured over what was predicted, and how far that scatters; of the downtime this is the
+            scatter of outages up to `SMALL_OUTAGE_S` (`outage_error`).
         accelerator: of the source: ``kvm``, ``tcg``, or empty where it is not known; it decides how the dirty log is
             kept, and what a sync costs.
         notes: what a reader should know of the measuring, in sentences.

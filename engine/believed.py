@@ -16,18 +16,17 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate, combinations
+from itertools import accumulate, combinations, pairwise
 
 from .belief import CurvePoint
 from .curve import PAGE_BYTES, Curve
+from .errors import BadInput
 from .estimate import NORMAL
 
 COMMON = 0.8
 """Of the variance of the points' errors, what they have in common: the same pages are looked at for every window."""
 NOISE = 0.03
 """How far a point is off besides its own error, as a part of it: no two windows of a guest are alike."""
-FASTEST_BYTES_PER_S = 1e10
-"""No guest writes more pages than its memory takes."""
 LIKELY = {1: 0.4, 2: 0.3, 3: 0.3}
 """How likely so many classes of pages are before anything was measured."""
 _TIMES = 12
@@ -99,7 +98,14 @@ class Believed:
 
 @lru_cache(maxsize=8)
 def believed(points: tuple[CurvePoint, ...]) -> Believed:
-    """What measured points allow; windows rising and above 0, one point at least."""
+    """What measured points allow.
+
+    Raises:
+        BadInput: there is no point, or the windows are not above 0 and rising.
+    """
+    windows_s = [point.window_s for point in points]
+    if not windows_s or not 0 < windows_s[0] < math.inf or any(a >= b for a, b in pairwise(windows_s)):
+        raise BadInput("points", windows_s, "one window or more, in seconds, above 0 and rising")
     known: list[float] = []
     for point in points:
         known.append(max(point.dirtied_bytes, known[-1] if known else PAGE_BYTES))
@@ -153,7 +159,7 @@ def _fit(
     if sizes is None:
         return None
     classes = tuple(zip(sizes, times_s, strict=True))
-    if min(sizes) <= 0 or sum(size / time_s for size, time_s in classes) > FASTEST_BYTES_PER_S:
+    if min(sizes) <= 0:
         return None
     off = sum(
         weight * (_at(classes, point.window_s) - size) ** 2

@@ -25,8 +25,8 @@ from .curve import PAGE_BYTES
 from .estimate import NORMAL, normal_draws
 from .slowing import Headroom
 
-SYNC_S = 0.01
-"""What a sync, and what belongs to it, takes at least."""
+SYNC_S = 0.004
+"""What a sync, and what belongs to it, takes."""
 MOST_SYNCS = 40
 """Iterations that are looked ahead; one that has not ended by then counts as one that never does."""
 SHRINKING = 0.95
@@ -163,6 +163,27 @@ class SeenCurve:
         return min(self.most_bytes, math.exp(self.sizes[place] + slope * (window - windows[place])))
 
 
+@dataclass(frozen=True, slots=True)
+class Straight:
+    """The same, as a `whimbrel.engine.curve.DirtyCurve` that does not bend below the shortest window."""
+
+    seen: SeenCurve
+
+    def at(self, window_s: float, /) -> float:
+        """Expected distinct bytes dirtied in a window of guest time, 0 or more seconds."""
+        return self.seen.at(window_s, 0.0) if window_s > 0 else 0.0
+
+    @property
+    def most_bytes(self) -> float:
+        """The most that can be dirty."""
+        return self.seen.most_bytes
+
+    @property
+    def knots_s(self) -> tuple[float, ...]:
+        """Where its lines meet: between them it is not concave for certain."""
+        return tuple(window_s for window_s, _ in self.seen.points)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ladder:
     """QEMU's own throttle, which rises at every second sync that shows no convergence (``migration_trigger_throttle``).
@@ -201,7 +222,8 @@ class Standing:
         pipe_s: what the pipe holds, as time on the link.
         fixed_s, fixed_spread: what a switchover takes besides.
         limit_s: the downtime limit as it stands.
-        least_limit_s: as far as the policy has been seen to lower it; the same as `limit_s`: it has not.
+        least_limit_s: the least that the policy has set so far.
+        lowers: the policy has been seen to lower it.
         goal_limit_s: and as far as it may be raised.
         capped: a cap holds the sender, which QEMU lifts for the last of the RAM.
         deadline_s: seconds since ``migrate``.
@@ -229,6 +251,7 @@ class Standing:
     fixed_spread: float = 0.3
     limit_s: float
     least_limit_s: float
+    lowers: bool = False
     goal_limit_s: float
     capped: bool = False
     deadline_s: float | None = None
@@ -236,6 +259,13 @@ class Standing:
     headroom: Headroom = field(default_factory=Headroom)
     ladder: Ladder | None = None
     postcopy: bool = False
+
+
+    def limit_within(self, part: float) -> float:
+        """A limit between the least and the one that stands; one that was only ever raised stands in every other."""
+        if not self.lowers:
+            part = min(1.0, 2.0 * part)
+        return self.least_limit_s * (self.limit_s / self.least_limit_s) ** part
 
 
 class Ending(NamedTuple):
@@ -284,9 +314,9 @@ class _Course:
     def run(self) -> Ending:
         """To its end."""
         here, rate = self.standing, self.bytes_per_s
-        limit_s = here.least_limit_s * (here.limit_s / here.least_limit_s) ** self.luck.limit
+        limit_s = here.limit_within(self.luck.limit)
         throttle, counts = here.throttle, 0
-        speed, period_s = here.headroom.speed(throttle) if throttle else 1.0, 0.0
+        speed, period_s, dirtied = here.headroom.speed(throttle) if throttle else 1.0, 0.0, 0.0
         now_s, ran_s, began_bytes = here.at_s, here.ran_s, here.iteration_bytes
         left = max(0.0, here.left_bytes - self.luck.unseen * here.zero_bytes)
         sent = here.sent_bytes
@@ -312,9 +342,10 @@ class _Course:
             if here.postcopy and stuck >= STUCK_AFTER and limit_s >= here.goal_limit_s:
                 outage_s = self.pipe_s + self.fixed_s
                 return Ending(now_s + outage_s, outage_s, sent + found * WIRE, found, syncs + 1)
+            dirtied += found - unsent
             if here.ladder is not None and period_s >= LADDER_S:
-                counts += found - unsent > here.ladder.trigger * rate * period_s
-                period_s = 0.0
+                counts += dirtied > here.ladder.trigger * rate * period_s
+                period_s = dirtied = 0.0
                 if counts >= LADDER_COUNTS:
                     counts, throttle = 0, here.ladder.above(throttle)
                     speed = here.headroom.speed(throttle)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .bounds import goodput
-from .foresight_course import SeenCurve
+from .foresight_course import SeenCurve, Straight
 from .learnt import point_of
 from .link import LinkEstimate
 from .policy import Knobs, Measurement, Objectives
-from .slowing import Headroom, used_shares
+from .slowing import Headroom, speed_of, used_shares
 from .statistics import Iteration, Ledger, Statistics
 
 TELLS_S, OVER_S, CHANGED = 0.2, 1.0, 1.1
@@ -35,6 +35,8 @@ LEAST_POINT_S = 0.002
 """A shorter window says nothing."""
 ASLEEP = 0.01
 """QEMU's least throttle counts as none: policies keep it armed with that."""
+FELT = 0.95
+"""A guest that keeps more of its speed has not felt a throttle."""
 LEAST_SPEED = 1e-3
 
 
@@ -72,8 +74,10 @@ class Learnt:
     _last: Statistics | None = None
     _seen: int = 0
     """Iterations that have been taken."""
-    lowered_s: float | None = None
-    """The downtime limit after the last time that it was lowered; ``None``: it never was."""
+    least_limit_s: float = math.inf
+    """The least downtime limit that the policy has set so far."""
+    lowers: bool = False
+    """Whether it has been seen to lower it."""
     _limit_s: float = 0.0
 
     def see(self, ledger: Ledger, knobs: Knobs) -> bool:
@@ -94,28 +98,48 @@ class Learnt:
             self._take(ledger.iterations, now)
         elif self._sync is None:
             self._sync = now
-        if knobs.downtime_limit_s < self._limit_s:
-            self.lowered_s = knobs.downtime_limit_s
+        self.lowers |= knobs.downtime_limit_s < self._limit_s
         self._limit_s = knobs.downtime_limit_s
+        self.least_limit_s = min(self.least_limit_s, self._limit_s)
         of_qemu = now.throttle if now.throttle > ASLEEP else 0.0
         self.throttle = max(of_qemu, knobs.outside_throttle)
         return ended
 
     def _take(self, iterations: Sequence[Iteration], now: Statistics) -> None:
         """The iteration that has ended."""
-        used = used_shares(self._sync, now) if self._sync is not None else ()
-        point, last, ran_s = point_of(iterations), iterations[-1], self.ran_s
+        point, last = point_of(iterations), iterations[-1]
+        ran_s = self._ran_s(last, point, now)
+        if point is not None and ran_s >= LEAST_POINT_S:
+            self._put(Point(last.number, ran_s, max(1.0, point[1])))
+        self.ran_s, self._hindered, self._sync = 0.0, False, now
+
+    def _ran_s(self, last: Iteration, point: tuple[float, float] | None, now: Statistics) -> float:
+        """For how long the guest ran in it, seconds of its own time; and what that tells of the throttle.
+
+        Where what its vCPUs used can't be seen, the speed is taken by which it would have dirtied what it did.
+        """
+        used, unhindered = used_shares(self._sync, now) if self._sync is not None else (), sum(self.headroom.shares)
         if not self._hindered:
             if used:
                 self.headroom = Headroom(used, self.headroom.reach)
-            ran_s = last.duration_s
-        elif used and sum(self.headroom.shares) > 0:
-            ran_s = last.duration_s * min(1.0, max(LEAST_SPEED, sum(used) / sum(self.headroom.shares)))
-            if self.throttle:
-                self.headroom = self.headroom.corrected(self.throttle, ran_s / last.duration_s)
-        if point is not None and ran_s >= LEAST_POINT_S and last.number > 0:
-            self._put(Point(last.number, ran_s, max(1.0, point[1])))
-        self.ran_s, self._hindered, self._sync = 0.0, False, now
+            return last.duration_s
+        if last.duration_s <= 0:
+            return 0.0
+        if used and unhindered > 0:
+            speed = min(1.0, max(LEAST_SPEED, sum(used) / unhindered))
+        elif point is not None and self.points:
+            speed = self._speed_of(last.duration_s, point[1])
+        else:
+            return self.ran_s
+        # A throttle that was not felt tells nothing, unless by the book it should have been.
+        if self.throttle and (speed < FELT or self.headroom.speed(self.throttle) < 1.0):
+            self.headroom = self.headroom.corrected(self.throttle, speed)
+        return speed * last.duration_s
+
+    def _speed_of(self, span_s: float, dirtied_bytes: float) -> float:
+        curve = self.curve(math.inf)
+        assert curve is not None
+        return max(LEAST_SPEED, speed_of(Straight(curve), span_s, dirtied_bytes))
 
     def _put(self, new: Point) -> None:
         """A point that contradicts older ones is of a guest that has changed: these are dropped."""
@@ -146,7 +170,7 @@ class Learnt:
         cap, known = goal.bandwidth_bytes_per_s, self.link.goodput_bytes_per_s
         return bool(cap and known and known >= CAPPED * cap)
 
-    def curve(self, total_bytes: int) -> SeenCurve | None:
+    def curve(self, total_bytes: float) -> SeenCurve | None:
         """Through all points; ``None``: there are none."""
         points = [*(Point(0, each.window_s, max(1.0, each.dirtied_bytes)) for each in self.measurements), *self.points]
         if not points:
@@ -158,7 +182,7 @@ class Learnt:
             window_s = sum(w * p.window_s for w, p in zip(weights, group, strict=True)) / sum(weights)
             dirtied = sum(w * p.dirtied_bytes for w, p in zip(weights, group, strict=True)) / sum(weights)
             known.append((window_s, max(dirtied, known[-1][1] if known else 1.0)))
-        return SeenCurve(known, float(total_bytes))
+        return SeenCurve(known, total_bytes)
 
     @staticmethod
     def _groups(points: list[Point]) -> list[list[Point]]:

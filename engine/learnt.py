@@ -23,6 +23,7 @@ DOUBT = 0.7
 """How far the likely rate is thought to be off, as the logarithm of a factor: up to 2 either way is nothing strange."""
 ALIKE = 0.1
 """Windows that differ by less than a tenth are one point: noise would tell more between them than the curve does."""
+COARSE = 8
 _BENDS = [0.05 * 1.12**i for i in range(64)]
 """What is tried for the shortest window, counted in T: from hardly bent to a working set that is long since dirty."""
 
@@ -44,22 +45,33 @@ class LearntCurve:
     _known: list[tuple[float, float]] = field(init=False, repr=False, compare=False)
     _time_s: float = field(init=False, repr=False, compare=False)
     """T."""
+    _below: float = field(init=False, repr=False, compare=False)
+    """-W of the curve through the shortest point, bytes."""
+    _above: float = field(init=False, repr=False, compare=False)
+    """The same of the longest."""
 
     def __post_init__(self) -> None:
         known = _put_together(self.points)
+        time_s = _fitted_time_s(known, self.likely_bytes_per_s)
+        (short_s, short), (long_s, long) = known[0], known[-1]
         object.__setattr__(self, "_known", known)
-        object.__setattr__(self, "_time_s", _fitted_time_s(known, self.likely_bytes_per_s))
+        object.__setattr__(self, "_time_s", time_s)
+        object.__setattr__(self, "_below", short / math.expm1(-short_s / time_s))
+        object.__setattr__(self, "_above", long / math.expm1(-long_s / time_s))
 
     def at(self, window_s: float, /) -> float:
         """Expected distinct bytes dirtied in a window of guest time, 0 or more seconds."""
         known = self._known
-        if known[0][0] < window_s < known[-1][0]:
+        if window_s <= known[0][0]:
+            bent = self._below * math.expm1(-window_s / self._time_s)
+        elif window_s >= known[-1][0]:
+            bent = self._above * math.expm1(-window_s / self._time_s)
+        else:
             i = bisect_left(known, (window_s, 0.0))
             (low_s, low), (high_s, high) = known[i - 1], known[i]
             return low + (high - low) * (window_s - low_s) / (high_s - low_s)
-        near_s, near = known[0] if window_s <= known[0][0] else known[-1]
-        bent = near * math.expm1(-window_s / self._time_s) / math.expm1(-near_s / self._time_s)
-        return min(bent, self.most_bytes)
+        most = self.most_bytes
+        return bent if bent < most else most
 
     @property
     def knots_s(self) -> tuple[float, ...]:
@@ -106,14 +118,23 @@ def _put_together(points: Sequence[tuple[float, float]]) -> list[tuple[float, fl
 def _fitted_time_s(known: list[tuple[float, float]], likely_bytes_per_s: float) -> float:
     """T of the curve that fits best: squares of how far points and the likely rate are off, as logarithms."""
     shortest_s = known[0][0]
-    best, best_time_s = math.inf, shortest_s
-    for bends in _BENDS:
-        time_s = shortest_s / bends
-        weights = [shortest_s / window_s for window_s, _ in known]
-        ratios = [math.log(-dirty / math.expm1(-window_s / time_s)) for window_s, dirty in known]
-        size = sum(w * r for w, r in zip(weights, ratios, strict=True)) / sum(weights)  # log W
-        off = sum(w * ((r - size) / NOISE) ** 2 for w, r in zip(weights, ratios, strict=True))
-        off += ((size - math.log(time_s * likely_bytes_per_s)) / DOUBT) ** 2
-        if off < best:
-            best, best_time_s = off, time_s
-    return best_time_s
+    logs = [(shortest_s / window_s, window_s / shortest_s, math.log(dirty)) for window_s, dirty in known]
+    weights = sum(weight for weight, _, _ in logs)
+    likely = math.log(shortest_s * likely_bytes_per_s)
+
+    def off(bends: float) -> float:
+        size, squares = 0.0, 0.0
+        ratios: list[float] = []
+        for weight, windows, dirty in logs:
+            ratio = dirty - math.log(-math.expm1(-bends * windows))
+            ratios.append(ratio)
+            size += weight * ratio
+        size /= weights  # log W
+        for (weight, _, _), ratio in zip(logs, ratios, strict=True):
+            squares += weight * (ratio - size) ** 2
+        return squares / NOISE**2 + ((size - likely + math.log(bends)) / DOUBT) ** 2
+
+    # Every eighth first, and then those between the two beside the best.
+    best = min(range(0, len(_BENDS), COARSE), key=lambda place: off(_BENDS[place]))
+    near = _BENDS[max(0, best - COARSE + 1) : best + COARSE]
+    return shortest_s / min(near, key=off)

@@ -425,18 +425,18 @@ class Machine:
         before = len(self.ledger.iterations)
         self.ledger = self.ledger.add(statistics)
         self.reckoning.see(statistics)
+        if self.phase in STEERED_PHASES and not self._recalling:
+            self._ask_policies(Reason.ITERATION if len(self.ledger.iterations) > before else Reason.TICK)
         self._look_ahead()
-        if self.phase not in STEERED_PHASES or self._recalling:
-            return
-        # A tick is taken at the first answer after it is due: a policy is asked on fresh statistics only.
-        # Those who only watch are asked first, so that they see what the policy sees.
-        if len(self.ledger.iterations) > before:
-            self._watch(Reason.ITERATION)
-            self._steer(Reason.ITERATION)
-            return
-        self._watch(Reason.TICK)
-        if self._pilot.tick_due(self._now_ns):
-            self._steer(Reason.TICK)
+
+    def _ask_policies(self, reason: Reason) -> None:
+        """Those who only watch are asked first, so that they see what the policy sees.
+
+        A tick is taken at the first answer after it is due: a policy is asked on fresh statistics only.
+        """
+        self._watch(reason)
+        if reason is Reason.ITERATION or self._pilot.tick_due(self._now_ns):
+            self._steer(reason)
 
     def _look_ahead(self) -> None:
         if self._lookout is None or self.phase not in SENDING_PHASES:

@@ -17,7 +17,7 @@ from .belief import Belief
 from .errors import BadInput
 from .estimate import HIGH, NORMAL, Range
 from .forecast import forecast
-from .forecast_records import Forecast, Outcome
+from .forecast_records import Forecast
 from .plan import Candidate, Predicted
 from .planning_choice import check, choose, shortlist, why_not
 from .planning_floors import floors
@@ -94,12 +94,13 @@ class _Seen:
 def _seen(one: Drawn, told: Forecast, objectives: Objectives) -> _Seen:
     outage = told.outage
     deadline_s = objectives.deadline_s
-    if told.outcome is not Outcome.COMPLETED or outage is None:
-        late = deadline_s is not None and (told.outcome is Outcome.GAVE_UP or told.total_s >= deadline_s)
+    if outage is None:
+        late = deadline_s is not None and told.total_s >= deadline_s
         return _Seen(False, late, False, 0.0, 0.0, 0.0, 0, 0.0, 0.0, 0.0, {})
-    total_s, downtime_s = one.time * told.moved_s, one.downtime * outage.total_s
-    fixed_s = one.downtime * (outage.stop_s + outage.resume_s)
-    state_s = one.downtime * (outage.device_state_s + outage.load_s)
+    off = one.outage_factor(outage.total_s)
+    total_s, downtime_s = one.time * told.moved_s, off * outage.total_s
+    fixed_s = off * (outage.stop_s + outage.resume_s)
+    state_s = off * (outage.device_state_s + outage.load_s)
     return _Seen(
         moved=True,
         late=deadline_s is not None and total_s > deadline_s,

@@ -1,4 +1,4 @@
-"""Which ways there are to move a guest, and which one to take: the shortlist, the choice, and its sentence."""
+"""Which ways there are to move a guest, and which one to take: the shortlist, what can't be had, and the choice."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ import math
 from collections.abc import Sequence
 
 from .belief import Belief
-from .bounds import goodput
 from .errors import BadInput
 from .pilot import GREATEST_DOWNTIME_LIMIT_S, GREATEST_THROTTLE, LEAST_DOWNTIME_LIMIT_S, LEAST_THROTTLE, POSTCOPY
 from .plan import Candidate, Floors, Plan, Predicted, Strategy
-from .planning_words import between, percent, rate, seconds, size
+from .planning_sentences import LIKELY, SURE, cost_s, recommendation, refusal
 from .policy import Abilities, Objectives
 
-SURE = 0.9
-"""So likely to meet the objectives is sure enough."""
-LIKELY = 0.5
-"""Where none is sure, one that is as likely as not is taken, and the sentence says how likely."""
 CHANNELS = 4
+"""Of the candidate with several."""
 ALIKE, ALIKE_S = 0.1, 0.05
-"""Costs that differ by less than the uncertainty, and by less than this part or so much, are alike."""
+"""Costs that differ by less than the uncertainty are alike, if by less than this part; or else by less than so much."""
 PLAINEST_FIRST = (
     Strategy.PLAIN,
     Strategy.MULTIFD,
@@ -28,7 +24,7 @@ PLAINEST_FIRST = (
     Strategy.PAUSED,
     Strategy.POSTCOPY,
 )
-"""By what can go wrong: another stream, another encoding, a guest that is slower, that stands, that hangs on a link."""
+"""By what can go wrong: another stream, another encoding, a guest that is slow, that stands, that hangs on a link."""
 _SHORTLIST = (
     (Strategy.PLAIN, "throttle=false,postcopy=false,pause=false"),
     (Strategy.THROTTLED, "postcopy=false,pause=false"),
@@ -65,14 +61,18 @@ def check(objectives: Objectives) -> None:
 
 
 def shortlist(objectives: Objectives, abilities: Abilities) -> tuple[Candidate, ...]:
-    """The ways that are always looked at, six at most; those that can't be taken say so when they are assessed.
+    """The ways that are always looked at, six of them, each by our own policy with one permission at most.
+
+    Those that can't be taken are among them: assessed they say why not, which is what a user wants to know.
 
     Args:
-        objectives: what is wanted.
+        objectives: what is wanted. With post-copy allowed nothing else changes: a way without it is the plainer one.
         abilities: what the pair can do.
     """
-    del objectives, abilities  # also what is not allowed is shown, with the reason
-    return tuple(Candidate(policy=f"predictive:{parameters}", strategy=strategy) for strategy, parameters in _SHORTLIST)
+    possible = sorted(
+        _SHORTLIST, key=lambda each: bool(_not_allowed(each[0], objectives) or _lacks(each[0], abilities))
+    )
+    return tuple(Candidate(policy=f"predictive:{parameters}", strategy=strategy) for strategy, parameters in possible)
 
 
 def why_not(strategy: Strategy, belief: Belief, objectives: Objectives, abilities: Abilities) -> str:
@@ -84,29 +84,37 @@ def why_not(strategy: Strategy, belief: Belief, objectives: Objectives, abilitie
         objectives: what is allowed.
         abilities: what the pair can do; no capability at all: that is not known, and none is missed.
     """
-    capability = _CAPABILITIES.get(strategy)
+    if strategy is Strategy.XBZRLE and belief.delta_ratio is None:
+        return _lacks(strategy, abilities) or "how much changes within a page was not measured"
+    return _not_allowed(strategy, objectives) or _lacks(strategy, abilities)
+
+
+def _not_allowed(strategy: Strategy, objectives: Objectives) -> str:
     if strategy is Strategy.POSTCOPY and not objectives.may_postcopy:
         return "the objectives do not allow post-copy"
     if strategy is Strategy.PAUSED and not objectives.may_pause:
         return "the objectives do not allow pausing the guest"
-    has = abilities.capabilities
-    if strategy is Strategy.THROTTLED:
-        if objectives.greatest_throttle < LEAST_THROTTLE:
-            return "the objectives do not allow slowing the guest"
-        if has and "auto-converge" not in has and not abilities.outside_throttle:
-            return "these QEMUs have no auto-converge, and the host can't slow the guest"
-    if capability is not None and has and capability not in has:
-        return f"these QEMUs have no {capability}"
-    if strategy is Strategy.XBZRLE and belief.delta_ratio is None:
-        return "how much changes within a page was not measured"
+    if strategy is Strategy.THROTTLED and objectives.greatest_throttle < LEAST_THROTTLE:
+        return "the objectives do not allow slowing the guest"
     return ""
+
+
+def _lacks(strategy: Strategy, abilities: Abilities) -> str:
+    has = abilities.capabilities
+    if not has:
+        return ""
+    if strategy is Strategy.THROTTLED and "auto-converge" not in has and not abilities.outside_throttle:
+        return "this QEMU has no auto-converge, and its host can't slow the guest"
+    needed = _CAPABILITIES.get(strategy)
+    return f"this QEMU has no {needed}" if needed is not None and needed not in has else ""
 
 
 def choose(belief: Belief, objectives: Objectives, floors: Floors, predicted: Sequence[Predicted]) -> Plan:
     """Which way to take: the cheapest that is sure to meet the objectives, and of those that cost alike the plainest.
 
-    What a way costs is its time and the guest-seconds that it loses, in seconds; with post-copy until the last page
-    is there. Where none is sure the most likely one is taken, if it is at least as likely as not.
+    What a way costs is its time and the guest-seconds that it loses, in seconds, as in the league; with post-copy the
+    time until the last page is there. Where none is sure the most likely one is taken, if it is at least as likely as
+    not.
 
     Args:
         belief: what it rests on.
@@ -115,37 +123,33 @@ def choose(belief: Belief, objectives: Objectives, floors: Floors, predicted: Se
         predicted: every candidate that was assessed, and those that were excluded.
     """
     can = [each for each in predicted if not each.excluded]
+    chosen = _chosen(can)
+    others = sorted((each for each in predicted if each is not chosen), key=_place)
+    if chosen is not None:
+        sentence = recommendation(chosen, belief, objectives, floors, can)
+    else:
+        sentence = refusal(belief, objectives, floors, can)
+    return Plan(
+        belief=belief,
+        objectives=objectives,
+        floors=floors,
+        predicted=(chosen, *others) if chosen is not None else tuple(others),
+        chosen=chosen,
+        sentence=sentence,
+    )
+
+
+def _chosen(can: Sequence[Predicted]) -> Predicted | None:
     sure = [each for each in can if each.meets >= SURE]
-    likely = [each for each in can if each.meets >= LIKELY]
-    chosen: Predicted | None = None
     if sure:
         cheapest = min(sure, key=cost_s)
-        within = cost_s(cheapest) + _alike_s(cheapest)
-        chosen = min((each for each in sure if cost_s(each) <= within), key=lambda each: (_rank(each), cost_s(each)))
-    elif likely:
-        chosen = min(likely, key=lambda each: (-each.meets, cost_s(each)))
-    others = sorted(
-        (each for each in predicted if each is not chosen),
-        key=lambda each: (
-            bool(each.excluded),
-            each.meets < SURE,
-            -each.meets if each.meets < SURE else 0.0,
-            cost_s(each),
-        ),
-    )
-    ranked = (*((chosen,) if chosen is not None else ()), *others)
-    if chosen is not None:
-        sentence = _recommended(chosen, belief, objectives, floors, can)
-    else:
-        sentence = _refused(belief, objectives, floors, can)
-    return Plan(belief=belief, objectives=objectives, floors=floors, predicted=ranked, chosen=chosen, sentence=sentence)
-
-
-def cost_s(each: Predicted) -> float:
-    """Seconds of time, and of the guest's work; ``inf``: it moves nobody."""
-    if each.total_s is None or each.lost_s is None or each.postcopy_s is None:
-        return math.inf
-    return each.total_s.middle + each.postcopy_s.middle + each.lost_s.middle
+        within_s = cost_s(cheapest) + _alike_s(cheapest)
+        return min(
+            (each for each in sure if cost_s(each) <= within_s),
+            key=lambda each: (PLAINEST_FIRST.index(each.candidate.strategy), cost_s(each)),
+        )
+    likely = [each for each in can if each.meets >= LIKELY]
+    return min(likely, key=lambda each: (-each.meets, cost_s(each)), default=None)
 
 
 def _alike_s(each: Predicted) -> float:
@@ -155,134 +159,6 @@ def _alike_s(each: Predicted) -> float:
     return max(ALIKE_S, min(unsure_s, ALIKE * cost_s(each)))
 
 
-def _rank(each: Predicted) -> int:
-    return PLAINEST_FIRST.index(each.candidate.strategy)
-
-
-# ---- the sentence
-
-
-def _recommended(
-    chosen: Predicted, belief: Belief, objectives: Objectives, floors: Floors, can: Sequence[Predicted]
-) -> str:
-    assert chosen.total_s is not None
-    assert chosen.downtime_s is not None
-    sentence = f"{_named(chosen)}: {between(chosen.total_s)}"
-    if objectives.deadline_s is not None:
-        sentence += f" of {seconds(objectives.deadline_s)} allowed"
-    sentence += f", outage {seconds(chosen.downtime_s.middle)} of {seconds(objectives.downtime_s)} allowed"
-    sentence += f", {percent(chosen.meets)} sure"
-    return f"{sentence}; {_reason(chosen, belief, objectives, floors, can)}"
-
-
-def _named(chosen: Predicted) -> str:
-    """The policy without its parameters, and the strategy in words."""
-    name = chosen.candidate.policy.partition(":")[0]
-    match chosen.candidate.strategy:
-        case Strategy.PLAIN:
-            return f"{name}, plain pre-copy"
-        case Strategy.THROTTLED if chosen.throttle is not None and chosen.throttle.middle > 0:
-            return f"{name}, throttled to {percent(chosen.throttle.middle)}"
-        case Strategy.THROTTLED:
-            return f"{name}, with a throttle in reserve"
-        case Strategy.XBZRLE:
-            return f"{name} with XBZRLE"
-        case Strategy.MULTIFD:
-            return f"{name} over several channels"
-        case Strategy.POSTCOPY:
-            return f"{name} with post-copy"
-        case Strategy.PAUSED:
-            return f"{name}, pausing the guest"
-
-
-def _reason(chosen: Predicted, belief: Belief, objectives: Objectives, floors: Floors, can: Sequence[Predicted]) -> str:
-    """Why this one, with the numbers that speak for it."""
-    if chosen.meets < SURE:
-        return "nothing is surer"
-    plain = next((each for each in can if each.candidate.strategy is Strategy.PLAIN), None)
-    if chosen.candidate.strategy is Strategy.PLAIN:
-        return "nothing that does more is worth what it costs"
-    if plain is None or plain.meets >= SURE:
-        others = [cost_s(each) for each in can if each is not chosen and each.meets >= SURE]
-        return (
-            f"the next best costs {seconds(min(others))}, this {seconds(cost_s(chosen))}" if others else "only it does"
-        )
-    if floors.floor_s.low > objectives.downtime_s:
-        at = rate(_bandwidth(belief, objectives))
-        return f"without it no pre-copy can beat {seconds(floors.floor_s.middle)} of outage at {at}"
-    return f"without it the objectives are met with {percent(plain.meets)} only"
-
-
-def _refused(belief: Belief, objectives: Objectives, floors: Floors, can: Sequence[Predicted]) -> str:
-    """Why nothing will do, and what would."""
-    bandwidth = _bandwidth(belief, objectives)
-    normal = belief.total_bytes - belief.zero_bytes.value
-    deadline_s = objectives.deadline_s
-    why: list[str] = []
-    if deadline_s is not None and floors.first_pass_s > deadline_s:
-        at = rate(bandwidth)
-        why.append(
-            f"sending the {size(normal)} that are not zero takes {seconds(floors.first_pass_s)} at {at}, "
-            f"and {seconds(deadline_s)} are allowed"
-        )
-    if floors.floor_s.middle > objectives.downtime_s:
-        why.append(
-            f"no pre-copy can beat {seconds(floors.floor_s.middle)} of outage at {rate(bandwidth)}, "
-            f"and {seconds(objectives.downtime_s)} are allowed"
-        )
-    best = max(can, key=lambda each: each.meets, default=None)
-    if not why and best is not None:
-        why.append(f"the likeliest, {_named(best)}, meets them with {percent(best.meets)}{_missed(best)}")
-    if not why:
-        why.append("no way is left to move the guest")
-    helps = _helps(belief, objectives, floors, can)
-    return f"nothing is likely to meet the objectives: {', and '.join(why)}" + (
-        f"; what would help: {', or '.join(helps)}" if helps else ""
-    )
-
-
-def _missed(best: Predicted) -> str:
-    """Which of them it misses most, and by what it comes to."""
-    if best.misses.get("never", 0.0) >= LIKELY:
-        return ": it comes to no end"
-    if best.downtime_s is not None and best.misses.get("downtime", 0.0) >= best.misses.get("deadline", 0.0):
-        return f": its outage is {between(best.downtime_s)}"
-    return f": it takes {between(best.total_s)}" if best.total_s is not None else ""
-
-
-def _helps(belief: Belief, objectives: Objectives, floors: Floors, can: Sequence[Predicted]) -> list[str]:
-    """What the user could allow or provide."""
-    helps: list[str] = []
-    bandwidth = _bandwidth(belief, objectives)
-    least = floors.least_bandwidth_bytes_per_s
-    wanted = least.middle if least is not None else 0.0
-    deadline_s = objectives.deadline_s
-    if deadline_s is not None:
-        # Twice the first pass is about what iterations that shrink come to.
-        normal = belief.total_bytes - belief.zero_bytes.value
-        wanted = max(wanted, normal / goodput(1.0) / deadline_s)
-        if floors.first_pass_s > deadline_s:
-            helps.append(f"a deadline of more than {seconds(floors.first_pass_s)}")
-    if bandwidth < wanted < math.inf:
-        helps.append(f"a bandwidth of {rate(wanted)} or more")
-    throttle = floors.least_throttle
-    if throttle is not None and objectives.greatest_throttle < throttle.middle < math.inf:
-        helps.append(f"a throttle of {percent(throttle.middle)}")
-    in_time = deadline_s is None or floors.first_pass_s <= deadline_s
-    if not objectives.may_postcopy and in_time:
-        helps.append("post-copy")
-    moving = [each.downtime_s.high for each in can if each.downtime_s is not None and each.moves >= SURE]
-    if in_time and moving and objectives.downtime_s < min(moving) < math.inf:
-        helps.append(f"a downtime of {seconds(min(moving))}")
-    late = [
-        each.total_s.high for each in can if each.total_s is not None and each.misses.get("downtime", 0.0) <= 1 - SURE
-    ]
-    if in_time and deadline_s is not None and late and min(late) > deadline_s:
-        helps.append(f"a deadline of {seconds(min(late))}")
-    return helps
-
-
-def _bandwidth(belief: Belief, objectives: Objectives) -> float:
-    """Wire bytes per second that there are."""
-    cap = objectives.bandwidth_bytes_per_s or math.inf
-    return min(belief.bandwidth_bytes_per_s.value, belief.cpu_bytes_per_s.value, cap)
+def _place(each: Predicted) -> tuple[bool, float, float]:
+    """In the table: the sure ones by cost, then the likelier ones, then those that can't be taken."""
+    return bool(each.excluded), -min(each.meets, SURE), cost_s(each)

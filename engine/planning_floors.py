@@ -27,11 +27,9 @@ def floors(belief: Belief, objectives: Objectives, draws: int = DRAWS) -> Floors
     """
     ways = drawn(belief, draws)
     rates = [_rate(one, objectives) for one in ways]
-    floor = [
-        one.downtime * (one.fixed_s + floor_s(one.curve, goodput(rate))) for one, rate in zip(ways, rates, strict=True)
-    ]
+    floor = [one.fixed_s + floor_s(one.curve, goodput(rate)) for one, rate in zip(ways, rates, strict=True)]
     plateau = [
-        one.downtime * (one.fixed_s + one.pipe_bytes / rate + plateau_s(one.curve, goodput(rate)))
+        one.fixed_s + one.pipe_bytes / rate + plateau_s(one.curve, goodput(rate))
         for one, rate in zip(ways, rates, strict=True)
     ]
     headroom = Headroom(belief.vcpu_shares)
@@ -62,7 +60,7 @@ def _likely(values: list[float | None]) -> Range | None:
 
 def _least_bandwidth(one: Drawn, downtime_s: float) -> float | None:
     """At how many wire bytes per second QEMU's iterations come down to what the downtime leaves for them."""
-    spare_s = downtime_s / one.downtime - one.fixed_s
+    spare_s = downtime_s - one.fixed_s
     if spare_s <= 0:
         return None
     # What lies in the pipe goes over in the outage, too: at a rate B it leaves less by pipe / B.
@@ -79,7 +77,7 @@ def _least_bandwidth(one: Drawn, downtime_s: float) -> float | None:
 
 def _least_throttle(one: Drawn, downtime_s: float, rate: float, headroom: Headroom) -> float | None:
     """With which share of the vCPUs' time taken they come down to that at this rate, 0 to 0.99."""
-    spare_s = downtime_s / one.downtime - one.fixed_s - one.pipe_bytes / rate
+    spare_s = downtime_s - one.fixed_s - one.pipe_bytes / rate
     if spare_s <= 0:
         return None
     speed = least_speed(one.curve, goodput(rate), spare_s)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .belief import Belief
+from .belief import Belief, outage_error
 from .believed import believed
 from .costs import Costs
 from .curve import PAGE_BYTES, Curve
@@ -23,6 +23,8 @@ CLEAR_CHUNK_BYTES = 1 << 30
 """KVM's log is cleared by so much (``x-clear-bitmap-shift`` of 18)."""
 TCG_SYNC_S_PER_PAGE = 1.2e-6
 """For each dirty page TCG clears the translation of every vCPU (measured on 7.2)."""
+TCG_SETUP_S_PER_PAGE = 0.9e-6
+"""The same for all RAM, in the setup: every page is dirty when logging begins (measured on 7.2)."""
 ALIKE = 0.1
 """vCPUs whose shares differ by no more are one group of writers."""
 MOST_GROUPS = 3
@@ -51,7 +53,8 @@ class Drawn:
         pipe_bytes: what lies on the way.
         fixed_s, preparation_s: of a switchover, and from the call to the first byte.
         delta_ratio: of XBZRLE; ``None``: not measured.
-        time, bytes, downtime: what really comes of a forecast, as a factor of it.
+        time, bytes: what really comes of a forecast, as a factor of it.
+        downtime, downtime_off: the same of the outage: a factor, and the logarithm of one that a small outage has.
     """
 
     curve: Curve
@@ -66,6 +69,11 @@ class Drawn:
     time: float
     bytes: float
     downtime: float
+    downtime_off: float
+
+    def outage_factor(self, outage_s: float) -> float:
+        """What really comes of an outage that was forecast, as a factor of it."""
+        return self.downtime * math.exp(self.downtime_off * outage_error(self.downtime * outage_s))
 
 
 @lru_cache(maxsize=4)
@@ -93,7 +101,8 @@ def drawn(belief: Belief, draws: int) -> tuple[Drawn, ...]:
                 delta_ratio=None if belief.delta_ratio is None else min(1.0, belief.delta_ratio.drawn(delta)),
                 time=belief.model_time.drawn(time),
                 bytes=belief.model_bytes.drawn(sent),
-                downtime=belief.model_downtime.drawn(downtime),
+                downtime=belief.model_downtime.value,
+                downtime_off=belief.model_downtime.spread * downtime,
             )
         )
     return tuple(found)
@@ -143,9 +152,11 @@ def _costs(one: Drawn, accelerator: str, part: float) -> Costs:
     """The fixed cost of a switchover in its parts: the device state, sent and loaded, and all else as resuming."""
     state_s = part * one.fixed_s
     sending_s = min(Costs().device_state_bytes / one.link_bytes_per_s, MOST_SENDING * state_s)
+    tcg = accelerator == TCG
     return Costs(
         cpu_bytes_per_s=one.cpu_bytes_per_s,
-        sync_s_per_dirty_page=TCG_SYNC_S_PER_PAGE if accelerator == TCG else 0.0,
+        sync_s_per_dirty_page=TCG_SYNC_S_PER_PAGE if tcg else 0.0,
+        setup_s=Costs().setup_s + (TCG_SETUP_S_PER_PAGE * one.total_bytes / PAGE_BYTES if tcg else 0.0),
         device_state_bytes=int(sending_s * one.link_bytes_per_s),
         load_s=state_s - sending_s,
         resume_s=one.fixed_s - state_s,
@@ -163,23 +174,23 @@ def _writers(one: Drawn, shares: tuple[float, ...]) -> tuple[Writers, ...]:
             groups[-1].append(share)
         else:
             groups.append([share])
-    normal = float(one.total_bytes - one.zero_bytes)
-    if len(groups) <= 1:
-        share = sum(groups[0]) / len(groups[0]) if groups else UNKNOWN_SHARE
-        return (Writers(curve=one.curve, cpu_share=share, vcpus=len(groups[0]) if groups else 1, range_bytes=normal),)
+    groups = groups or [[max(shares, default=UNKNOWN_SHARE)]]
     whole = sum(sum(group) for group in groups)
     found: list[Writers] = []
     first = 0
+    left = float(one.total_bytes - one.zero_bytes)
     for group in groups:
-        part = sum(group) / whole
+        part = sum(group) / whole if len(groups) > 1 else 1.0
+        range_bytes = min(left, part * (one.total_bytes - one.zero_bytes))
         found.append(
             Writers(
-                curve=one.curve.scaled(part),
+                curve=one.curve.scaled(part) if part < 1.0 else one.curve,
                 cpu_share=sum(group) / len(group),
                 vcpus=len(group),
-                range_bytes=part * normal,
+                range_bytes=range_bytes,
                 vcpu=first,
             )
         )
         first += len(group)
+        left -= range_bytes
     return tuple(found)

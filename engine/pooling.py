@@ -43,35 +43,38 @@ def pooled(seen: Sequence[Seen], prior: Estimate, *, mean_worth: float, spread_w
     """What the next one is likely to show.
 
     With weights ``w`` of sum ``W``, logarithms ``x``, own spreads ``u``, and the prior's logarithm ``m`` and spread
-    ``s``, worth ``k`` and ``v`` migrations::
+    ``s``, which are worth ``k`` and ``v`` migrations::
 
-        value    = exp((k m + sum w x) / (k + W))
-        spread^2 = (v s^2 + sum w ((x - mean x)^2 - u^2) + k W / (k + W) (mean x - m)^2) / (v + W) (1 + 1 / (k + W))
+        p        = w s^2 / (s^2 + u^2)    of sum P: one that was to be off by chance tells less of the mean
+        mean     = sum p x / P
+        value    = exp((k m + P mean) / (k + P))
+        spread^2 = (v s^2 + sum w ((x - mean)^2 - u^2) + k P / (k + P) (mean - m)^2) / (v + W) (1 + 1 / (k + P))
 
     times what the 95 % point of Student's t distribution with ``v + W`` degrees of freedom is above the normal one's: a
-    spread that is known from few is less known, and the range has to hold all the same.
+    spread that is known from few is less known, and the range has to hold all the same. (The weights ``p`` and the
+    spread beyond what is foreseen are R. DerSimonian's and N. Laird's, Controlled Clinical Trials 7, 1986.)
 
     Args:
         seen: the earlier ones, in any order; none: the prior as it is.
-        prior: what is thought without them.
+        prior: what is thought without them; its spread above 0.
         mean_worth: how many migrations the prior's value is worth, 0 or more.
-        spread_worth: and its spread, 1 or more.
+        spread_worth: and its spread, 2 or more.
         source: for the estimate that comes out.
     """
     if not seen:
         return prior
     logs = _within_reason([math.log(each.value) for each in seen], prior.spread)
-    weights = [each.weight for each in seen]
-    total = sum(weights)
-    mean = sum(w * x for w, x in zip(weights, logs, strict=True)) / total
+    telling = [each.weight * prior.spread**2 / (prior.spread**2 + each.own_spread**2) for each in seen]
+    worth = sum(telling)
+    mean = sum(p * x for p, x in zip(telling, logs, strict=True)) / worth
     thought = math.log(prior.value)
-    settled = (mean_worth * thought + total * mean) / (mean_worth + total)
-    squares = spread_worth * prior.spread**2 + mean_worth * total / (mean_worth + total) * (mean - thought) ** 2
+    settled = (mean_worth * thought + worth * mean) / (mean_worth + worth)
+    squares = spread_worth * prior.spread**2 + mean_worth * worth / (mean_worth + worth) * (mean - thought) ** 2
     for each, x in zip(seen, logs, strict=True):
         squares += each.weight * ((x - mean) ** 2 - each.own_spread**2)
-    freedom = spread_worth + total
+    freedom = spread_worth + sum(each.weight for each in seen)
     spread = max(LEAST_SPREAD, math.sqrt(max(0.0, squares / freedom)))
-    ahead = spread * math.sqrt(1.0 + 1.0 / (mean_worth + total)) * _heavier(freedom)
+    ahead = spread * math.sqrt(1.0 + 1.0 / (mean_worth + worth)) * _heavier(freedom)
     return Estimate(math.exp(settled), ahead, source)
 
 

@@ -150,7 +150,9 @@ def replay(
     Raises:
         ValueError: a line is not what its kind says; it is named by its number.
     """
-    machine = Machine(policy=policy, objectives=objectives or Objectives(), waits=waits, stall_ns=stall_ns, foresight=foresight)
+    machine = Machine(
+        policy=policy, objectives=objectives or Objectives(), waits=waits, stall_ns=stall_ns, foresight=foresight
+    )
     told = Replayed(machine)
     for number, line in enumerate(lines, 1):
         try:

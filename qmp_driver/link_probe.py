@@ -77,7 +77,9 @@ class Swallowed:
     took_s: float
 
 
-class _Reading(NamedTuple):
+class Reading(NamedTuple):
+    """What the kernel says of the probe's connection at one moment."""
+
     at_s: float
     acknowledged_bytes: int
     waiting_bytes: int
@@ -115,7 +117,7 @@ async def probe(host: str, port: int, *, span_s: float = SPAN_S, limit_bytes: in
             raise WhimbrelError(f"the probe of {host}:{port} broke off: {error.strerror}") from error
     finally:
         sock.close()
-    return _found(readings, f"{host}:{port}")
+    return found_of(readings, f"{host}:{port}")
 
 
 async def probe_here() -> LinkFound:
@@ -187,12 +189,12 @@ async def _swallow(sender: socket.socket, peer: str, on_end: Callable[[Swallowed
     on_end(Swallowed(sender=peer, taken_bytes=taken, took_s=last_s - first_s))
 
 
-def _send(sock: socket.socket, span_s: float, limit_bytes: int, stop: Sequence[bool]) -> list[_Reading]:
+def _send(sock: socket.socket, span_s: float, limit_bytes: int, stop: Sequence[bool]) -> list[Reading]:
     """Send as fast as it goes; how far it has come every few milliseconds."""
     chunk = bytes(CHUNK_BYTES)
     poll = select.poll()
     poll.register(sock, select.POLLOUT)
-    readings: list[_Reading] = []
+    readings: list[Reading] = []
     sent, due_s = 0, 0.0
     ends_s = time.monotonic() + span_s
     while not stop and sent < limit_bytes and (now_s := time.monotonic()) < ends_s:
@@ -208,14 +210,22 @@ def _send(sock: socket.socket, span_s: float, limit_bytes: int, stop: Sequence[b
     return readings
 
 
-def _read(sock: socket.socket) -> _Reading:
+def _read(sock: socket.socket) -> Reading:
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
     waiting: int = struct.unpack("i", fcntl.ioctl(sock.fileno(), _SIOCOUTQ, bytes(4)))[0]
-    return _Reading(time.monotonic(), _INFO.unpack(info)[-1], waiting)
+    return Reading(time.monotonic(), _INFO.unpack(info)[-1], waiting)
 
 
-def _found(readings: Sequence[_Reading], where: str) -> LinkFound:
-    """Bandwidth and depth of the pipe, once both have settled."""
+def found_of(readings: Sequence[Reading], where: str) -> LinkFound:
+    """Bandwidth and depth of the pipe, once both have settled.
+
+    Args:
+        readings: of a probe, from its first byte on, at least two.
+        where: its other end, for the error.
+
+    Raises:
+        WhimbrelError: nothing got through after the buffers were full.
+    """
     first, last = readings[0], readings[-1]
     took_s = last.at_s - first.at_s
     settled = [each for each in readings if each.at_s >= first.at_s + WARM_UP * took_s]
@@ -232,7 +242,7 @@ def _found(readings: Sequence[_Reading], where: str) -> LinkFound:
     )
 
 
-def _slopes(settled: Sequence[_Reading]) -> list[float]:
+def _slopes(settled: Sequence[Reading]) -> list[float]:
     """Of so many parts; none where nothing was acknowledged."""
     if settled[-1].acknowledged_bytes <= settled[0].acknowledged_bytes:
         return []

@@ -17,7 +17,8 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
 
 from whimbrel.engine.belief import CurvePoint
 from whimbrel.engine.curve import PAGE_BYTES
@@ -39,8 +40,8 @@ MOST_DELTAS: Final = 512
 _ENTRY_BYTES: Final = 8
 _PRESENT, _SWAPPED = 0x80, 0x40
 """Bits 63 and 62 of an entry (Documentation/admin-guide/mm/pagemap.rst), in its last byte."""
-_ZEROS: Final = bytes(PAGE_BYTES)
-_UNREAD: Final = b""
+ZEROS: Final = bytes(PAGE_BYTES)
+PROC: Final = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,29 +65,22 @@ class Seen:
     cpu_s: float
 
 
-class Peeker:
-    """Reads the same pages again and again. It blocks meanwhile: for a thread of its own."""
+class ProcessMemory:
+    """The memory of a process of this host, a page at a time."""
 
-    def __init__(self, process: ProcessIdentity, stretches: Sequence[Stretch], *, pages: int = PAGES) -> None:
+    def __init__(self, process: ProcessIdentity, *, proc: Path = PROC) -> None:
         """
         Args:
             process: QEMU's.
-            stretches: its guest's memory.
-            pages: how many to look at; all, where there are fewer.
+            proc: where the kernel shows processes.
 
         Raises:
             CannotPeek: we may not read it, or it has ended.
         """
-        self.read_bytes = 0
-        self.cpu_s = 0.0
-        self.sampled_bytes = sum(each.size_bytes for each in stretches)
-        self._addresses = tuple(spread(stretches, pages))
-        self._first: list[bytes] = []
-        self._last: list[bytes] = []
-        self._memory = self._map = -1
+        self._contents = self._map = -1
         try:
-            self._memory = os.open(f"/proc/{process.pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
-            self._map = os.open(f"/proc/{process.pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+            self._contents = os.open(proc / f"{process.pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+            self._map = os.open(proc / f"{process.pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             self.close()
             raise CannotPeek(f"process {process.pid} may not be read: {error.strerror}") from error
@@ -94,6 +88,58 @@ class Peeker:
         if not is_alive(process):
             self.close()
             raise CannotPeek(f"process {process.pid} has ended")
+
+    def read(self, address: int) -> bytes | None:
+        """A page; ``None``: it lies in swap. Pages that were never touched are zero.
+
+        Raises:
+            OSError: the process has ended, or has nothing there any more.
+        """
+        entry = os.pread(self._map, _ENTRY_BYTES, address // mmap.PAGESIZE * _ENTRY_BYTES)
+        if len(entry) < _ENTRY_BYTES:
+            raise ProcessLookupError(0, "its process has ended")
+        if entry[-1] & _SWAPPED:
+            return None
+        if not entry[-1] & _PRESENT:
+            return ZEROS
+        content = os.pread(self._contents, PAGE_BYTES, address)
+        if len(content) < PAGE_BYTES:
+            raise ProcessLookupError(0, "its process has ended")
+        return content
+
+    def close(self) -> None:
+        """Let go of it; idempotent."""
+        for descriptor in (self._contents, self._map):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._contents = self._map = -1
+
+
+class Pages(Protocol):
+    """Whatever has pages to read."""
+
+    def read(self, address: int) -> bytes | None:
+        """As `ProcessMemory.read`."""
+        ...
+
+
+class Peeker:
+    """Reads the same pages again and again. It blocks meanwhile: for a thread of its own."""
+
+    def __init__(self, memory: Pages, stretches: Sequence[Stretch], *, pages: int = PAGES) -> None:
+        """
+        Args:
+            memory: of the guest's QEMU.
+            stretches: where in it the guest's memory lies.
+            pages: how many to look at; all, where there are fewer.
+        """
+        self.read_bytes = 0
+        self.cpu_s = 0.0
+        self.sampled_bytes = sum(each.size_bytes for each in stretches)
+        self._memory = memory
+        self._addresses = tuple(spread(stretches, pages))
+        self._first: list[bytes | None] = []
+        self._last: list[bytes | None] = []
 
     def look(self) -> Look:
         """Read all pages once; some tens of milliseconds.
@@ -103,51 +149,35 @@ class Peeker:
         """
         began_s = time.thread_time()
         stamps: list[float] = []
-        contents: list[bytes] = []
+        contents: list[bytes | None] = []
         try:
             for first in range(0, len(self._addresses), BATCH_PAGES):
                 stamps.append(time.monotonic())
-                contents += map(self._read, self._addresses[first : first + BATCH_PAGES])
+                contents += map(self._memory.read, self._addresses[first : first + BATCH_PAGES])
         except OSError as error:
             raise WhimbrelError(f"its memory can't be read any more: {error.strerror}", side="source") from error
-        before = self._last or contents
-        self._last = [then if now is _UNREAD else now for now, then in zip(contents, before, strict=True)]
-        self._first = self._first or self._last
-        # What was in swap at first stays unread, wherever it is now: nobody knows what it was.
-        self._last = [_UNREAD if first is _UNREAD else now for now, first in zip(self._last, self._first, strict=True)]
+        self.read_bytes += PAGE_BYTES * sum(content is not None and content is not ZEROS for content in contents)
+        self._keep(contents)
         self.cpu_s += time.thread_time() - began_s
         return Look(tuple(stamps), tuple(map(_mark, self._last)))
 
     def ratios(self) -> list[float]:
         """What pages that changed from the first look to the last would come to as deltas, a part of a page each."""
         began_s = time.thread_time()
-        changed = [(old, new) for old, new in zip(self._first, self._last, strict=True) if old != new]
+        pairs = zip(self._first, self._last, strict=True)
+        changed = [(old, new) for old, new in pairs if old is not None and new is not None and old != new]
         stride = -(-len(changed) // MOST_DELTAS) or 1
         found = [wire_ratio(old, new) for old, new in changed[::stride]]
         self.cpu_s += time.thread_time() - began_s
         return found
 
-    def close(self) -> None:
-        """Let go of the process; idempotent."""
-        for descriptor in (self._memory, self._map):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._memory = self._map = -1
-
-    def _read(self, address: int) -> bytes:
-        """A page; `_UNREAD`, the very object, where it lies in swap."""
-        entry = os.pread(self._map, _ENTRY_BYTES, address // mmap.PAGESIZE * _ENTRY_BYTES)
-        if len(entry) < _ENTRY_BYTES:
-            raise ProcessLookupError(0, "its process has ended")
-        if entry[-1] & _SWAPPED:
-            return _UNREAD
-        if not entry[-1] & _PRESENT:
-            return _ZEROS
-        content = os.pread(self._memory, PAGE_BYTES, address)
-        if len(content) < PAGE_BYTES:
-            raise ProcessLookupError(0, "its process has ended")
-        self.read_bytes += PAGE_BYTES
-        return content
+    def _keep(self, contents: list[bytes | None]) -> None:
+        """What lies in swap now is as it was; what lay there at first stays unread: nobody knows what it was."""
+        if not self._first:
+            self._first = self._last = contents
+            return
+        looks = zip(self._first, self._last, contents, strict=True)
+        self._last = [None if first is None else last if now is None else now for first, last, now in looks]
 
 
 async def peek(peeker: Peeker, span_s: float) -> Seen:
@@ -193,7 +223,7 @@ async def _in_thread(work: Callable[[], T]) -> T:
         raise
 
 
-def _mark(content: bytes) -> int:
-    if content is _UNREAD:
+def _mark(content: bytes | None) -> int:
+    if content is None:
         return UNREAD_MARK
-    return ZERO_MARK if content == _ZEROS else hash(content)
+    return ZERO_MARK if content == ZEROS else hash(content)

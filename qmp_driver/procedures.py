@@ -31,7 +31,7 @@ from .breaking import break_stream
 from .consent import Consent
 from .destination import Destination, SourceTruth, StartedDestination
 from .discarding import see_that_it_may_end
-from .facts import SideFacts, read_facts
+from .facts import read_facts
 from .helm import Helm
 from .inspection import look_at_destination, look_at_source
 from .journal import Journal

@@ -22,11 +22,12 @@ from whimbrel.engine.policy import Abilities
 
 from . import replies
 from .facts import SideFacts, read_facts
+from .kinds import kind_of
 from .link_probe import LinkFound, probe_here
 from .link_probe import probe as probe_there
 from .measuring import Measuring
 from .monitor import Monitor, QmpEvent
-from .peeking import Peeker, peek
+from .peeking import Peeker, ProcessMemory, peek
 from .peeking_places import LEAST_BYTES, CannotPeek, find_stretches
 from .sockets import Address
 from .stream import UNSENT_BYTES, in_our_network
@@ -50,6 +51,8 @@ QEMU_PIPE_BYTES: Final = 4 << 20
 """What the kernel lets a socket of QEMU's own buffer (``tcp_wmem``, its default)."""
 QUEUE_S: Final = 0.005
 PIPE_SPREAD: Final = 0.7
+SHARED_SPREAD: Final = 0.3
+"""Of a bandwidth that is a matter of processors, not of a link, until history says better."""
 ENDED: Final = {
     "SHUTDOWN": "the guest shut down while it was measured",
     "GUEST_PANICKED": "the guest panicked while it was measured",
@@ -245,13 +248,7 @@ class _Surveyor:
         pid = None if peer.process is None else peer.process.pid
         facts = await read_facts(monitor, pid=pid)
         _check_memory(facts)
-        kind = Kind(
-            machine=facts.machine,
-            ram_bytes=facts.ram_bytes,
-            vcpus=facts.cpu_count,
-            accelerator=facts.accelerator,
-            version=facts.version,
-        )
+        kind = kind_of(facts)
         typical = await asyncio.to_thread(ask.typical, kind)
         link = await self._link(typical, pid)
         threads = find_threads(pid, facts.cpu_threads) if pid is not None else ()
@@ -295,13 +292,9 @@ class _Surveyor:
             return await probe_there(*ask.probe)
         if known is not None:
             return self._unprobed(known, typical, pid)
-        if ask.local and ask.may_probe:
+        if ask.local and ask.may_probe and pid is not None:  # else the source, and so the destination, may be elsewhere
             ask.tell("probing this host's way to itself")
-            found = await probe_here()
-            cpu = typical.cpu_bytes_per_s or CPU
-            if found.bandwidth_bytes_per_s.value <= cpu.value:
-                return found
-            return replace(found, bandwidth_bytes_per_s=replace(cpu, source="what a thread of QEMU sends"))
+            return _as_qemu_sends(await probe_here(), typical.cpu_bytes_per_s or CPU)
         if ask.capped_bytes_per_s is not None:
             self._notes.append("What the link carries is not known: it is taken for no less than the cap.")
             return self._unprobed(Estimate(ask.capped_bytes_per_s, 0.05, "the cap"), typical, pid)
@@ -334,11 +327,11 @@ class _Surveyor:
         missing = {block.name for block in facts.guest_ram} - {stretch.name for stretch in stretches}
         if missing:
             raise CannotPeek(f"the guest does not show where {', '.join(sorted(missing))} lies")
-        peeker = Peeker(peer.process, stretches)
+        memory = ProcessMemory(peer.process)
         try:
-            seen = await peek(peeker, self._ask.span_s)
+            seen = await peek(Peeker(memory, stretches), self._ask.span_s)
         finally:
-            peeker.close()
+            memory.close()
         return _Dirtied(
             points=seen.points,
             zero_bytes=seen.zero_bytes,
@@ -371,6 +364,13 @@ def _check_memory(facts: SideFacts) -> None:
         raise WhimbrelError("this QEMU has no guest with memory worth measuring", side="source")
     if facts.migration_status in ("setup", "active", "device", "pre-switchover", "postcopy-active", "cancelling"):
         raise WhimbrelError("the guest is being migrated already", side="source")
+
+
+def _as_qemu_sends(found: LinkFound, cpu: Estimate) -> LinkFound:
+    """A host's way to itself takes more than QEMU sends: both ends of it share the processors with the guest."""
+    probed = found.bandwidth_bytes_per_s
+    bandwidth = probed if probed.value < cpu.value else replace(cpu, source="what a thread of QEMU sends")
+    return replace(found, bandwidth_bytes_per_s=replace(bandwidth, spread=max(bandwidth.spread, SHARED_SPREAD)))
 
 
 def _belief(facts: SideFacts, typical: Typical, link: LinkFound, dirtied: _Dirtied, *, local: bool) -> Belief:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
+import msgspec
+
 from whimbrel.engine.aftermath import actual
 from whimbrel.engine.belief import MODEL, MODEL_DOWNTIME, Kind, Typical
 from whimbrel.engine.estimate import HIGH, NORMAL, Estimate, Range
@@ -97,7 +99,9 @@ class Calibration:
     quality: tuple[Quality, ...]
 
 
-def typical(folder: Path, kind: Kind, destination_host: str | None = None, *, source_host: str | None = None) -> Typical:
+def typical(
+    folder: Path, kind: Kind, destination_host: str | None = None, *, source_host: str | None = None
+) -> Typical:
     """What history says of a migration that is ahead. Blocks: a second for a thousand logs.
 
     Args:
@@ -145,23 +149,37 @@ def pasts(folder: Path, most: int = MOST_LOGS) -> list[Past]:
 
 
 def _past(each: Ended) -> Past | None:
-    facts, report = each.report.facts, each.report
-    source, destination = facts.get("source", {}), facts.get("destination", {})
-    if not report.moved or not isinstance(source, dict) or "vcpus" not in source or "host" not in destination:
+    if not each.report.moved:
         return None
     try:
-        kind = Kind(
-            machine=str(source["machine"]),
-            ram_bytes=int(source["ram_bytes"]),
-            vcpus=int(source["vcpus"]),
-            accelerator=str(source["accelerator"]),
-            version=tuple(int(part) for part in source["version"]),
-        )
-    except (KeyError, TypeError, ValueError):
+        source = msgspec.convert(each.report.facts.get("source"), _SourceTold)
+        destination = msgspec.convert(each.report.facts.get("destination"), _Told)
+        options = msgspec.convert(each.header.get("options"), _Told)
+    except msgspec.ValidationError:
         return None
-    stream = str(each.header.get("options", {}).get("host", ""))
-    hosts = Hosts(str(source.get("host", "")), str(destination["host"]), stream)
-    return Past(started_wall_s=each.started_wall_s, hosts=hosts, kind=kind, report=report)
+    kind = Kind(
+        machine=source.machine,
+        ram_bytes=source.ram_bytes,
+        vcpus=source.vcpus,
+        accelerator=source.accelerator,
+        version=source.version,
+    )
+    hosts = Hosts(source.host, destination.host, options.host)
+    return Past(started_wall_s=each.started_wall_s, hosts=hosts, kind=kind, report=each.report)
+
+
+class _Told(msgspec.Struct, frozen=True):
+    host: str
+
+
+class _SourceTold(_Told, frozen=True):
+    """As `whimbrel.qmp_driver.kinds.summary` writes it."""
+
+    machine: str
+    ram_bytes: int
+    vcpus: int
+    accelerator: str
+    version: tuple[int, int, int]
 
 
 # ---- what they teach
@@ -170,33 +188,145 @@ def _past(each: Ended) -> Past | None:
 def learn(found: Sequence[Past], hosts: Hosts, kind: Kind) -> Typical:
     """What these migrations, the newest first, say of one between these hosts of a guest of this kind."""
     weighed = _weighed(found, hosts, kind)
-    here = [(past, weight) for past, weight in weighed if weight > WEIGHTS[2]]
-    costs = {name: _cost(name, weighed if name == "fixed_s" else here) for name in COST_SPREAD}
-    parts = [(past, weight) for past, weight in weighed if _fixed_s(past.report) is not None]
+    here = [each for each in weighed if _same_hosts(each.past.hosts, hosts)]
     return Typical(
-        fixed_s=costs["fixed_s"],
-        preparation_s=costs["preparation_s"],
-        bandwidth_bytes_per_s=costs["bandwidth_bytes_per_s"],
-        pipe_bytes=costs["pipe_bytes"],
-        device_state_part=_device_state_part(parts),
+        fixed_s=_cost("fixed_s", _fixed_s, here),
+        preparation_s=_cost("preparation_s", _preparation_s, here),
+        bandwidth_bytes_per_s=_cost("bandwidth_bytes_per_s", _bandwidth_bytes_per_s, here),
+        pipe_bytes=_cost("pipe_bytes", _pipe_bytes, here),
+        device_state_part=_device_state_part(here),
         model_time=_model("time", MODEL, weighed),
         model_bytes=_model("bytes", MODEL, weighed),
         model_downtime=_model("downtime", MODEL_DOWNTIME, weighed),
     )
 
 
-Weighed = list[tuple[Past, float]]
+@dataclass(frozen=True, slots=True)
+class _Weighed:
+    """A migration, and how much it counts, above 0 and up to 1."""
+
+    past: Past
+    weight: float
 
 
-def _weighed(found: Sequence[Past], hosts: Hosts, kind: Kind) -> Weighed:
-    """Those that are alike enough to count, each with how much."""
+def _weighed(found: Sequence[Past], hosts: Hosts, kind: Kind) -> list[_Weighed]:
+    """Those that are alike enough to count."""
     tiers: tuple[list[Past], ...] = tuple([] for _ in WEIGHTS)
     for past in found:
         if past.kind.accelerator == kind.accelerator:
-            tiers[_tier(past, hosts, kind)].append(past)
-    weighed: Weighed = []
+            alike = _rounded(past.kind) == _rounded(kind)
+            tiers[(0 if alike else 1) if _same_hosts(past.hosts, hosts) else 2].append(past)
+    weighed: list[_Weighed] = []
     for place, (tier, weight) in enumerate(zip(tiers, WEIGHTS, strict=True)):
         kept = tier[:MOST_ALIKE]
-        shared = min(1.0, LESS_ALIKE_WORTH / (weight * len(kept))) if place and kept else 1.0
-        weighed += [(past, weight * shared) for past in kept]
+        if place and len(kept) * weight > LESS_ALIKE_WORTH:
+            weight = LESS_ALIKE_WORTH / len(kept)
+        weighed += [_Weighed(past, weight) for past in kept]
     return weighed
+
+
+def _same_hosts(these: Hosts, those: Hosts) -> bool:
+    """The address of the stream counts only where it is known of both."""
+    if (these.source, these.destination) != (those.source, those.destination):
+        return False
+    return not (these.stream and those.stream) or these.stream == those.stream
+
+
+def _rounded(kind: Kind) -> Kind:
+    """With the RAM as a power of two: guests of about the same size are of one kind."""
+    return replace(kind, ram_bytes=1 << max(0, round(math.log2(max(1, kind.ram_bytes)))))
+
+
+def _cost(name: str, figure: Callable[[CompletedReport], float | None], weighed: Iterable[_Weighed]) -> Estimate | None:
+    told = [(value, each.weight) for each in weighed if (value := figure(each.past.report)) is not None and value > 0]
+    if not told:
+        return None
+    # Nothing is thought of it without them: the prior is where they are, and worth nothing but for its spread.
+    prior = Estimate(told[0][0], COST_SPREAD[name])
+    seen = [Seen(value, weight) for value, weight in told]
+    return pooled(seen, prior, mean_worth=0.0, spread_worth=SPREAD_WORTH, source=_source(len(seen)))
+
+
+def _source(count: int) -> str:
+    return f"from {count} migration{'s' if count > 1 else ''}"
+
+
+def _fixed_s(report: CompletedReport) -> float | None:
+    """What the switchover took but for the last RAM and the pipe; ``None``: it can't be told from them."""
+    came = actual(report)
+    if report.postcopy or "downtime" not in came or came["last_ram"] > TELLS_FIXED * came["downtime"]:
+        return None
+    return came["device_state"] + came["fixed"]
+
+
+def _preparation_s(report: CompletedReport) -> float | None:
+    return actual(report).get("preparation")
+
+
+def _bandwidth_bytes_per_s(report: CompletedReport) -> float | None:
+    return None if report.link is None or report.link.capped else report.link.bandwidth_bytes_per_s
+
+
+def _pipe_bytes(report: CompletedReport) -> float | None:
+    return None if report.link is None or report.link.capped else report.link.pipe_bytes
+
+
+def _device_state_part(weighed: Iterable[_Weighed]) -> float | None:
+    told = [
+        (actual(each.past.report)["device_state"] / whole_s, each.weight)
+        for each in weighed
+        if (whole_s := _fixed_s(each.past.report))
+    ]
+    return sum(part * weight for part, weight in told) / sum(weight for _, weight in told) if told else None
+
+
+def _model(part: str, default: Estimate, weighed: Iterable[_Weighed]) -> Estimate | None:
+    seen = [told for each in weighed if (told := _told_of_model(part, default, each)) is not None]
+    if not seen:
+        return None
+    return pooled(seen, default, mean_worth=MEAN_WORTH, spread_worth=SPREAD_WORTH, source=_source(len(seen)))
+
+
+def _told_of_model(part: str, default: Estimate, each: _Weighed) -> Seen | None:
+    """By how much the model was off, what it was thought to be off by taken out again; ``None``: there was no plan."""
+    prediction = each.past.report.prediction
+    if prediction is None or prediction.basis != PLAN:
+        return None
+    figure = next((told for told in each.past.report.compared if told.name == FIGURES[part]), None)
+    if figure is None or figure.off is None or figure.actual <= 0:
+        return None
+    thought = prediction.model.get(part, default)
+    beyond = _spread_of(figure.predicted) ** 2 - thought.spread**2
+    return Seen((1.0 + figure.off) * thought.value, each.weight, math.sqrt(max(0.0, beyond)))
+
+
+def _spread_of(given: Range) -> float:
+    """The standard deviation of the logarithm that a range stands for."""
+    if not 0 < given.low <= given.high < math.inf:
+        return 0.0
+    return math.log(given.high / given.low) / (2 * NORMAL.inv_cdf(HIGH))
+
+
+# ---- how good the predictions have been
+
+
+def qualities(reports: Iterable[CompletedReport]) -> tuple[Quality, ...]:
+    """How good they have been, by what they were made from and figure by figure."""
+    told: dict[tuple[str, str], list[Compared]] = {}
+    for report in reports:
+        for each in report.compared:
+            if report.prediction is not None and each.off is not None:
+                told.setdefault((report.prediction.basis, each.name), []).append(each)
+    return tuple(_quality(basis, figure, compared) for (basis, figure), compared in told.items())
+
+
+def _quality(basis: str, figure: str, compared: Sequence[Compared]) -> Quality:
+    offs = [each.off for each in compared if each.off is not None]
+    return Quality(
+        figure=figure,
+        basis=basis,
+        count=len(offs),
+        median_error=median(map(abs, offs)),
+        bias=median(offs),
+        held=sum(each.within for each in compared),
+    )

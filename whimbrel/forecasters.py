@@ -84,12 +84,16 @@ class _Answer:
 class Forecasters:
     """A pool of processes that answer questions. An asynchronous context manager: they end with its block."""
 
-    def __init__(self, jobs: int) -> None:
+    def __init__(self, jobs: int, *, python: str = "", ends_within_s: float = ENDS_WITHIN_S) -> None:
         """
         Args:
             jobs: how many processes, 1 or more.
+            python: the interpreter; empty: the one that runs this.
+            ends_within_s: how long one may take to end before it is killed.
         """
         self._jobs = jobs
+        self._python = python or sys.executable
+        self._ends_within_s = ends_within_s
         self._processes: list[asyncio.subprocess.Process] = []
 
     async def __aenter__(self) -> Self:
@@ -100,7 +104,7 @@ class Forecasters:
         """
         try:
             for _ in range(self._jobs):
-                self._processes.append(await _start())
+                self._processes.append(await _start(self._python))
         except BaseException:
             await self._end()
             raise
@@ -147,7 +151,7 @@ class Forecasters:
         return tuple(answers[place] for place in range(len(questions)))
 
     async def _end(self) -> None:
-        ends = [asyncio.create_task(_end(process)) for process in self._processes]
+        ends = [asyncio.create_task(_end(process, self._ends_within_s)) for process in self._processes]
         self._processes.clear()
         if ends:
             await asyncio.wait(ends)
@@ -158,9 +162,9 @@ def _import_path() -> str:
     return os.pathsep.join(os.path.abspath(each) for each in sys.path)
 
 
-async def _start() -> asyncio.subprocess.Process:
+async def _start(python: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable,
+        python,
         *("-P", "-c", PROGRAM),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -186,10 +190,10 @@ async def _exchange(process: asyncio.subprocess.Process, question: Question) -> 
     return answer.predicted
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(process: asyncio.subprocess.Process, within_s: float) -> None:
     """End one; closing its standard input is enough, unless somebody stopped it."""
     try:
-        async with asyncio.timeout(ENDS_WITHIN_S):
+        async with asyncio.timeout(within_s):
             await process.communicate()
     except TimeoutError:
         process.kill()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -57,6 +57,10 @@ class Entry:
     """Where one that has not ended was seen last."""
     downtime_s: float | None = None
     total_s: float | None = None
+    time_off: float | None = None
+    """The time until the guest ran there against the prediction: 0.1 is a tenth more (`Compared.off`)."""
+    downtime_off: float | None = None
+    bytes_off: float | None = None
     why: str = ""
     """Why it ended as it did; of a damaged log, which line is damaged and how."""
     advice: str = ""
@@ -76,6 +80,39 @@ def entries(folder: Path, most: int | None = None) -> list[Entry]:
     """
     heads = sorted(_heads(folder), key=lambda each: each.started_wall_s, reverse=True)
     return [_entry(head) for head in heads[:most]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A migration that has ended, with all that its first and its last line say."""
+
+    log: Path
+    started_wall_s: float
+    header: Mapping[str, Any]
+    report: CompletedReport
+
+
+def ended(folder: Path, most: int | None = None) -> Iterator[Ended]:
+    """Those migrations of a folder that have ended, the newest first; all others are passed over.
+
+    Args:
+        folder: as for `entries`.
+        most: only the newest so many logs are looked at; ``None``: all.
+
+    Raises:
+        BadInput: the folder can't be read.
+    """
+    heads = sorted(_heads(folder), key=lambda each: each.started_wall_s, reverse=True)
+    for head in heads[:most]:
+        if head.header is None:
+            continue
+        try:
+            last, _ = _tail(head.path)
+            if last.get("kind") == "end":
+                report = report_in(last)
+                yield Ended(log=head.path, started_wall_s=head.started_wall_s, header=head.header, report=report)
+        except (OSError, msgspec.DecodeError, msgspec.ValidationError):
+            continue  # a damaged one teaches nothing; `entries` names it
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +189,7 @@ def _entry(head: _Head) -> Entry:
 
 
 def _ended(begun: Entry, report: CompletedReport) -> Entry:
+    offs = {each.name: each.off for each in report.compared}
     return replace(
         begun,
         standing=Standing.ENDED,
@@ -161,6 +199,9 @@ def _ended(begun: Entry, report: CompletedReport) -> Entry:
         why=report.why,
         downtime_s=report.downtime.total_s if report.downtime is not None else None,
         total_s=report.total_s,
+        time_off=offs.get("total"),
+        downtime_off=offs.get("downtime"),
+        bytes_off=offs.get("transferred"),
         advice=_resolve(Path(begun.log)) if exit_code(report) == UNSETTLED else "",
     )
 

@@ -17,6 +17,8 @@ from whimbrel.qmp_driver.journal import is_held, read
 
 ENDS = frozenset({"low", "middle", "high"})
 """The fields of a range."""
+RANGED = ("prediction", "compared")
+"""Where a report has some."""
 
 
 def report_of(log: Path) -> CompletedReport:
@@ -63,7 +65,7 @@ def report_in(line: dict[str, Any]) -> CompletedReport:
     told = line.get("report")
     if isinstance(told, dict):
         report = cast("Mapping[str, Any]", told)
-        told = {**report} | {name: _with_infinity(report[name]) for name in ("prediction", "compared") if name in report}
+        told = {**report} | {name: _with_infinity(report[name]) for name in RANGED if name in report}
     return msgspec.convert(told, CompletedReport, strict=False)
 
 
@@ -74,7 +76,7 @@ def _with_infinity(told: Any) -> Any:
     if not isinstance(told, dict):
         return told
     fields = cast("Mapping[str, Any]", told)
-    if set(fields) == ENDS:
+    if frozenset(fields) == ENDS:
         return {name: math.inf if end is None else end for name, end in fields.items()}
     return {name: _with_infinity(each) for name, each in fields.items()}
 

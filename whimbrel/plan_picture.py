@@ -80,7 +80,7 @@ def _names(axes: Axes, plan: Plan, shown: Sequence[Predicted]) -> None:
     """Of the ways, the best on top; the one that is recommended stands out."""
     labels = [f"{each.candidate.strategy}\n{_cut(each.candidate.policy)}" for each in shown]
     axes.set_yticks(range(len(shown)), labels, fontsize=6)
-    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.set_ylim(max(1, len(shown)) - 0.5, -0.5)
     for label, each in zip(axes.get_yticklabels(), shown, strict=True):
         if plan.chosen is not None and each.candidate == plan.chosen.candidate:
             label.set_color(GREEN)

@@ -13,12 +13,14 @@ Nothing of a migration is begun: no destination is started, and nothing is set o
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from whimbrel.calibration import typical
 from whimbrel.engine.errors import BadInput, Infeasible
 from whimbrel.engine.estimate import Estimate
 from whimbrel.engine.plan import Candidate, Plan, Predicted, Strategy
@@ -103,17 +105,26 @@ class Planned:
         """The way to take.
 
         Args:
-            best_effort: what comes nearest, where none is likely enough.
+            best_effort: where none is likely enough, the likeliest, and of those that are as likely what comes nearest
+                to what is wanted.
 
         Raises:
             Infeasible: there is none.
         """
         if self.plan.chosen is not None:
             return self.plan.chosen
-        possible = [each for each in self.plan.predicted if not each.excluded and each.total_s is not None]
+        possible = [each for each in self.plan.predicted if not each.excluded]
         if not best_effort or not possible:
             raise Infeasible(self.plan.sentence, plan=self.plan)
-        return possible[0]  # the best stands first
+        return min(possible, key=self._missed_by)
+
+    def _missed_by(self, way: Predicted) -> tuple[float, float]:
+        """How often it misses something, and how many times over what is allowed its median then is."""
+        if way.total_s is None or way.downtime_s is None:
+            return 1.0, math.inf
+        goal = self.plan.objectives
+        late = 0.0 if goal.deadline_s is None else way.total_s.middle / goal.deadline_s
+        return 1.0 - way.meets, max(late, way.downtime_s.middle / goal.downtime_s)
 
     def options(self, options: Options | None = None, *, best_effort: bool = False) -> Options:
         """Options with the policy that was chosen, the objectives of the plan, and what was predicted.
@@ -145,6 +156,7 @@ async def plan(
     logs: Path | None = None,
     policies: Sequence[str] = (),
     everything: bool = False,
+    draws: int = DRAWS,
     tell: Callable[[str], None] = lambda _: None,
     assessed: Callable[[Predicted, int], None] = lambda _, of: None,
 ) -> Planned:
@@ -165,6 +177,8 @@ async def plan(
         policies: choose among these, as they are written on the command line; none: a short list of what the
             objectives and this QEMU allow.
         everything: besides the short list every policy that there is; that takes longer.
+        draws: in how many of the ways that guest and link may really be each candidate is forecast; fewer, 40 at least,
+            where there is no time for more.
         tell: told what is going on, a sentence at a time.
         assessed: told of each candidate when it was forecast, and of how many there are.
 
@@ -175,8 +189,6 @@ async def plan(
 
     If cancelled: what was begun on the source (a measurement of some seconds) ends by itself; nothing else is left.
     """
-    from whimbrel.calibration import typical
-
     link = link or Link()
     Options(objectives=objectives)  # each of them for itself
     check(objectives)  # against each other
@@ -200,7 +212,8 @@ async def plan(
         candidates = _candidates(objectives, abilities, policies, everything)
         tell(f"forecasting {len(candidates)} ways to move it")
         least = await asyncio.to_thread(floors, surveyed.belief, objectives)
-        questions = _questions(surveyed, objectives, abilities, candidates, everything)
+        within_s = EACH_WITHIN_S if everything else SHORTLIST_WITHIN_S * JOBS / max(len(candidates), JOBS)
+        questions = [_question(surveyed, objectives, abilities, each, draws, within_s) for each in candidates]
         predicted = await forecasters.ask(questions, lambda each: assessed(each, len(candidates)))
         chosen = choose(surveyed.belief, objectives, least, predicted)
         return Planned(plan=chosen, survey=surveyed, thought_s=time.perf_counter() - began_s)
@@ -281,18 +294,14 @@ def strategy_of(policy: Policy, objectives: Objectives, abilities: Abilities) ->
     return next((means for name, means in MEANS.items() if wanted.get(name) and name in allowed), Strategy.PLAIN)
 
 
-def _questions(
-    surveyed: Survey, objectives: Objectives, abilities: Abilities, candidates: Sequence[Candidate], everything: bool
-) -> list[Question]:
-    within_s = EACH_WITHIN_S if everything else SHORTLIST_WITHIN_S * JOBS / max(len(candidates), JOBS)
-    return [
-        Question(
-            belief=surveyed.belief,
-            objectives=objectives,
-            abilities=abilities,
-            candidate=each,
-            draws=DRAWS,
-            budget_s=within_s,
-        )
-        for each in candidates
-    ]
+def _question(
+    surveyed: Survey, objectives: Objectives, abilities: Abilities, candidate: Candidate, draws: int, within_s: float
+) -> Question:
+    return Question(
+        belief=surveyed.belief,
+        objectives=objectives,
+        abilities=abilities,
+        candidate=candidate,
+        draws=draws,
+        budget_s=within_s,
+    )

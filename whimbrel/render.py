@@ -20,6 +20,7 @@ from whimbrel.guest.run import GuestSummary
 from whimbrel.history import Entry, Standing
 from whimbrel.policy_text import KINDS
 from whimbrel.qmp_driver.findings import Finding, Severity
+from whimbrel.render_predictions import comparison, percent
 from whimbrel.units import format_duration, format_rate, format_size
 
 LAST_ITERATIONS = 12
@@ -142,6 +143,9 @@ def report(
         parts += ["", _downtime(finished.downtime)]
     if extra is not None:
         parts += ["", extra]
+    compared = comparison(finished)
+    if compared is not None:
+        parts += ["", compared]
     parts += ["", _figures(finished, destination_stays)]
     if finished.notes:
         parts += ["", Text("Notes", style="bold"), *(Text(f"  {note}") for note in finished.notes)]
@@ -234,6 +238,9 @@ def _past(each: Entry) -> Text:
         line.append(f"  downtime {format_duration(each.downtime_s)}")
     if each.total_s is not None:
         line.append(f"  total {format_duration(each.total_s)}")
+    offs = {"time": each.time_off, "downtime": each.downtime_off}
+    if told := [f"{name} {percent(off)}" for name, off in offs.items() if off is not None]:
+        line.append(f"  against the prediction: {', '.join(told)}")
     return line
 
 

@@ -51,7 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks foresight", description=__doc__)
     parser.add_argument("what", choices=("plan", "learn", "run", "compare"))
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the records are and the logs go")
-    parser.add_argument("--quick", action="store_true", help="a few cases only, and no waiting for a quiet machine")
+    parser.add_argument("--quick", action="store_true", help="a few cases only")
+    parser.add_argument("--loud", action="store_true", help="neither wait for a quiet machine nor do a case again")
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name contains this")
     parser.add_argument("--learnt", action="store_true", help="compare: those that were learnt from")
     parser.add_argument(
@@ -81,8 +82,9 @@ def _run(options: argparse.Namespace) -> int:
     wanted = [case for case in cases(STAGES[options.what], quick=options.quick) if options.only in case.name]
     say = functools.partial(print, flush=True)
     with conduct.Bench() as bench:
-        patience_s = 0.0 if options.quick else conduct.PATIENCE_S
-        conduct.run(options.folder, wanted, conduct.make_on(bench, patience_s=patience_s, say=say), say)
+        patience_s, repeats = (0.0, 0) if options.loud else (conduct.PATIENCE_S, conduct.GREATEST_REPEATS)
+        make = conduct.make_on(bench, patience_s=patience_s, say=say)
+        conduct.run(options.folder, wanted, make, repeats=repeats, say=say)
     return 0
 
 
@@ -96,7 +98,7 @@ def _compare(options: argparse.Namespace) -> int:
     for name, comparison in found.items():
         print(f"{name}:\n{compare.as_text(comparison)}\n")
     first = found["as predicted"]
-    for key in (lambda pair: pair.said.case.policy_name, lambda pair: pair.said.case.pattern, _link, _ratio):
+    for key in (_policy, _pattern, _link, _ratio):
         print(compare.groups_as_text(first, key) + "\n")
     models = {pair.said.model for pair in pairs}
     print(f"by {len(models)} model{'s' if len(models) > 1 else ''}: {', '.join(sorted(each[:12] for each in models))}")
@@ -119,6 +121,14 @@ def _again(options: argparse.Namespace, pairs: list[Pair]) -> dict[str, compare.
     if options.exact:
         found["the same from the true curves"] = compare.compare(again.predicted(pair, exact=True) for pair in pairs)
     return found
+
+
+def _policy(pair: Pair) -> str:
+    return pair.said.case.policy_name
+
+
+def _pattern(pair: Pair) -> str:
+    return pair.said.case.pattern
 
 
 def _link(pair: Pair) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from scipy import stats
 
 from benchmarks.fidelity.compare import percentile
+from whimbrel.engine.aftermath import OUTAGE
 from whimbrel.engine.estimate import Range
 from whimbrel.engine.prediction import COMPONENTS
 
@@ -39,18 +40,27 @@ LEAST: Final = {"throttle": 0.01, "guest-seconds lost": 0.05, "post-copy": 0.01}
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure of one migration: predicted and actual."""
+    """One figure of one migration: predicted and actual.
+
+    Attributes:
+        case: which migration.
+        predicted: its range.
+        actual: what came.
+        whole: of which the error is a part; ``None``: of what came.
+    """
 
     case: str
     predicted: Range
     actual: float
+    whole: float | None = None
 
     @property
     def error(self) -> float:
-        """Predicted over actual, less 1: 0.1 is a tenth more than came; ``inf`` where nothing came of it."""
-        if self.predicted.middle == self.actual:
+        """How much too much was predicted, as a part; ``inf`` where nothing came and something was predicted."""
+        gap, whole = self.predicted.middle - self.actual, self.actual if self.whole is None else self.whole
+        if gap == 0:
             return 0.0
-        return self.predicted.middle / self.actual - 1 if self.actual else math.inf
+        return gap / whole if whole else math.inf
 
     @property
     def held(self) -> bool:
@@ -226,11 +236,14 @@ def _quantity(key: str, least: float) -> Get:
 
 
 def _component(name: str) -> Get:
+    """Those of the outage are off by so much of it: what of it is the last RAM and what device state is an estimate in
+    the reports, too (`whimbrel.engine.aftermath.actual`), and may be nothing."""
+
     def get(pair: Pair) -> Figure | None:
         predicted, actual = pair.said.foretold.components.get(name), pair.came.components.get(name)
         if predicted is None or actual is None or not pair.came.moved:
             return None
-        return Figure(pair.said.case.name, predicted.range, actual)
+        return Figure(pair.said.case.name, predicted.range, actual, pair.came.downtime_s if name in OUTAGE else None)
 
     return get
 
@@ -257,7 +270,7 @@ def as_text(comparison: Comparison) -> str:
     lines = [_LINE.format(f"{len(comparison.pairs)} migrations", "of", "median", "95 %", "bias", "hold", "off")]
     for row in comparison.rows:
         figures = (f"{row.median:.1%}", f"{row.p95:.1%}", f"{row.bias:+.1%}", f"{row.held}")
-        off = "" if row.name in ("bytes", "iterations", "throttle") else f"{row.off * 1e3:.1f} ms"
+        off = "" if row.name in ("bytes", "iterations", "throttle") else f"{row.off * 1e3:.0f} ms"
         lines.append(_LINE.format(row.name, len(row.figures), *figures, off).rstrip())
     lines.append(
         f"  wrong verdicts: {', '.join(comparison.wrong) or 'none'} ({comparison.expected_wrong:.1f} expected)"

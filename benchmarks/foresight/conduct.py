@@ -8,6 +8,7 @@ where others used the machine meanwhile, or it was called off, and all attempts 
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import sys
 import time
@@ -85,39 +86,40 @@ def sink(prefix: Sequence[str], host: str) -> Generator[tuple[str, int], None, N
     try:
         assert process.stdout is not None
         said = process.stdout.readline()
-        port = said.split(f"{host}:")[-1].split()[0] if f"{host}:" in said else ""
-        if not port.isdigit():
+        found = re.search(rf"{re.escape(host)}:(\d+)", said)
+        if found is None:
             raise WhimbrelError(f"no sink at {host}: {said.strip() or 'it said nothing'}")
-        yield host, int(port)
+        yield host, int(found[1])
     finally:
         process.terminate()
         process.communicate()
 
 
-def missing(store: Store, wanted: Sequence[Case]) -> list[Case]:
-    """Those that have to be done, or done again."""
-    return [case for case in wanted if not _settled(store.came(case.name))]
+def missing(store: Store, wanted: Sequence[Case], repeats: int = GREATEST_REPEATS) -> list[Case]:
+    """Those that have to be done, or done again: so often at most, while others disturb them."""
+
+    def settled(attempts: Sequence[Came]) -> bool:
+        return len(attempts) > repeats or any(came.others_cores <= BUSY_CORES for came in attempts)
+
+    return [case for case in wanted if not settled(store.came(case.name))]
 
 
-def _settled(attempts: Sequence[Came]) -> bool:
-    return len(attempts) > GREATEST_REPEATS or any(came.others_cores <= BUSY_CORES for came in attempts)
-
-
-def run(folder: Path, wanted: Sequence[Case], make: Make, say: Say = print) -> None:
+def run(folder: Path, wanted: Sequence[Case], make: Make, *, repeats: int = GREATEST_REPEATS, say: Say = print) -> None:
     """Do what is missing of a design.
 
     Args:
         folder: where the records are.
         wanted: the cases.
         make: predicts a case and makes it, putting both on record.
+        repeats: how often a case that others disturbed is done again.
         say: told of every migration.
 
     Raises:
         WhimbrelError: a migration failed otherwise than by being called off.
     """
     store, began_s = Store(folder), time.monotonic()
-    first = len(missing(store, wanted))
-    while left := missing(store, wanted):
+    first = len(missing(store, wanted, repeats))
+    while left := missing(store, wanted, repeats):
         case, done = left[0], first - len(left)
         eta = f", {(time.monotonic() - began_s) / done * len(left) / 60:.0f} min to go" if done else ""
         say(f"{time.strftime('%H:%M:%S')} [{len(wanted) - len(left) + 1}/{len(wanted)}{eta}] {asked(case)}")

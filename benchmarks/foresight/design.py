@@ -105,7 +105,8 @@ def cases(stage: str, *, quick: bool = False) -> tuple[Case, ...]:
     """
     count = COUNTS[stage]
     draw = random.Random(f"foresight {stage} {SEEDS[stage]}")
-    patterns, links, allowed = (_dealt(draw, levels, count) for levels in (PATTERNS, LINKS_MBIT, ALLOWED_S))
+    patterns, links = _dealt(draw, PATTERNS, count), _dealt(draw, LINKS_MBIT, count)
+    allowed = _dealt(draw, ALLOWED_S, count)
     policies = _dealt(draw, POLICIES, count)
     # One out of each of so many equal parts, evenly by their square root: half of them are below three quarters.
     low, high = (math.sqrt(end) for end in RATIOS)

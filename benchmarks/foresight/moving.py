@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import whimbrel
 from whimbrel.engine.aftermath import actual
 from whimbrel.engine.prediction import COMPONENTS
 from whimbrel.guest.timeline import Timeline
+from whimbrel.laboratory.cutting_off import cut_off_after
 from whimbrel.laboratory.load import Stopwatch
 from whimbrel.laboratory.moments import Moments
 from whimbrel.laboratory.real import lost_guest_s
@@ -39,25 +39,24 @@ async def move(stage: Stage, case: Case, options: whimbrel.Options, *, attempt: 
         WhimbrelError: it failed, otherwise than by being called off.
         MemoryLost: the guest is not whole on the destination.
     """
-    assert options.log_path is not None
+    log = options.log_path
+    assert log is not None
     options = replace(options, host=stage.place.host, objectives=case.objectives)
     where = whimbrel.FromArgv(stage.destination_arguments(qmp=False), directory=stage.folder)
     migration = whimbrel.Migration(str(stage.source_qmp), where, options)
     stage.listen_to_destination()
     watch, began_ns = Stopwatch.start(stage.pids), time.monotonic_ns()
-    cutter = asyncio.create_task(_cut_off(migration, case.deadline_s))
     try:
-        await migration.run()
+        async with cut_off_after(case.deadline_s, migration, "the deadline is over"):
+            await migration.run()
     except whimbrel.MigrationCancelled:
         pass  # by us or by the policy: the verdict
     finally:
-        cutter.cancel()
-        await asyncio.gather(cutter, return_exceptions=True)
         stage.take_over(migration.started)
     others_cores = watch.others_cores(stage.pids)
     report = migration.report
     assert report is not None
-    lines = list(journal.read(options.log_path))
+    lines = list(journal.read(log))
     outage_s = await _judge(stage) if report.moved else None
     timeline = stage.monitor.timeline(since_ns=began_ns)
     if timeline.bad or timeline.continuity.went_back:
@@ -142,16 +141,6 @@ def _throttle(lines: Sequence[dict[str, Any]]) -> float:
     outside = [float(line["changes"].get("outside_throttle", 0.0)) for line in lines if line["kind"] == "decision"]
     qemus = [float(line["throttle"]) for line in lines if line["kind"] == "sample"]
     return max([*qemus, *outside], default=0.0)
-
-
-async def _cut_off(migration: whimbrel.Migration, after_s: float) -> None:
-    began_s: float | None = None
-    async for glance in migration.progress():
-        if began_s is None and glance.phase == "precopy":
-            began_s = glance.elapsed_s  # the phase begins with ``migrate``
-        if began_s is not None and glance.phase == "precopy" and glance.elapsed_s >= began_s + after_s:
-            migration.cancel("the deadline is over")
-            return
 
 
 async def _judge(stage: Stage) -> float:

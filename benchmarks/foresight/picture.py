@@ -38,8 +38,10 @@ def draw(comparison: Comparison, path: Path) -> None:
     policies = {pair.said.case.name: pair.said.case.policy_name for pair in comparison.pairs}
     rows = {row.name: row for row in comparison.rows}
     for panel, name in zip(panels, PANELS, strict=False):
-        if name in rows:
-            _panel(panel, rows[name], policies)
+        if name not in rows:
+            panel.set_axis_off()
+            continue
+        _panel(panel, rows[name], policies)
         for axis in (panel.xaxis, panel.yaxis):
             axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter(ticker.FormatStrFormatter("%g"))

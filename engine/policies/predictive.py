@@ -2,13 +2,13 @@
 
 1. **Learn** (`predictive_knowledge`). The first 0.7 s tell the link and its pipe. Each pass is a point of the dirty
    curve, put there at the guest's own time; what was measured before the start is, too. What was foretold of a pass is
-   compared with what came of it, and the margin grows and shrinks with that.
-2. **Follow** (`predictive_ways`). From where the migration stands: stop the guest now, or after so many passes more, or
-   as soon as the rest fits; slow it by so much, now or later; go over to post-copy now or later; pause it. Each way has
-   its time, its outage and the guest-seconds that it loses.
-3. **Choose.** Of the ways that keep to the downtime and the deadline the one that costs least: its time, and the
-   guest-seconds that are lost, weighed by `worth`. Where none keeps to them, the one that misses least, of those that
-   the user allows; giving up comes last.
+   compared with what came of it, and margins grow and shrink with that: for the guest, and for the link.
+2. **Follow** (`predictive_ways`). From where the migration stands: stop the guest now, after so many passes more, or as
+   soon as the rest fits; sync as often as QEMU does, which sends less twice; slow the guest by so much, now or later; go
+   over to post-copy now or later; pause it. Each way has its time, its outage and the guest-seconds that it loses.
+3. **Choose.** Of the ways that keep to the downtime and the deadline the one that costs least: its time, weighed by
+   `worth`, and the guest-seconds that are lost. Where none does, the one that misses least. A pause comes only where
+   nothing else has brought anything, or time runs out; giving up after that.
 4. **Hold the moment.** The limit stays so low that QEMU does not stop the guest by itself unless next to nothing is
    dirty, and is raised at the moment at which the rest fits; what of the downtime goes for the pipe and for switching
    over is left out of it. QEMU looks at what is really left, and does not stop the guest if that is more.
@@ -27,8 +27,8 @@ from whimbrel.engine.policy import Decision, Observation, Reason
 from .checking import above_zero, not_negative
 from .permits import why_no_postcopy
 from .predictive_brake import Brake
-from .predictive_knowledge import Knowledge, own_s
-from .predictive_ways import Means, Prospect, Way, page_s, throttles
+from .predictive_knowledge import STEADY, Knowledge, own_s
+from .predictive_ways import Means, Prospect, Way, page_s, said, throttles
 from .room import FIXED_S, LEAST_PART
 
 PREEMPT = "postcopy-preempt"
@@ -39,15 +39,24 @@ LEARN_EVERY_S = 0.06
 AIM = 0.85
 """A rest that is only foretold is to come to no more than this part of what the goal leaves."""
 AHEAD_S = 0.06
-"""QEMU heeds a new limit at the end of its window: it is raised so much ahead."""
+"""QEMU heeds a new limit at the end of its window of 100 ms: it is raised so much ahead."""
 ROUND_TRIP_S = 0.0006
-"""What asking for a page takes besides sending it."""
+"""What asking for a page takes besides sending it, on a network of one's own."""
 CALM = 1.5
 """Under QEMU's own throttle vCPUs sleep no longer than what the rest may take, over this."""
-VAIN_AFTER = 6
-"""Syncs without progress after which what costs most to the guest is done: a pause, or giving up."""
+EASED = 0.93
+"""What is left of a throttle from outside when the guest is to stop: strong, but its sleeps are short."""
+SWINGS = 1.3
+"""A link that swings by a standard deviation is thought to be so many times slower than it was: nine times in ten it is
+not."""
+WORTH_TRYING = 2.5
+"""A throttle is tried that is thought to miss by no more than this factor: QEMU stops the guest only where it fits."""
 PROGRESS = 0.95
 """A sync that finds more than this part of the least that any found before is none."""
+VAIN_AFTER, LOST_AFTER = 6, 8
+"""Syncs without progress after which the guest may be paused, and after which a throttle is lifted."""
+SAME = 0.1
+"""After `VAIN_AFTER` passes those that differ by less than this part need no new decision."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,10 +68,13 @@ class Predictive:
         postcopy: whether it may go over to post-copy.
         pause: whether the guest may be paused.
         xbzrle: whether to ask for XBZRLE.
-        multifd: channels of multifd to ask for, 0: none. Post-copy can't be had then.
+        multifd: channels of multifd to ask for, up to 255; 0: none. Post-copy can't be had then.
         fixed_s: what a switchover takes with nothing left to send and an empty pipe, seconds.
-        worth: guest-seconds that one second of migration less may cost.
-        measure_s: a window in which the guest is measured before the start, seconds; 0: none.
+        worth: guest-seconds that a second of migration less may cost.
+        caution_s: what post-copy must spare, seconds: from then on a lost link stops the guest until it is mended.
+        patience: passes over all RAM, as time, after which it gives up where that is allowed and nothing will do.
+        measure_s: a window in which the guest is measured before the start, seconds, which delays it by at least so
+            long; 0: none.
 
     Raises:
         BadInput: a parameter makes no sense.
@@ -75,25 +87,34 @@ class Predictive:
     multifd: int = 0
     fixed_s: float = FIXED_S
     worth: float = 1.0
+    caution_s: float = 0.2
+    patience: float = 20.0
     measure_s: float = 0.0
     _known: Knowledge = field(default_factory=Knowledge, init=False)
     _brake: Brake = field(init=False)
     _why_no_postcopy: str = field(default="", init=False)
+    _preempts: bool = field(default=False, init=False)
+    """Pages that the guest waits for in post-copy have a connection of their own."""
     _begun: Observation | None = field(default=None, init=False)
     """As the pass under way began."""
     _slowed_by: float = field(default=0.0, init=False)
     """The most that slowed the guest in it."""
-    _measured: bool = field(default=False, init=False)
-    _over: bool = field(default=False, init=False)
-    """There is nothing left to decide."""
+    _first_pass_s: float = field(default=0.0, init=False)
+    _decided_on: int = field(default=0, init=False)
+    """What was left when it was last decided at a sync, bytes."""
     _least_bytes: int = field(default=0, init=False)
     """The least that any sync has found."""
     _vain: int = field(default=0, init=False)
     """Syncs since then."""
+    _vainly_slowed: int = field(default=0, init=False)
+    """And those of them under a throttle."""
+    _measured: bool = field(default=False, init=False)
+    _over: bool = field(default=False, init=False)
+    """There is nothing left to decide."""
 
     def __post_init__(self) -> None:
-        not_negative(fixed_s=self.fixed_s, measure_s=self.measure_s, multifd=self.multifd)
-        above_zero(worth=self.worth)
+        not_negative(fixed_s=self.fixed_s, caution_s=self.caution_s, measure_s=self.measure_s, multifd=self.multifd)
+        above_zero(worth=self.worth, patience=self.patience)
         self._brake = Brake(allowed=self.throttle)
 
     def __call__(self, seen: Observation) -> Decision:
@@ -107,12 +128,13 @@ class Predictive:
         self._known.look(seen)
         if seen.reason is Reason.DEADLINE:
             return self._late(seen)
-        in_force = self._brake.in_force(seen)
+        self._slowed_by = max(self._slowed_by, self._brake.in_force(seen))
         if seen.reason is Reason.ITERATION:
-            self._known.sync(self._begun, seen, max(self._slowed_by, in_force))
-            self._begun, self._slowed_by = seen, 0.0
+            self._known.sync(self._begun, seen, self._slowed_by)
             self._keep_count(seen)
-        self._slowed_by = max(self._slowed_by, in_force)
+            self._begun, self._slowed_by = seen, self._brake.in_force(seen)
+            if self._as_before(seen):
+                return Decision()
         if not self._known.guest_known or not seen.remaining_bytes:
             return Decision(wake_after_s=GREATEST_WAKE_S if self._known.link_known else LEARN_EVERY_S)
         return self._decide(seen)
@@ -131,7 +153,8 @@ class Predictive:
             wanted["xbzrle"] = True
         if not self._why_no_postcopy:
             wanted[POSTCOPY] = True
-            if PREEMPT in seen.abilities.capabilities:
+            self._preempts = PREEMPT in seen.abilities.capabilities
+            if self._preempts:
                 wanted[PREEMPT] = True
         decision = Decision(
             downtime_limit_s=min(HOLD_S, seen.objectives.downtime_s),
@@ -142,69 +165,89 @@ class Predictive:
         )
         decision, slowing = self._brake.setup(seen, decision)
         after = f"no post-copy: {self._why_no_postcopy}" if self._why_no_postcopy else "post-copy"
-        return replace(decision, because=f"learn link and guest first; means: {slowing}; {after}")
+        return replace(decision, because=f"learn link and guest first; at hand: {slowing}; {after}")
 
     def _keep_count(self, seen: Observation) -> None:
+        """Of the syncs that found no less than others before."""
+        if not self._first_pass_s:
+            self._first_pass_s = seen.elapsed_s
         if not self._least_bytes or seen.remaining_bytes < PROGRESS * self._least_bytes:
             self._least_bytes, self._vain = seen.remaining_bytes, 0
         else:
             self._vain += 1
+        self._vainly_slowed = self._vainly_slowed + 1 if self._vain and self._slowed_by else 0
+        if self._vainly_slowed >= LOST_AFTER:
+            self._brake.give_up()
+
+    def _as_before(self, seen: Observation) -> bool:
+        """Whether this pass is as good as the one that was last decided on, and it would be decided again so."""
+        patient = not self._in_haste(seen, 0.0) and seen.elapsed_s < self.patience * self._first_pass_s
+        settled = self._vain > VAIN_AFTER and patient and not self._slowed_by
+        if settled and abs(seen.remaining_bytes - self._decided_on) <= SAME * self._decided_on:
+            return True
+        self._decided_on = seen.remaining_bytes
+        return False
 
     # ---- what there is to choose from
 
     def _after_s(self) -> float:
+        """What an outage takes besides the rest."""
         return self._known.pipe_s + self.fixed_s
 
-    def _room_s(self, seen: Observation) -> float:
-        """What the greatest downtime leaves for the rest."""
+    def _limit_s(self, seen: Observation) -> float:
+        """What the greatest downtime leaves for the rest, also where the link gets slower."""
         goal_s = seen.objectives.downtime_s
-        return max(LEAST_PART * goal_s, goal_s - self._after_s())
+        slower = 1.0 + SWINGS * max(0.0, self._known.swing - STEADY)
+        return max(LEAST_PART * goal_s, (goal_s - self._after_s()) / slower)
 
     def _prospect(self, seen: Observation) -> Prospect:
         assert self._begun is not None
-        known = self._known
-        curve, rate = known.curve(seen), known.bytes_per_s(seen)
-        at, high = curve.at, 1.0 + known.doubt
-        one_s = page_s(rate)
-        preempts = PREEMPT in seen.abilities.capabilities
+        known, limit_s = self._known, self._limit_s(seen)
+        rate, at = known.bytes_per_s(seen), known.curve(seen).at
+        per_byte_s, one_s = (1.0 + known.doubt) / rate, page_s(rate)
         return Prospect(
-            dirty_s=lambda own_s: high * at(own_s) / rate,
-            most_s=at(1e6) / rate,
+            dirty_s=lambda window_s: per_byte_s * at(window_s),
+            most_s=per_byte_s * at(1e6),
             left_s=seen.remaining_bytes / rate,
             ran_s=own_s(known, self._begun, seen, self._slowed_by),
-            limit_s=self._room_s(seen),
-            room_s=AIM * self._room_s(seen),
+            limit_s=limit_s,
+            room_s=AIM * limit_s,
             after_s=self._after_s(),
-            fault_s=one_s + ROUND_TRIP_S + (0.0 if preempts else known.pipe_s),
+            fault_s=one_s + ROUND_TRIP_S + (0.0 if self._preempts else known.pipe_s),
             page_s=one_s,
             headroom=known.headroom,
             slice_s=self._brake.slice_s(seen),
         )
 
     def _ways(self, seen: Observation, prospect: Prospect) -> Iterator[Way]:
-        """All that may be taken."""
+        """All that may be taken; what slows the guest already is not eased, for then it is nearly over."""
         in_force = self._brake.in_force(seen)
         if not in_force:
             yield from prospect.plain()
             if (often := prospect.eager()) is not None:
                 yield often
-        least = 0 if in_force else self._brake.least_waits(seen)
-        for waits in (0,) if in_force else (least, least + 1):
-            for throttle in throttles(self._greatest(seen, prospect)):
-                if throttle > in_force and (way := prospect.slowed(throttle, waits)) is not None:
-                    yield way
-        if in_force and (way := prospect.slowed(in_force, 0)) is not None:
-            yield way
+        yield from self._slowed(seen, prospect, in_force)
         if not self._why_no_postcopy:
             yield prospect.postcopy(0)
             yield prospect.postcopy(1)
 
-    def _greatest(self, seen: Observation, prospect: Prospect) -> float:
-        """The most to take: QEMU's own can't be eased for the stop, and each sync waits until every vCPU has woken."""
-        greatest = self._brake.greatest(seen)
-        if self._brake.from_outside(seen):
-            return greatest
-        return min(greatest, max(0.0, 1.0 - CALM * prospect.slice_s / prospect.room_s))
+    def _slowed(self, seen: Observation, prospect: Prospect, in_force: float) -> Iterator[Way]:
+        """By every throttle that can be had.
+
+        QEMU's own can't be eased for the stop, and each sync waits until every vCPU has woken: one under which they
+        sleep for long is taken only where no other will do.
+        """
+        least, enough = self._brake.least_waits(seen), False
+        calm = 1.0 if self._brake.from_outside(seen) else 1.0 - CALM * prospect.slice_s / prospect.room_s
+        if in_force:
+            yield prospect.slowed(in_force, 0)
+        for throttle in throttles(self._brake.greatest(seen)):
+            if throttle <= in_force or (enough and throttle > calm):
+                continue
+            for waits in (0,) if in_force else (least, least + 1):
+                way = prospect.slowed(throttle, waits)
+                enough |= self._miss(seen, way) <= 1.0
+                yield way
 
     # ---- what is chosen
 
@@ -214,15 +257,30 @@ class Predictive:
         late = 0.0 if goal.deadline_s is None else (seen.elapsed_s + way.total_s) / goal.deadline_s
         return max(way.outage_s / goal.downtime_s, late)
 
+    def _cost_s(self, way: Way) -> float:
+        caution_s = self.caution_s if way.means is Means.POSTCOPY else 0.0
+        return self.worth * way.total_s + way.lost_s + caution_s
+
+    def _in_haste(self, seen: Observation, needed_s: float) -> bool:
+        """Whether the deadline does not leave time for twice this."""
+        deadline_s = seen.objectives.deadline_s
+        return deadline_s is not None and seen.elapsed_s + 2 * needed_s >= deadline_s
+
     def _choose(self, seen: Observation, ways: Sequence[Way]) -> Way | None:
         """The way to take; ``None``: there is none that is allowed."""
         good = [way for way in ways if self._miss(seen, way) <= 1.0]
         if good:
-            return min(good, key=lambda way: self.worth * way.total_s + way.lost_s)
-        goal = seen.objectives
-        may_pause = self.pause and goal.may_pause and (self._vain >= VAIN_AFTER or goal.deadline_s is not None)
-        allowed = [way for way in ways if way.outage_s <= goal.downtime_s or way.means is not Means.STOP or may_pause]
+            return min(good, key=self._cost_s)
+        allowed = [way for way in ways if self._may(seen, way)]
         return min(allowed, key=lambda way: self._miss(seen, way), default=None)
+
+    def _may(self, seen: Observation, way: Way) -> bool:
+        """Whether a way may be taken that misses an objective."""
+        if way.means is Means.THROTTLE:
+            return self._miss(seen, way) <= WORTH_TRYING
+        if way.means is Means.POSTCOPY or way.outage_s <= seen.objectives.downtime_s:
+            return True
+        return self.pause and seen.objectives.may_pause and (self._vain >= VAIN_AFTER or self._in_haste(seen, way.total_s))
 
     def _decide(self, seen: Observation) -> Decision:
         prospect = self._prospect(seen)
@@ -234,63 +292,67 @@ class Predictive:
         if best.means is Means.POSTCOPY and not best.waits:
             self._over = True
             return self._brake.take(seen, 0.0, Decision(start_postcopy=True, because=because))
-        if best.means is Means.EAGER:
-            return Decision(downtime_limit_s=self._room_s(seen), wake_after_s=GREATEST_WAKE_S, because=because)
-        if best.means is Means.STOP and not best.waits and best.stops_s <= AHEAD_S:
-            return self._stop(seen, best, because)
-        throttle = best.throttle if best.means is Means.THROTTLE else 0.0
-        due_s = best.stops_s - AHEAD_S if not best.waits else GREATEST_WAKE_S
-        if best.means is Means.THROTTLE and not best.waits and best.stops_s <= AHEAD_S:
-            limit_s = self._room_s(seen)
-        else:
-            limit_s = min(HOLD_S, seen.objectives.downtime_s)
-        decision = Decision(downtime_limit_s=limit_s, wake_after_s=self._wake_s(seen, prospect, due_s), because=because)
-        return self._brake.take(seen, throttle, decision, waits=best.waits)
-
-    def _wake_s(self, seen: Observation, prospect: Prospect, due_s: float) -> float:
-        if seen.objectives.deadline_s is not None:
-            due_s = min(due_s, prospect.left_s / 2 + 0.05)
-        return min(GREATEST_WAKE_S, max(LEAST_WAKE_S, due_s))
-
-    def _stop(self, seen: Observation, best: Way, because: str) -> Decision:
-        if best.outage_s > seen.objectives.downtime_s:
+        if best.means is Means.STOP and best.stops_s <= AHEAD_S and best.outage_s > seen.objectives.downtime_s:
             self._over = True
             return self._brake.take(seen, 0.0, Decision(pause=True, because=because))
-        return Decision(downtime_limit_s=self._room_s(seen), wake_after_s=GREATEST_WAKE_S, because=because)
+        return self._go_on(seen, prospect, best, because)
+
+    def _go_on(self, seen: Observation, prospect: Prospect, best: Way, because: str) -> Decision:
+        """Hold the limit, or raise it where its moment has come."""
+        due = best.means is Means.EAGER or (not best.waits and best.stops_s <= AHEAD_S)
+        throttle = 0.0
+        if best.means is Means.THROTTLE:
+            throttle = best.throttle
+            # Of QEMU's own each sync is dear, and one that is only tried must be looked at by QEMU.
+            outside = self._brake.from_outside(seen)
+            due |= self._miss(seen, best) > 1.0 or (not best.waits and not outside)
+            if best.stops_s <= AHEAD_S and outside and throttle > EASED:
+                throttle = self._eased(prospect, throttle)
+        limit_s = prospect.limit_s if due else min(HOLD_S, seen.objectives.downtime_s)
+        next_s = GREATEST_WAKE_S if due or best.waits else best.stops_s - AHEAD_S
+        if seen.objectives.deadline_s is not None:
+            next_s = min(next_s, prospect.left_s / 2 + LEARN_EVERY_S)
+        decision = Decision(downtime_limit_s=limit_s, wake_after_s=max(LEAST_WAKE_S, next_s), because=because)
+        return self._brake.take(seen, throttle, decision, waits=best.waits)
+
+    @staticmethod
+    def _eased(prospect: Prospect, throttle: float) -> float:
+        """What is left of a throttle when the guest is to stop: the sync and the stop wait for each vCPU to wake."""
+        return EASED if prospect.slowed(EASED, 0).stops_s <= AHEAD_S else throttle
 
     def _hope(self, seen: Observation, because: str) -> Decision:
         """Nothing that is allowed will do: the first quiet moment in which the rest fits is taken."""
-        if seen.objectives.may_abort and self._vain >= 10 * VAIN_AFTER:
+        waited = self._vain >= VAIN_AFTER and seen.elapsed_s >= self.patience * self._first_pass_s
+        if seen.objectives.may_abort and waited:
             self._over = True
             return Decision(abort=True, because=because)
-        return Decision(downtime_limit_s=self._room_s(seen), wake_after_s=GREATEST_WAKE_S, because=because)
+        hoping = Decision(downtime_limit_s=self._limit_s(seen), wake_after_s=GREATEST_WAKE_S, because=because)
+        return self._brake.take(seen, self._brake.in_force(seen) if self._brake.greatest(seen) else 0.0, hoping)
 
     def _late(self, seen: Observation) -> Decision:
         """The deadline has passed: whatever ends it soonest."""
-        self._over = True
-        if not self._why_no_postcopy and seen.iteration >= 1:
+        if not self._why_no_postcopy:
+            self._over = True
             return self._brake.take(seen, 0.0, Decision(start_postcopy=True, because="late: post-copy ends it soonest"))
-        pause = self.pause and seen.objectives.may_pause
+        self._over = pause = self.pause and seen.objectives.may_pause
         decision = Decision(switch_over=True, pause=pause, because="late: all of the downtime allowed")
         return self._brake.take(seen, self._brake.greatest(seen), decision)
 
     # ---- what is said
 
     def _compared(self, seen: Observation, best: Way | None, ways: Sequence[Way]) -> str:
-        parts = [_said(best)] if best is not None else ["nothing that is allowed meets the objectives"]
+        """The numbers that were compared: what is taken, and the best of every other kind."""
+        parts = [said(best)] if best is not None else ["nothing that is allowed will do"]
         for means in Means:
             others = [way for way in ways if way.means is means]
-            if others and (best is None or means is not best.means):
-                met = [way for way in others if self._miss(seen, way) <= 1.0]
-                if met:
-                    parts.append(_said(min(met, key=lambda way: self.worth * way.total_s + way.lost_s)))
-                else:
-                    least = min(way.outage_s for way in others)
-                    parts.append(f"{'waiting' if means is Means.STOP else means.value}: outage never below {least:.2f} s")
+            if not others or (best is not None and means is best.means):
+                continue
+            met = [way for way in others if self._miss(seen, way) <= 1.0]
+            if met:
+                parts.append(said(min(met, key=self._cost_s)))
+                continue
+            least = min(others, key=lambda way: self._miss(seen, way))
+            what = "waiting" if means is Means.STOP else said(least).partition(":")[0]
+            late = "" if least.outage_s > seen.objectives.downtime_s else f", {least.total_s:.2f} s"
+            parts.append(f"{what}: outage never below {min(way.outage_s for way in others):.2f} s{late}")
         return "; ".join(parts)
-
-
-def _said(way: Way) -> str:
-    what = f"throttle {way.throttle:.0%}" if way.means is Means.THROTTLE else way.means.value
-    when = "now" if not way.waits else f"after {way.waits} more pass{'es' if way.waits > 1 else ''}"
-    return f"{what} {when}: {way.total_s:.2f} s, outage {way.outage_s:.2f} s, {way.lost_s:.2f} guest-seconds lost"

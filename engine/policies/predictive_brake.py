@@ -39,6 +39,8 @@ class Brake:
     """Why QEMU's own throttle can't be had, where there is none from outside."""
     _armed: int = 0
     """Passes since QEMU's own was to move."""
+    _lost: bool = False
+    """It brought nothing."""
 
     def setup(self, seen: Observation, decision: Decision) -> tuple[Decision, str]:
         """Have it stand by.
@@ -77,11 +79,17 @@ class Brake:
 
     def greatest(self, seen: Observation) -> float:
         """The most that may and can be taken; 0: none."""
+        if self._lost:
+            return 0.0
         if not self.from_outside(seen):
             deaf = self._armed > DEAF_AFTER and not of_qemu(seen)
             if not self.allowed or self._why_none or deaf:
                 return 0.0
         return seen.objectives.greatest_throttle
+
+    def give_up(self) -> None:
+        """It has brought nothing: it is not to be had any more."""
+        self._lost = True
 
     def least_waits(self, seen: Observation) -> int:
         """Passes that have to go by before more can be taken."""

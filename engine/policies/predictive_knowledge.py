@@ -24,6 +24,8 @@ FRESH = 0.6
 """The weight of the last pass in what the link is taken to carry."""
 DOUBT, DOUBT_COUNTS = 0.1, 2.0
 """Before any prediction was checked it is thought to be off by a tenth, which counts as much as two that were."""
+STEADY = 0.02
+"""The same of the link, by a fiftieth."""
 LEAST_SPEED = 1e-3
 
 
@@ -35,9 +37,11 @@ class Knowledge:
     _link: LinkEstimate = field(default_factory=LinkEstimate)
     _points: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
     _rate: float | None = None
-    """What passes since the first one have had of the link, wire bytes per second."""
+    """What passes since the first one have shrunk by, bytes of memory per second."""
     _errors: list[float] = field(default_factory=list[float])
     """Of what was predicted of passes, as logarithms: what was dirtied over what was to be."""
+    _swings: list[float] = field(default_factory=list[float])
+    """The same of what the link carried."""
     _curve: LearntCurve | None = None
 
     # ---- looks
@@ -96,12 +100,26 @@ class Knowledge:
         self.headroom = self.headroom.corrected(throttle, speed)
 
     def _pass_rate(self, ended: Iteration) -> None:
-        if ended.number > 1 and ended.duration_s >= LONG_S and ended.sent_bytes > 0:
-            rate = ended.bandwidth_bytes_per_s
-            before = self._rate if self._rate is not None else self._link.goodput_bytes_per_s
-            self._rate = rate if before is None else before ** (1 - FRESH) * rate**FRESH
-        elif self._rate is None and not self.link_known and ended.sent_bytes > 0:
-            self._rate = ended.bandwidth_bytes_per_s or None
+        """How fast what was left shrank in a pass that was long enough to tell.
+
+        In the first one it is the link that tells: pages that are zero go in no time.
+        """
+        known = self._link.goodput_bytes_per_s
+        before = self._rate if self._rate is not None or known is None else goodput(known)
+        if ended.number <= 1:
+            # What the pipe took at the beginning has not been carried yet.
+            shrunk = goodput(ended.sent_bytes - self._link.pipe_bytes)
+        else:
+            shrunk = float(ended.remaining_at_start_bytes - ended.remaining_at_end_bytes)
+        if ended.duration_s <= 0 or shrunk <= 0:
+            return
+        rate = shrunk / ended.duration_s
+        if before is None:
+            self._rate = rate
+        elif ended.duration_s >= LONG_S:
+            self._swings.append(math.log(rate / before))
+            del self._swings[:-KEPT]
+            self._rate = before ** (1 - FRESH) * rate**FRESH
 
     def _check(self, seen: Observation, span_s: float, dirtied: float) -> None:
         """What was expected of a pass against what came of it."""
@@ -123,14 +141,21 @@ class Knowledge:
         return math.sqrt(squares / (DOUBT_COUNTS + len(self._errors)))
 
     @property
+    def swing(self) -> float:
+        """How far the link has been off what it was taken to carry: a relative standard deviation."""
+        squares = STEADY**2 * DOUBT_COUNTS + sum(swing * swing for swing in self._swings)
+        return math.sqrt(squares / (DOUBT_COUNTS + len(self._swings)))
+
+    @property
     def checked(self) -> int:
         """How many predictions of passes have been checked."""
         return len(self._errors)
 
     def bytes_per_s(self, seen: Observation) -> float:
         """Goodput in bytes of memory; at least 1."""
-        known = self._rate if self._rate is not None else self._link.goodput_bytes_per_s
-        return goodput(max(known or seen.bandwidth_bytes_per_s, 1.0))
+        if self._rate is not None:
+            return self._rate
+        return goodput(max(self._link.goodput_bytes_per_s or seen.bandwidth_bytes_per_s, 1.0))
 
     @property
     def pipe_s(self) -> float:

@@ -148,30 +148,26 @@ class Prospect:
         outage_s = rest_s + self.after_s
         return Way(Means.STOP, 0.0, waits, begins_s, stops_s, stops_s + outage_s, outage_s, outage_s)
 
-    def slowed(self, throttle: float, waits: int) -> Way | None:
-        """Slow the guest after so many passes, and stop it as soon as the rest fits.
-
-        Returns:
-            ``None``: it does not come to fit.
-        """
+    def slowed(self, throttle: float, waits: int) -> Way:
+        """Slow the guest after so many passes, and stop it as soon as the rest fits; or where it shrinks no more."""
         left_s, ran_s, begins_s = self._after(waits)
         speed, turn_s = self.headroom.speed(throttle), self.slice_s / (1.0 - throttle)
-        sync_s = SYNC_S + turn_s * throttle
+        # A sync comes, on average, half way between two turns of a vCPU, which has one more before it.
+        sync_s, turn_s = SYNC_S + turn_s * throttle, turn_s / 2
         slowed_s = 0.0
         for _ in range(MOST_PASSES):
-            at_end_s = self.dirty_s(ran_s + speed * (left_s + turn_s))
-            if at_end_s <= self.room_s:
+            span_s, rest_s = left_s, self.dirty_s(ran_s + speed * (left_s + turn_s))
+            fits = rest_s <= self.room_s
+            if fits:
                 span_s = self._fits_after_s(left_s, ran_s, speed, turn_s)
                 rest_s = left_s - span_s + self.dirty_s(ran_s + speed * (span_s + turn_s))
-                slowed_s += span_s + sync_s
-                outage_s = rest_s + self.after_s
-                stops_s, lost_s = begins_s + slowed_s, (1.0 - speed) * slowed_s + outage_s
-                return Way(Means.THROTTLE, throttle, waits, begins_s, stops_s, stops_s + outage_s, lost_s, outage_s)
-            if at_end_s >= SHRINKS * left_s and not ran_s:
-                return None
-            slowed_s += left_s + sync_s
-            left_s, ran_s = at_end_s, 0.0
-        return None
+            slowed_s += span_s + sync_s
+            if fits or (rest_s >= SHRINKS * left_s and not ran_s):
+                break
+            left_s, ran_s = rest_s, 0.0
+        outage_s = rest_s + self.after_s
+        stops_s, lost_s = begins_s + slowed_s, (1.0 - speed) * slowed_s + outage_s
+        return Way(Means.THROTTLE, throttle, waits, begins_s, stops_s, stops_s + outage_s, lost_s, outage_s)
 
     def _fits_after_s(self, left_s: float, ran_s: float, speed: float, turn_s: float) -> float:
         """For how long to send on until the rest fits, which it does at the end of the pass at the latest."""
@@ -230,3 +226,10 @@ def throttles(greatest: float) -> Iterator[float]:
         awake *= 0.75
     if greatest >= 0.01:
         yield math.floor(100.0 * greatest + 1e-9) / 100.0
+
+
+def said(way: Way) -> str:
+    """A way in words, with its numbers."""
+    what = f"throttle {way.throttle:.0%}" if way.means is Means.THROTTLE else way.means.value
+    when = "now" if not way.waits else f"after {way.waits} more pass{'es' if way.waits > 1 else ''}"
+    return f"{what} {when}: {way.total_s:.2f} s, outage {way.outage_s:.2f} s, {way.lost_s:.2f} guest-seconds lost"

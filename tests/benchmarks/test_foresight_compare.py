@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,13 @@ def test_errors_are_parts_of_what_came() -> None:
     assert Figure("any", Range(0.0, 0.0, 0.2), 0.0).error == 0.0
 
 
+def test_a_component_of_the_outage_is_off_by_a_part_of_the_outage() -> None:
+    of = pair(1, components={"last_ram": 0.06, "iterations": 3.0})
+    found = compare.compare([of])
+    assert found.row("  last_ram").bias == pytest.approx((0.08 - 0.06) / 0.1)
+    assert found.row("  iterations").bias == pytest.approx(0.3)
+
+
 def test_medians_and_percentiles_are_over_all_that_have_the_quantity() -> None:
     found = compare.compare([pair(1, total_s=5.0), pair(2, total_s=3.2), pair(3), pair(4, **CALLED_OFF)])
     row = found.row("total time")
@@ -64,7 +72,7 @@ def test_medians_and_percentiles_are_over_all_that_have_the_quantity() -> None:
     ],
 )
 def test_a_verdict_is_right_where_what_was_likelier_came(
-    meets: float, moves: float, outcome: dict[str, object], right: bool
+    meets: float, moves: float, outcome: dict[str, Any], right: bool
 ) -> None:
     found = compare.compare([pair(1, meets=meets, moves=moves, **outcome)])
     assert found.verdicts[0].right is right

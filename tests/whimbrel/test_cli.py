@@ -17,7 +17,7 @@ from whimbrel.cli import BAD_INPUT, CANCELLED, FAILED, NOT_BEGUN, OK, UNSETTLED
 from whimbrel.engine._version import __version__
 
 COMMANDS = (
-    *("demo", "migrate", "preflight", "cancel", "resolve", "history"),
+    *("demo", "migrate", "plan", "sink", "preflight", "cancel", "resolve", "history"),
     *("policies", "simulate", "compare", "sweep", "report", "shadow", "guest", "doctor", "version"),
 )
 

@@ -18,6 +18,7 @@ def test_objectives_are_in_plain_units() -> None:
     wanted = Objectives(downtime_s=0.3, deadline_s=120.0, bandwidth_bytes_per_s=125_000_000)
     assert objectives("300ms", "2m", "1Gbit/s") == wanted
     assert objectives("1", None, None) == Objectives(downtime_s=1.0)
+    assert objectives(None, None, None) == Objectives(downtime_s=0.3), "what is held to where nobody asked"
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,21 @@ def test_what_a_policy_may_do_is_added_to_what_it_may_already() -> None:
     )
     assert objectives("300ms", None, None, allowed) == everything
     assert Allowed().of(everything) == everything, "what a file allows stays allowed"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "stated"),
+    [
+        (Allowed(), False),
+        (Allowed(abort_on_fault=True), False),
+        (Allowed(throttle="0"), True),
+        (Allowed(may_abort=True), True),
+        (Allowed(may_pause=True), True),
+        (Allowed(may_postcopy=True), True),
+    ],
+)
+def test_what_a_plan_can_make_use_of_counts_as_stated(allowed: Allowed, stated: bool) -> None:
+    assert allowed.stated is stated
 
 
 @pytest.mark.parametrize(("text", "share"), [("0.9", 0.9), ("90%", 0.9), ("0", 0.0), ("99%", 0.99)])

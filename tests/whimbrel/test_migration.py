@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.guests import BRISK, End, Guest, World, ask, read_log
-from whimbrel import FromArgv, FromCallable, FromSource, Migration, Options, migrate
+from whimbrel import FromArgv, FromCallable, FromSource, Infeasible, Link, Migration, Options, migrate
 from whimbrel.engine.errors import (
     BadInput,
     CannotConnect,
@@ -59,7 +59,7 @@ async def test_a_guest_is_moved(world: World) -> None:
     """`migrate` returns the report; the log tells the same; nothing is held any more."""
     source = await world.boot()
     log = world.folder / "log"
-    report = await migrate(source.qmp, log_path=log, downtime_s=0.2)
+    report = await migrate(source.qmp, log_path=log, downtime_s=0.2, policy="least_downtime")
     world.hear(report.facts)
     assert report.moved
     assert report_of(log) == report
@@ -72,6 +72,32 @@ async def test_a_guest_is_moved(world: World) -> None:
     assert end["kind"] == "end"
     assert [line["n"] for line in read_log(log)] == list(range(1, end["n"] + 1))
     await world.check_beats("destination")
+
+
+async def test_with_an_objective_and_no_policy_a_plan_chooses_one(world: World) -> None:
+    """And what it predicted of it stands in the report. (The link is said, so that nothing is probed.)"""
+    source = await world.boot()
+    log = world.folder / "log"
+    link = Link(bytes_per_s=125e6)
+    report = await migrate(source.qmp, log_path=log, downtime_s=0.5, deadline_s=30.0, link=link)
+    world.hear(report.facts)
+    assert report.moved
+    policy = read_log(log)[0]["policy"]
+    assert policy.startswith("predictive:")
+    assert report.prediction is not None
+    assert (report.prediction.basis, report.prediction.policy) == ("plan", policy)
+    await world.check_beats("destination")
+
+
+async def test_with_an_objective_that_nothing_can_meet_nothing_is_begun(world: World) -> None:
+    """The error has the plan: what was measured, and what would help."""
+    source = await world.boot()
+    log = world.folder / "log"
+    with pytest.raises(Infeasible) as refused:
+        await migrate(source.qmp, log_path=log, deadline_s=0.4, link=Link(bytes_per_s=1e6))
+    assert refused.value.plan.chosen is None
+    assert not log.exists()
+    await world.check_beats("source")
 
 
 async def test_progress_goes_through_the_stages(world: World) -> None:

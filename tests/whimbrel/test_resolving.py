@@ -54,7 +54,7 @@ async def test_what_had_not_begun_is_backed_out_of(world: World, death: dict[str
 @pytest.mark.parametrize(
     "death",
     [
-        pytest.param({**IN_PRECOPY, "bandwidth_bytes_per_s": 4 * MIB}, id="in-pre-copy"),
+        pytest.param({**IN_PRECOPY, "bandwidth_bytes_per_s": 4 * SLOWLY}, id="in-pre-copy"),
         pytest.param(at_command("quiesce"), id="in-pre-switchover"),
         pytest.param(at_command("continue"), id="continue-about-to-be-sent"),
         pytest.param({"kind": "signal", "fields": {"signal": "continue-done"}}, id="continued"),
@@ -151,7 +151,7 @@ async def test_it_can_be_called_off(world: World) -> None:
 async def test_a_guest_that_its_owner_paused_meanwhile_arrives_paused(world: World) -> None:
     """Nobody heard the STOP; its standing still in pre-copy says enough."""
     source = await world.boot()
-    log = await leave(world, source, **IN_PRECOPY, bandwidth_bytes_per_s=4 * MIB)
+    log = await leave(world, source, **IN_PRECOPY, bandwidth_bytes_per_s=4 * SLOWLY)
     source.stop()
     end = await settle(log)
     assert end.verdict == ("completed", "destination", "paused")

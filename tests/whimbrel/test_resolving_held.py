@@ -1,4 +1,4 @@
-"""Migrations that can't be settled at once, or that are settled already: nothing is done twice, and nothing in doubt."""
+"""Migrations that can't be settled at once, or are settled already: nothing is done twice, and nothing in doubt."""
 
 from __future__ import annotations
 

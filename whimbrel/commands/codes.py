@@ -11,8 +11,8 @@ Exit codes:
   0  done
   1  failed: the message says where the guest is
   2  bad input
-  3  not begun: refused by the preflight, or a side could not be reached or
-     prepared
+  3  not begun: refused by the preflight, nothing can meet the objectives, or
+     a side could not be reached or prepared
   4  cancelled
   5  who owns the guest could not be settled: whimbrel resolve LOG
 """

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from whimbrel import render
+from whimbrel import render, render_predictions
 from whimbrel.engine.errors import BadInput, CannotConnect
 from whimbrel.engine.states import Side
 from whimbrel.live import console as new_console
@@ -97,21 +97,38 @@ def history(
         Path | None, typer.Option(metavar="DIR", help="Where the logs are; default: where they go by default.")
     ] = None,
     number: Annotated[int, typer.Option("-n", metavar="N", min=1, help="At most so many, the newest.")] = 20,
+    predictions: Annotated[
+        bool,
+        typer.Option("--predictions", help="What they teach the next one, and how good predictions have been."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List past migrations from their logs, the newest first, with those under way and those left behind.
 
+    With --predictions: for each kind of guest between each two hosts what a switchover costs, what the link carries,
+    and how good the predictions have been. The newest 1000 logs are looked at.
+
     \b
     Examples:
       whimbrel history
+      whimbrel history --predictions
       whimbrel history -n 100 --folder /var/log/moves --json
     """
+    from whimbrel.calibration import calibrations
     from whimbrel.history import entries
     from whimbrel.qmp_driver.journal import default_directory
 
     if folder is not None and not folder.is_dir():
         raise BadInput("folder", str(folder), "a folder with logs")
-    found = entries(folder or default_directory(), number)
+    place = folder or default_directory()
+    if predictions:
+        learnt = calibrations(place)
+        with ending(OK):
+            if as_json:
+                print_json({"calibrations": learnt})
+            else:
+                new_console().print(render_predictions.calibrations(learnt))
+    found = entries(place, number)
     with ending(OK):
         if as_json:
             print_json({"migrations": found})

@@ -21,7 +21,6 @@ from whimbrel.qmp_driver.findings import refused
 from whimbrel.qmp_driver.lock_file import FileLock
 from whimbrel.qmp_driver.options import Options
 from whimbrel.qmp_driver.preflight import inspect as look
-from whimbrel.qmp_driver.preflight import raise_if_refused
 from whimbrel.units import parse_size
 
 from .codes import FAILED, NOT_BEGUN, OK, exit_code
@@ -251,7 +250,6 @@ def migrate(
     source = address("SOURCE_QMP", source_qmp)
     console = new_console(stderr=as_json)
     if chooser is not None:
-        raise_if_refused(run(look(source, where_to, accept_memory_loss=accept_memory_loss)))  # before it is measured
         options = run(interrupted(chooser.options(console, source, where_to, options), console))
     migration = Migration(source, where_to, options)
 

@@ -95,7 +95,7 @@ def _way(number: int, each: Predicted) -> RenderableType:
     if each.excluded:
         words.append(f"can't be taken: {each.excluded}")
     elif each.total_s is None:
-        words.append("moves the guest in none of its forecasts")
+        words.append("still under way in all of its forecasts when they were given up")
     if each.postcopy_s is not None and each.postcopy_s.high > 0:
         words.append(f"pages go on coming for {between(each.postcopy_s, time)} after the guest has moved")
     if told := misses(each):

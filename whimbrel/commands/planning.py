@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from whimbrel.engine.errors import BadInput
 from whimbrel.engine.plan import Predicted
+from whimbrel.engine.planning import check
 from whimbrel.engine.policy import Objectives
 from whimbrel.given import Allowed, address, destination, objectives
 from whimbrel.live import console as new_console
@@ -23,6 +24,7 @@ from whimbrel.planning import Link, Planned
 from whimbrel.planning import plan as make_plan
 from whimbrel.qmp_driver.destination import Destination
 from whimbrel.qmp_driver.options import Options
+from whimbrel.qmp_driver.preflight import inspect, raise_if_refused
 from whimbrel.qmp_driver.sockets import Address
 from whimbrel.units import parse_duration, parse_rate
 
@@ -66,17 +68,18 @@ class Choosing:
     span_s: float
     best_effort: bool
 
-    async def options(
-        self, console: Console, source: Address, destination: Destination | None, options: Options
-    ) -> Options:
+    async def options(self, console: Console, source: Address, destination: Destination, options: Options) -> Options:
         """Plan, shown, and say what was chosen.
 
         Returns:
             The options, with the policy and what was predicted of it.
 
         Raises:
+            PreflightFailed: it would not be begun anyway.
             Infeasible: nothing can meet the objectives; all else as `whimbrel.planning.plan`.
         """
+        check(options.objectives)
+        raise_if_refused(await inspect(source, destination, accept_memory_loss=options.accept_memory_loss))
         planned = await _plan(console, source, destination, options.objectives, self.link, span_s=self.span_s)
         way = planned.way(best_effort=self.best_effort)
         if planned.plan.chosen is None:

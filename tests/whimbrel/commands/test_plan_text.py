@@ -46,7 +46,7 @@ def test_each_way_is_named_as_it_is_typed_with_what_the_table_has_no_room_for() 
     lines = printed(plan_text(planned(a_plan())), 120)
     assert lines[-3:] == [
         "  1 predictive:throttle=false: misses the downtime in 3%",
-        "  2 predictive: pages go on coming for 0s–1.5s after the guest has moved; "
+        "  2 predictive: pages go on coming for 0–1.5s after the guest has moved; "
         "misses the downtime in 25%, has no end in 13%",
         "  3 predictive:xbzrle=true: can't be taken: these QEMUs have no xbzrle",
     ]
@@ -68,7 +68,10 @@ def test_a_way_that_moves_nobody_has_no_figures() -> None:
         misses={"never": 1.0},
     )
     lines = printed(plan_text(planned(a_plan(never, chosen=None))), 120)
-    assert lines[-1] == "  1 predictive:throttle=false: moves the guest in none of its forecasts; has no end in 100%"
+    assert lines[-1] == (
+        "  1 predictive:throttle=false: still under way in all of its forecasts when they were given up; "
+        "has no end in 100%"
+    )
     assert ["1", "plain", "0%"] in [line.split() for line in lines]
 
 
