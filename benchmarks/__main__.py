@@ -22,7 +22,7 @@ from typing import Any
 
 from whimbrel.laboratory.stage import QEMU
 
-from . import cpu, fastpath, fullpath, gap, outage, overhead, pages, step, sweep, throttle
+from . import cpu, fastpath, fullpath, gap, measuring, outage, overhead, pages, step, sweep, throttle
 from .bars import Bar, Result, as_text
 from .pairs import Manner, Pairs
 
@@ -34,6 +34,7 @@ MEASURES: dict[str, Callable[[Manner], Measured]] = {
     "step": step.measure,
     "throttle": throttle.measure,
     "pages": pages.measure,
+    "measuring": measuring.measure,
     "fastpath": fastpath.measure,
     "fullpath": fullpath.measure,
     "sweep": sweep.measure,

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from .estimate import Range
-from .link import LinkEstimate
 from .prediction import COMPONENTS, Compared, Prediction
 from .report import CompletedReport, LinkSeen
 
@@ -57,10 +56,8 @@ def actual(report: CompletedReport) -> Mapping[str, float]:
 
     - ``preparation`` is stage 1: up to ``migrate``.
     - ``iterations`` is stage 2 less the time from the guest's stop to QEMU's ``pre-switchover``, which ends the stage.
-    - ``last_ram``, ``device_state`` and ``fixed`` are the outage. QEMU names no moment between the first two. The
-      itemised share of the last RAM gets what lay in the pipe (`LinkSeen.pipe_bytes` at its bandwidth), which is
-      counted with the device state there; so both are estimates, and only their sum is measured. ``fixed`` is the
-      stop, the drain, the source's word and the resumption.
+    - ``last_ram``, ``device_state`` and ``fixed`` are the outage, as `Downtime` has it itemised: ``fixed`` is the stop,
+      the drain, the source's word and the resumption.
     - ``total`` is ``iterations`` and the outage. A guest that stood paused has no outage: then it is stages 2 to 4.
     - ``transferred`` is all RAM on the wire, what came after the switchover included.
     - ``iteration_count`` is the syncs of a running guest: those that came before it was stopped.
@@ -78,12 +75,11 @@ def actual(report: CompletedReport) -> Mapping[str, float]:
         found["iteration_count"] = float(max(1, len(report.iterations)))
         return found
     running_s = max(0.0, stage_s[2] - outage.stop_s)
-    pipe_s = min(outage.device_state_s, _pipe_s(report.link))
     stopped_ns = (stage_s.get(1, 0.0) + running_s) * 1e9
     return found | {
         "iterations": running_s,
-        "last_ram": outage.last_ram_s + pipe_s,
-        "device_state": outage.device_state_s - pipe_s,
+        "last_ram": outage.last_ram_s,
+        "device_state": outage.device_state_s,
         "fixed": outage.stop_s + outage.drain_s + outage.load_s + outage.resume_s,
         "downtime": outage.total_s,
         "total": running_s + outage.total_s,
@@ -153,33 +149,23 @@ def _amount(figure: Compared, value: float) -> str:
     return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms"
 
 
-def _pipe_s(link: LinkSeen | None) -> float:
-    return link.pipe_bytes / link.bandwidth_bytes_per_s if link is not None else 0.0
-
-
-def link_seen(report: CompletedReport, first: LinkEstimate, cap_bytes_per_s: int) -> LinkSeen | None:
-    """What a migration that moved its guest showed of the link.
+def link_seen(report: CompletedReport, cap_bytes_per_s: int) -> LinkSeen | None:
+    """What a migration that moved its guest by pre-copy showed of the link.
 
     All that is handed to the socket has gone over when the destination has everything, so the bytes over that time are
-    the bandwidth to well below a percent, whatever the pipe held meanwhile. How deep it is can only be read off while
-    it fills, in the first iteration; under a cap it is all but empty.
+    the bandwidth to well below a percent, whatever the pipe held meanwhile.
 
     Args:
         report: its stages, downtime and bytes.
-        first: what the first iteration told.
         cap_bytes_per_s: what QEMU was told to send at most; 0: no cap.
 
     Returns:
-        ``None``: it was too short, or sent too little, to tell.
+        ``None``: it was too short, or sent too little, to tell; or post-copy sent a part of it.
     """
     came, sent = actual(report), report.ram_transferred_bytes
-    span_s = came.get("iterations", 0.0) + (report.downtime.last_ram_s if report.downtime is not None else 0.0)
-    if not report.moved or span_s < LEAST_SPAN_S or sent < LEAST_SHARE * report.ram_total_bytes:
+    span_s = came.get("iterations", 0.0) + came.get("last_ram", 0.0)
+    if not report.moved or report.postcopy or span_s < LEAST_SPAN_S or sent < LEAST_SHARE * report.ram_total_bytes:
         return None
-    # Post-copy goes on after the span is over: only the first iteration tells of the same link.
-    bandwidth = first.goodput_bytes_per_s if report.postcopy else sent / span_s
-    if not bandwidth:
-        return None
+    bandwidth = sent / span_s
     capped = cap_bytes_per_s > 0 and bandwidth >= CAPPED_FROM * cap_bytes_per_s
-    pipe_bytes = 0.0 if capped else first.pipe_bytes
-    return LinkSeen(bandwidth_bytes_per_s=bandwidth, pipe_bytes=pipe_bytes, capped=capped)
+    return LinkSeen(bandwidth_bytes_per_s=bandwidth, capped=capped)

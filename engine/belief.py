@@ -9,7 +9,7 @@ from .estimate import Estimate
 
 CPU = Estimate(1.5e9, 0.1, "default")
 MODEL = Estimate(1.0, 0.03, "default")
-MODEL_DOWNTIME = Estimate(1.0, 0.25, "default")
+MODEL_DOWNTIME = Estimate(1.0, 0.2, "default")
 """Before any migration has been compared with what was predicted of it."""
 SMALL_OUTAGE_S = 0.1
 """What a forecast of an outage is off by are the pipe, the loading, and where in its slice of 51 ms the sender stood:

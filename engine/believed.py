@@ -1,12 +1,12 @@
 """The dirty curve that a plan believes in: through the measured points, and as likely as they make it elsewhere.
 
 What was measured are a few windows, the shortest of them often longer than the last iterations of a migration, and
-what these find is what decides. There the curve is that of two classes of pages, each written at random at a rate of
-its own, ``H (1 - exp(-tau / Th)) + C (1 - exp(-tau / Tc))``, one of which may be missing: a hot set and the rest. Which
-times Th and Tc it has is left open as far as the points leave it open: every pair of a grid weighs as much as the
-points are likely under it (least squares for H and C), and each draw takes one. Two points that differ by little say
-that what is hot was all dirtied long before the first of them, and not when; the draws then reach from one end to the
-other of what is possible. Within the measured windows the curve goes through the points, as they are drawn.
+what these find is what decides. There the curve is that of up to three classes of pages, each written at random at a
+rate of its own: a sum of ``W (1 - exp(-tau / T))``, a hot set and the rest. Which times T it has is left open as far as
+the points leave it open: every choice out of a grid weighs as much as the points are likely under it, with the sizes W
+that fit best, and each draw takes one. Two points that differ by little say that what is hot was all dirtied long
+before the first of them, and not when; the draws then reach from one end to the other of what is possible. Within the
+measured windows the curve goes through the points, as they are drawn.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from .estimate import NORMAL
 COMMON = 0.8
 """Of the variance of the points' errors, what they have in common: the same pages are looked at for every window."""
 NOISE = 0.03
-"""How far a point is off besides its own error, as a part of it: no two windows of a guest are alike."""
+"""How far a point is off besides its own error, as a part of it: no two windows of a guest are alike. It counts when a
+curve is fitted and when one is drawn."""
 LIKELY = {1: 0.4, 2: 0.3, 3: 0.3}
 """How likely so many classes of pages are before anything was measured."""
 _TIMES = 12
@@ -87,7 +88,8 @@ class Believed:
         for point, fitted in zip(points, shape.at_points, strict=True):
             place = (math.log(point.window_s) - first) / (last - first) if last > first else 0.5
             off = common + apart * (1 - 2 * place)
-            ratios.append(max(0.0, point.dirtied_bytes + point.error_bytes * off) / fitted)
+            error = math.hypot(point.error_bytes, NOISE * point.dirtied_bytes)
+            ratios.append(max(0.0, point.dirtied_bytes + error * off) / fitted)
         greatest = 0.0
         drawn: list[tuple[float, float]] = []
         for window_s, fitted, ratio in zip(_WINDOWS_S, shape.whole, _between(points, ratios), strict=True):
@@ -142,15 +144,14 @@ def believed(points: tuple[CurvePoint, ...]) -> Believed:
 def _fit(
     points: Sequence[CurvePoint], known: Sequence[float], times_s: tuple[float, ...]
 ) -> tuple[tuple[tuple[float, float], ...], float] | None:
-    """The sizes of one or two classes, by least squares.
+    """The sizes of the classes with these times, by least squares.
 
     Returns:
-        (bytes, T) of each, and the sum of squares of how many standard errors the points are off; ``None``: one of the
-        two has nothing, so that it is another pair's, or writes faster than memory can be written.
+        (bytes, T) of each, and the sum of squares of how many standard errors the points are off; ``None``: one of them
+        has nothing, so that fewer fit as well, or two of them can't be told apart.
     """
     weights = [1.0 / (point.error_bytes**2 + (NOISE * size) ** 2) for point, size in zip(points, known, strict=True)]
     bases = [[-math.expm1(-point.window_s / time_s) for point in points] for time_s in times_s]
-
 
     def dot(ones: Sequence[float], others: Sequence[float]) -> float:
         return sum([weight * one * other for weight, one, other in zip(weights, ones, others, strict=True)])

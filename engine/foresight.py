@@ -18,6 +18,8 @@ class Basis(StrEnum):
     """What was predicted before the start, set right by how the first iteration goes."""
     LINK = "link"
     """The link alone: what the guest dirties is not known before the first iteration ends."""
+    MEASURED = "measured"
+    """The link, and what the policy had measured before the start."""
     ITERATIONS = "iterations"
     """What the iterations that have ended showed of the guest and the link."""
     POSTCOPY = "post-copy"

@@ -1,4 +1,4 @@
-"""How a migration is likely to go on from where it stands: a handful of courses, each with its own luck, in closed form.
+"""How a migration is likely to go on from where it stands: some dozens of courses, each with its own luck.
 
 A course goes from sync to sync as QEMU does: send until what is left fits into the limit, sync, look how much the guest
 dirtied meanwhile, and stop it where that fits, too. What the guest dirties follows from the curve f that the iterations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
@@ -31,10 +31,16 @@ MOST_SYNCS = 40
 """Iterations that are looked ahead; one that has not ended by then counts as one that never does."""
 SHRINKING = 0.95
 """A sync that finds more than this part of what the one before found has not shrunk."""
+STILL, STILL_FOR, LUCKIEST = 0.98, 4, 3.5
+"""After so many syncs in a row that found no less than this part of what the one before found, a rest that would not
+fit even if one of them found so many standard deviations less never will."""
 STUCK_AFTER = 2
 """After so many of those in a row a policy allows all that it may."""
+ANY_BEND = (0.05, 60.0)
+"""A curve of which a single window is known may hardly bend within it, or have been flat since its first hundredth: any
+order of magnitude between is as likely."""
 LEAST_SLOPE = 0.15
-"""A curve of which a single window is known is as likely to bend as little as not at all as to be nearly flat."""
+"""How it goes on beyond a single window."""
 MOST_UNCAPPED = 10.0
 """So many times faster than under its cap a link may be thought to be."""
 MAY_BEND = 0.5
@@ -76,17 +82,18 @@ class Luck(NamedTuple):
     """Where in the table of noises it begins."""
 
 
+MIDDLING = Luck(0.0, 0.5, 0.0, 0.5, 0.0, 0.5, 0.5, 0.5, 0)
+"""Neither good nor bad."""
+
+
 @lru_cache(maxsize=8)
 def lucks(count: int) -> tuple[Luck, ...]:
     """So many that fill the space evenly."""
+    part = NORMAL.cdf
     return tuple(
-        Luck(level, _part(bend), bandwidth, _part(pipe), fixed, _part(limit), _part(last), _part(unseen), 7 * place)
+        Luck(level, part(bend), bandwidth, part(pipe), fixed, part(limit), part(last), part(unseen), 7 * place)
         for place, (level, bend, bandwidth, pipe, fixed, limit, last, unseen) in enumerate(normal_draws(count, 8))
     )
-
-
-def _part(normal: float) -> float:
-    return NORMAL.cdf(normal)
 
 
 @lru_cache(maxsize=1)
@@ -147,11 +154,16 @@ class SeenCurve:
         Returns:
             The shortest window as a multiple of T, where it is ``W (1 - exp(-tau / T))`` below; 0: a straight line.
         """
-        least = MAY_BEND * self.slopes[0] if self.slopes else LEAST_SLOPE
+        if not self.slopes:
+            least, most = ANY_BEND
+            return least * (most / least) ** (1.0 - bend)
+        least = MAY_BEND * self.slopes[0]
         return bend_of_slope(least + (1.0 - least) * bend)
 
     def at(self, window_s: float, bent: float) -> float:
-        """Expected distinct bytes dirtied in a window of the guest's own time, seconds above 0."""
+        """Expected distinct bytes dirtied in a window of the guest's own time, 0 or more seconds."""
+        if window_s <= 0:
+            return 0.0
         window, windows = math.log(window_s), self.windows
         if window <= windows[0]:
             part = window_s / self.points[0][0]
@@ -171,7 +183,7 @@ class Straight:
 
     def at(self, window_s: float, /) -> float:
         """Expected distinct bytes dirtied in a window of guest time, 0 or more seconds."""
-        return self.seen.at(window_s, 0.0) if window_s > 0 else 0.0
+        return self.seen.at(window_s, 0.0)
 
     @property
     def most_bytes(self) -> float:
@@ -200,6 +212,30 @@ class Ladder:
     def above(self, throttle: float) -> float:
         """Its next rung."""
         return min(self.ceiling, throttle + self.increment if throttle else self.initial)
+
+
+@dataclass(slots=True)
+class _Climb:
+    """How far up the ladder a course is."""
+
+    ladder: Ladder
+    throttle: float
+    counts: int = 0
+    dirtied_bytes: float = 0.0
+    period_s: float = 0.0
+
+    def sync(self, dirtied_bytes: float, bytes_per_s: float, span_s: float) -> bool:
+        """A sync after so long that found so much; whether the throttle has moved."""
+        self.dirtied_bytes += dirtied_bytes
+        self.period_s += span_s
+        if self.period_s < LADDER_S:
+            return False
+        self.counts += self.dirtied_bytes > self.ladder.trigger * bytes_per_s * self.period_s
+        self.period_s = self.dirtied_bytes = 0.0
+        if self.counts < LADDER_COUNTS:
+            return False
+        self.counts, self.throttle = 0, self.ladder.above(self.throttle)
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,12 +296,13 @@ class Standing:
     ladder: Ladder | None = None
     postcopy: bool = False
 
-
     def limit_within(self, part: float) -> float:
         """A limit between the least and the one that stands; one that was only ever raised stands in every other."""
         if not self.lowers:
             part = min(1.0, 2.0 * part)
-        return self.least_limit_s * (self.limit_s / self.least_limit_s) ** part
+        if self.least_limit_s <= 0:
+            return self.limit_s
+        return float(self.least_limit_s * (self.limit_s / self.least_limit_s) ** part)
 
 
 class Ending(NamedTuple):
@@ -276,20 +313,30 @@ class Ending(NamedTuple):
         downtime_s: of its outage; where it never ends, if it were stopped all the same.
         sent_bytes: on the wire by then; ``inf``: it never ends.
         left_bytes: what the last sync found.
-        syncs: how many there were.
     """
 
     ends_s: float
     downtime_s: float
     sent_bytes: float
     left_bytes: float
-    syncs: int
 
 
 class _Course:
     """One course."""
 
-    __slots__ = ("bent", "bytes_per_s", "curve", "fixed_s", "last_bytes_per_s", "level", "luck", "most_bytes", "noise", "pipe_s", "standing")
+    __slots__ = (
+        "bent",
+        "bytes_per_s",
+        "curve",
+        "fixed_s",
+        "last_bytes_per_s",
+        "level",
+        "luck",
+        "luckiest",
+        "most_bytes",
+        "pipe_s",
+        "standing",
+    )
 
     def __init__(self, standing: Standing, luck: Luck) -> None:
         exp = math.exp
@@ -309,50 +356,64 @@ class _Course:
             self.level = exp(standing.curve_spread * luck.level)
         self.curve = curve
         self.bent = curve.bent(luck.bend)
+        self.luckiest = exp(-LUCKIEST * standing.noise)
         self.most_bytes = max(curve.greatest_bytes * self.level, 1.0)
 
     def run(self) -> Ending:
         """To its end."""
-        here, rate = self.standing, self.bytes_per_s
-        limit_s = here.limit_within(self.luck.limit)
-        throttle, counts = here.throttle, 0
-        speed, period_s, dirtied = here.headroom.speed(throttle) if throttle else 1.0, 0.0, 0.0
-        now_s, ran_s, began_bytes = here.at_s, here.ran_s, here.iteration_bytes
+        here, rate, place = self.standing, self.bytes_per_s, self.luck.place
+        limit_s, deadline_s = here.limit_within(self.luck.limit), here.deadline_s or math.inf
+        climb = _Climb(here.ladder, here.throttle) if here.ladder is not None else None
+        speed = here.headroom.speed(here.throttle) if here.throttle else 1.0
+        now_s, ran_s, sent, began = here.at_s, here.ran_s, here.sent_bytes, here.iteration_bytes
         left = max(0.0, here.left_bytes - self.luck.unseen * here.zero_bytes)
-        sent = here.sent_bytes
-        stuck = int(here.shrank is False)
-        spread, table = here.noise, noises()
-        place = self.luck.place
-        for syncs in range(MOST_SYNCS):
-            if limit_s < here.goal_limit_s and (stuck >= STUCK_AFTER or (here.deadline_s or math.inf) < now_s):
-                limit_s = here.goal_limit_s
+        stuck, still = int(here.shrank is False), 0
+        for sync in range(MOST_SYNCS):
+            if stuck >= STUCK_AFTER or deadline_s < now_s:
+                limit_s = max(limit_s, here.goal_limit_s)
             span_s = max(left / rate - limit_s, min(left / rate, SLICE_S))
             unsent = max(0.0, left - span_s * rate)
             sent += (left - unsent) * WIRE
             now_s += span_s + SYNC_S
-            period_s += span_s + SYNC_S
-            ran_s += speed * (span_s + SYNC_S)
-            lucky = math.exp(spread * table[(place + 11 * syncs) % _NOISES])
-            fresh = self.level * lucky * self.curve.at(ran_s, self.bent)
-            found = unsent + min(fresh, here.total_bytes) * (1.0 - unsent / max(self.most_bytes, unsent, fresh))
+            found = unsent + self._dirtied(ran_s + speed * (span_s + SYNC_S), unsent, place + 11 * sync)
             if found <= limit_s * rate:
-                outage_s = found / self.last_bytes_per_s + self.pipe_s + self.fixed_s
-                return Ending(now_s + outage_s, outage_s, sent + found * WIRE, found, syncs + 1)
-            stuck = stuck + 1 if found > SHRINKING * began_bytes else 0
+                return self._ended(now_s, found, found / self.last_bytes_per_s, sent)
+            stuck = stuck + 1 if found > SHRINKING * began else 0
             if here.postcopy and stuck >= STUCK_AFTER and limit_s >= here.goal_limit_s:
-                outage_s = self.pipe_s + self.fixed_s
-                return Ending(now_s + outage_s, outage_s, sent + found * WIRE, found, syncs + 1)
-            dirtied += found - unsent
-            if here.ladder is not None and period_s >= LADDER_S:
-                counts += dirtied > here.ladder.trigger * rate * period_s
-                period_s = dirtied = 0.0
-                if counts >= LADDER_COUNTS:
-                    counts, throttle = 0, here.ladder.above(throttle)
-                    speed = here.headroom.speed(throttle)
-            left, began_bytes, ran_s = found, found, 0.0
-        return Ending(math.inf, left / rate + self.pipe_s + self.fixed_s, math.inf, left, MOST_SYNCS)
+                return self._ended(now_s, found, 0.0, sent)
+            if climb is None:
+                still = still + 1 if found > STILL * began else 0
+                if still >= STILL_FOR and found * self.luckiest > limit_s * rate / STILL:
+                    return self._endless(found)
+            elif climb.sync(found - unsent, rate, span_s + SYNC_S):
+                speed = here.headroom.speed(climb.throttle)
+            left = began = found
+            ran_s = 0.0
+        return self._endless(left)
+
+    def _dirtied(self, ran_s: float, unsent: float, place: int) -> float:
+        """What a sync newly finds after the guest ran so long: what was dirtied of the unsent is in the bitmap already.
+
+        These are taken to have been dirtied as all others that are ever dirtied.
+        """
+        lucky = math.exp(self.standing.noise * noises()[place % _NOISES])
+        fresh = min(self.level * lucky * self.curve.at(ran_s, self.bent), self.standing.total_bytes)
+        ever = max(self.most_bytes, unsent, fresh)
+        return fresh * (1.0 - unsent / ever)
+
+    def _endless(self, left: float) -> Ending:
+        return Ending(math.inf, left / self.bytes_per_s + self.pipe_s + self.fixed_s, math.inf, left)
+
+    def _ended(self, now_s: float, found: float, last_ram_s: float, sent: float) -> Ending:
+        outage_s = last_ram_s + self.pipe_s + self.fixed_s
+        return Ending(now_s + outage_s, outage_s, sent + found * WIRE, found)
 
 
 def courses(standing: Standing, count: int) -> list[Ending]:
     """So many, all as likely."""
     return [_Course(standing, luck).run() for luck in lucks(count)]
+
+
+def likeliest(standing: Standing) -> Ending:
+    """The one in the middle of them all, without noise."""
+    return _Course(replace(standing, noise=0.0), MIDDLING).run()

@@ -27,8 +27,10 @@ FORGETS = 0.75
 """What each iteration counts for, of what the one after it does: guests change."""
 CONTRADICTS = 1.15
 """A shorter window in which so many times more was dirtied than in a longer one, later, is of another guest."""
-NOISE, NOISE_WORTH = 0.06, 4.0
+NOISE, NOISE_WORTH = 0.06, 2.0
 """How far syncs that should be alike differ, as a part, before any was seen; and how many that counts for."""
+MOST_WRONG = 1.0
+"""A point that is off by more than a factor of e is of another guest: no more is learnt from how much."""
 LEVEL = 0.04
 """By how much the curve as a whole may be off even with many points: a guest is never quite the same twice."""
 LEAST_POINT_S = 0.002
@@ -79,6 +81,10 @@ class Learnt:
     lowers: bool = False
     """Whether it has been seen to lower it."""
     _limit_s: float = 0.0
+    _wrong: float = 0.0
+    """Squares of how far the curve was off as each new point came, as logarithms."""
+    _judged: float = 0.0
+    """How many points that is, the older ones counting for less."""
 
     def see(self, ledger: Ledger, knobs: Knobs) -> bool:
         """Take a look; whether an iteration has ended with it."""
@@ -142,7 +148,16 @@ class Learnt:
         return max(LEAST_SPEED, speed_of(Straight(curve), span_s, dirtied_bytes))
 
     def _put(self, new: Point) -> None:
-        """A point that contradicts older ones is of a guest that has changed: these are dropped."""
+        """Add a point.
+
+        By how much the curve was wrong about it is noise, if it lies where the curve was seen. Older ones that
+        contradict it are of a guest that has changed, and dropped.
+        """
+        curve = self.curve(math.inf)
+        if curve is not None and new.window_s * (1 + ALIKE) >= curve.points[0][0]:
+            wrong = math.log(new.dirtied_bytes / max(1.0, curve.at(new.window_s, 0.0)))
+            self._wrong = FORGETS * self._wrong + min(wrong**2, MOST_WRONG)
+            self._judged = FORGETS * self._judged + 1.0
         self.points = [
             old
             for old in self.points
@@ -163,7 +178,7 @@ class Learnt:
             return None
         cap = knobs.bandwidth_bytes_per_s
         # A cap of next to nothing is no rate, but a way to hold the sender for a moment (`least_downtime` lands by it).
-        return goodput(min(known, cap) if cap > 0.1 * known else known)
+        return max(1.0, goodput(min(known, cap) if cap > 0.1 * known else known))
 
     def capped(self, goal: Objectives) -> bool:
         """Whether it is the user's cap that holds the sender: QEMU lifts it for the last of the RAM."""
@@ -197,16 +212,8 @@ class Learnt:
 
     def spreads(self) -> tuple[float, float]:
         """Relative standard deviations: of the curve as a whole, and of one sync from the next."""
-        squares, count, shortest = NOISE_WORTH * NOISE**2, NOISE_WORTH, 1
-        for place, group in enumerate(self._groups(self.points)):
-            rates = [math.log(each.dirtied_bytes / each.window_s) for each in group]
-            mean = sum(rates) / len(rates)
-            squares += sum((rate - mean) ** 2 for rate in rates)
-            count += len(rates) - 1
-            if place == 0:
-                shortest = len(group)
-        noise = math.sqrt(squares / count)
-        return math.hypot(LEVEL, noise / math.sqrt(shortest)), noise
+        noise = math.sqrt((NOISE_WORTH * NOISE**2 + self._wrong) / (NOISE_WORTH + self._judged))
+        return math.hypot(LEVEL, noise / math.sqrt(1.0 + self._judged)), noise
 
 
 def _late_bytes_per_s(ended: Sequence[Iteration]) -> float | None:

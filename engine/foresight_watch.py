@@ -17,10 +17,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from .curve import PAGE_BYTES
 from .estimate import Range
 from .foresight import Basis, Outlook, Verdict
-from .foresight_course import WIRE, Ending, Ladder, Standing, courses
+from .foresight_course import WIRE, Ending, Ladder, Standing, courses, likeliest
 from .foresight_learnt import Learnt
 from .foresight_words import drawn, taken_back
 from .pilot import QEMUS_FIRST_THROTTLE
@@ -38,6 +37,10 @@ FIXED_S, FIXED_SPREAD = 0.014, 0.5
 """What a switchover takes with nothing left to send: 6 to 25 ms on QEMU 7.2 with a small guest."""
 LEAST_PART = 0.2
 """Of the downtime, what is left for memory in any case."""
+POSTCOPY_PARTS = (1.05, 0.95, 0.6)
+"""What of the link's goodput is used in post-copy, at best, likely, and where the destination asks for many pages."""
+GREATEST_PERCENT = 99
+"""QEMU's own bound for a throttle."""
 QEMUS_INCREMENT, QEMUS_CEILING, QEMUS_TRIGGER = 0.1, 0.99, 0.5
 """QEMU's own ``cpu-throttle-increment``, ``max-cpu-throttle`` and ``throttle-trigger-threshold``."""
 
@@ -99,14 +102,13 @@ class Foresight:
             return None
         standing = self._standing(ledger, last, knobs, at_s, rate, asked_for)
         if moved:
-            return self._after_the_move(standing, last)
-        endings = courses(standing, self.draws)
+            return _after_the_move(standing, last)
         news = self._judge(standing, last, ledger)
-        made = self._of(endings, standing, last)
-        if standing.curve is None:
-            made = replace(made, basis=Basis.LINK)
+        made = self._of(courses(standing, self.draws), standing, last)
+        if not ledger.iterations:
+            made = replace(made, basis=Basis.LINK if standing.curve is None else Basis.MEASURED)
             if self.prediction is not None:
-                made = self._as_planned(made, self.prediction, standing)
+                made = _as_planned(made, self.prediction, rate)
         return replace(made, hopeless=self._hopeless, verdict=self.verdict, news=news)
 
     # ---- inside
@@ -165,40 +167,6 @@ class Foresight:
         in_time = ending.ends_s <= (goal.deadline_s or math.inf)
         return in_time and ending.ends_s < math.inf and ending.downtime_s <= goal.downtime_s
 
-    def _after_the_move(self, standing: Standing, last: Statistics) -> Outlook:
-        """Post-copy: what is left follows."""
-        left = last.remaining_bytes
-        sent = left * WIRE
-        ends_s = standing.at_s
-        return Outlook(
-            at_s=standing.at_s,
-            iteration=last.iteration,
-            ends_s=Range(ends_s, ends_s, ends_s),
-            downtime_s=Range(0.0, standing.fixed_s, standing.pipe_s + 2 * standing.fixed_s),
-            transferred_bytes=Range(*([last.transferred_bytes + sent] * 3)),
-            meets=1.0,
-            basis=Basis.POSTCOPY,
-        )
-
-    def _as_planned(self, made: Outlook, planned: Prediction, standing: Standing) -> Outlook:
-        """In the first iteration: what was planned, moved by how the first pass goes."""
-        iterations = planned.components.get("iterations", planned.total_s)
-        if iterations.middle <= 0:
-            return made
-        thought = planned.transferred_bytes.middle / iterations.middle
-        slower = thought / (standing.bytes_per_s * WIRE)
-        first_pass_s = standing.at_s + (standing.left_bytes - standing.zero_bytes) / standing.bytes_per_s
-        total = planned.total_s
-        ends_s = Range(*(max(first_pass_s, slower * each) for each in (total.low, total.middle, total.high)))
-        return replace(
-            made,
-            basis=Basis.PLAN,
-            ends_s=ends_s,
-            downtime_s=planned.downtime_s,
-            transferred_bytes=planned.transferred_bytes,
-            meets=planned.meets,
-        )
-
     # ---- the verdict
 
     def _judge(self, standing: Standing, last: Statistics, ledger: Ledger) -> str:
@@ -241,12 +209,53 @@ class Foresight:
         return replace(verdict, sentence=drawn(verdict, self.objectives, throttle=best.throttle))
 
     def _least_throttle(self, best: Standing) -> float | None:
-        """In whole percent, by what is most likely."""
-        for percent in range(round(100 * best.throttle), 100):
-            ending = courses(replace(best, throttle=percent / 100), 1)[0]
-            if self._meets(ending):
-                return percent / 100
-        return None
+        """In whole percent, by what is most likely; ``None``: not even the greatest would do."""
+
+        def enough(percent: int) -> bool:
+            return self._meets(likeliest(replace(best, throttle=percent / 100)))
+
+        low, high = round(100 * best.throttle), GREATEST_PERCENT
+        if not enough(high):
+            return None
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if enough(middle) else (middle + 1, high)
+        return high / 100
+
+
+def _after_the_move(standing: Standing, last: Statistics) -> Outlook:
+    """Post-copy: what is left follows, and the outage is over."""
+    late_s = [standing.at_s + standing.left_bytes / (part * standing.bytes_per_s) for part in POSTCOPY_PARTS]
+    outage_s = standing.pipe_s + standing.fixed_s
+    sent = last.transferred_bytes + standing.left_bytes * WIRE
+    return Outlook(
+        at_s=standing.at_s,
+        iteration=last.iteration,
+        ends_s=Range(late_s[0], late_s[1], late_s[2]),
+        downtime_s=Range(standing.fixed_s / 2, outage_s, 2 * outage_s),
+        transferred_bytes=Range(sent, sent, sent),
+        meets=1.0,
+        basis=Basis.POSTCOPY,
+    )
+
+
+def _as_planned(made: Outlook, planned: Prediction, bytes_per_s: float) -> Outlook:
+    """In the first iteration: what was planned, moved by how fast the link really is; no sooner than it can be."""
+    iterations_s = planned.components.get("iterations", planned.total_s).middle
+    thought = planned.transferred_bytes.middle / iterations_s if iterations_s > 0 else math.inf
+    if not 0 < thought < math.inf:
+        return made
+    slower, soonest_s = max(1.0, thought / (bytes_per_s * WIRE)), made.ends_s.low
+    total = planned.total_s
+    ends_s = Range(*(max(soonest_s, slower * each) for each in (total.low, total.middle, total.high)))
+    return replace(
+        made,
+        basis=Basis.PLAN,
+        ends_s=ends_s,
+        downtime_s=planned.downtime_s,
+        transferred_bytes=planned.transferred_bytes,
+        meets=planned.meets,
+    )
 
 
 def _ladder(knobs: Knobs) -> Ladder:

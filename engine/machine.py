@@ -156,7 +156,7 @@ class Machine:
             case Sampled(statistics):
                 self._sample(statistics)
             case Marked(mark, wall_s):
-                self.reckoning.marks[mark] = wall_s
+                self.reckoning.mark(mark, wall_s, self._now_ns)
             case Inspected(source, destination):
                 found = f"the source is {source.value}, the destination {destination.value}"
                 follows = verdict(source, destination, self.state.facts)

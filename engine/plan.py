@@ -42,19 +42,22 @@ class Predicted:
 
     Attributes:
         candidate: which one.
-        moves: how likely it moves the guest at all, 0 to 1.
+        moves: how likely it moves the guest at all, 0 to 1: by a quarter more than the deadline, or within some twenty
+            times what all RAM takes to be sent once.
         meets: how likely it meets the objectives, 0 to 1.
         meets_low, meets_high: the same as a range: what `draws` can tell of it (Wilson's interval).
         misses: how likely each objective is missed, by name: ``downtime``, ``deadline``, ``never`` (no end at all).
-        total_s: from ``migrate`` until the guest runs at the destination, of those draws that move it.
+        total_s: from QMP ``migrate`` until the guest runs at the destination, of those draws that move it. What the
+            deadline is held against.
         downtime_s: the guest's outage.
         transferred_bytes: on the wire.
         iterations: dirty-bitmap syncs to the end.
         lost_s: guest-seconds: what the guest would have done in so many seconds, had nobody disturbed it.
         throttle: the most that the guest is slowed by, 0 to 0.99.
         postcopy_s: for so long pages still come after the guest has moved; 0 without post-copy.
-        components: of the whole, each with its range in seconds: ``preparation``, ``iterations``, ``last_ram`` (what
-            lies in the pipe among it), ``device_state``, ``fixed``.
+        components: each with its range in seconds: ``preparation``, which comes before `total_s`, and what this is made
+            of: ``iterations``, ``last_ram`` (what lies in the pipe among it), ``device_state`` (sent and loaded), and
+            ``fixed``.
         draws: of how many forecasts all this is made.
         excluded: why it can't be taken, where it can't ("the destination has no post-copy"); then all else is empty.
     """
@@ -85,11 +88,12 @@ class Floors:
         first_pass_s: sending all RAM once.
         floor_s: the least outage that any pre-copy can reach at this bandwidth, the guest unhindered, the fixed cost of
             a switchover included.
-        plateau_s: what QEMU's iterations come to if nobody interferes, as an outage; ``inf``: they grow.
-        least_bandwidth_bytes_per_s: with how much the downtime could be met by QEMU's iterations, without a
-            throttle; ``None``: with none.
-        least_throttle: with which share of the guest's time taken it could be met at this bandwidth, 0 to
-            0.99; ``None``: with none.
+        plateau_s: what QEMU's iterations come to if nobody interferes, as an outage: what lies in the pipe and the fixed
+            cost included; ``inf``: they grow.
+        least_bandwidth_bytes_per_s: with how much, on the wire, QEMU's iterations come down to the downtime, pipe and
+            fixed cost included, without a throttle; ``None``: with none.
+        least_throttle: with which share of the vCPUs' time taken they come down to it at this bandwidth, 0 to 0.99;
+            ``None``: with none.
     """
 
     first_pass_s: float

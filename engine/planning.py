@@ -95,7 +95,7 @@ def _seen(one: Drawn, told: Forecast, objectives: Objectives) -> _Seen:
     outage = told.outage
     deadline_s = objectives.deadline_s
     if outage is None:
-        late = deadline_s is not None and told.total_s >= deadline_s
+        late = deadline_s is not None and one.time * told.total_s >= deadline_s
         return _Seen(False, late, False, 0.0, 0.0, 0.0, 0, 0.0, 0.0, 0.0, {})
     off = one.outage_factor(outage.total_s)
     total_s, downtime_s = one.time * told.moved_s, off * outage.total_s

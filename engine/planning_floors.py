@@ -32,7 +32,6 @@ def floors(belief: Belief, objectives: Objectives, draws: int = DRAWS) -> Floors
         one.fixed_s + one.pipe_bytes / rate + plateau_s(one.curve, goodput(rate))
         for one, rate in zip(ways, rates, strict=True)
     ]
-    headroom = Headroom(belief.vcpu_shares)
     first = [(one.total_bytes - one.zero_bytes) / goodput(rate) for one, rate in zip(ways, rates, strict=True)]
     return Floors(
         first_pass_s=Range.of(first).middle,
@@ -40,7 +39,7 @@ def floors(belief: Belief, objectives: Objectives, draws: int = DRAWS) -> Floors
         plateau_s=Range.of(plateau),
         least_bandwidth_bytes_per_s=_likely([_least_bandwidth(one, objectives.downtime_s) for one in ways]),
         least_throttle=_likely(
-            [_least_throttle(one, objectives.downtime_s, rate, headroom) for one, rate in zip(ways, rates, strict=True)]
+            [_least_throttle(one, objectives.downtime_s, rate) for one, rate in zip(ways, rates, strict=True)]
         ),
     )
 
@@ -75,7 +74,7 @@ def _least_bandwidth(one: Drawn, downtime_s: float) -> float | None:
     return high
 
 
-def _least_throttle(one: Drawn, downtime_s: float, rate: float, headroom: Headroom) -> float | None:
+def _least_throttle(one: Drawn, downtime_s: float, rate: float) -> float | None:
     """With which share of the vCPUs' time taken they come down to that at this rate, 0 to 0.99."""
     spare_s = downtime_s - one.fixed_s - one.pipe_bytes / rate
     if spare_s <= 0:
@@ -83,6 +82,7 @@ def _least_throttle(one: Drawn, downtime_s: float, rate: float, headroom: Headro
     speed = least_speed(one.curve, goodput(rate), spare_s)
     if speed >= 1.0:
         return 0.0
+    headroom = Headroom(one.vcpu_shares)
     if headroom.speed(MOST_THROTTLE) > speed:
         return None
     low, high = 0.0, MOST_THROTTLE

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from itertools import accumulate
 
 from .estimate import HIGH, NORMAL, Estimate
 
@@ -63,7 +63,7 @@ def pooled(seen: Sequence[Seen], prior: Estimate, *, mean_worth: float, spread_w
     """
     if not seen:
         return prior
-    logs = _within_reason([math.log(each.value) for each in seen], prior.spread)
+    logs = _within_reason(seen, prior.spread)
     telling = [each.weight * prior.spread**2 / (prior.spread**2 + each.own_spread**2) for each in seen]
     worth = sum(telling)
     mean = sum(p * x for p, x in zip(telling, logs, strict=True)) / worth
@@ -78,10 +78,24 @@ def pooled(seen: Sequence[Seen], prior: Estimate, *, mean_worth: float, spread_w
     return Estimate(math.exp(settled), ahead, source)
 
 
-def _within_reason(logs: list[float], spread: float) -> list[float]:
-    middle = median(logs)
-    usual = max(spread, LEAST_SPREAD, MAD_TO_SPREAD * median(abs(x - middle) for x in logs))
-    return [min(max(x, middle - OUTLYING * usual), middle + OUTLYING * usual) for x in logs]
+def _within_reason(seen: Sequence[Seen], spread: float) -> list[float]:
+    """Their logarithms, those that lie far from the rest brought nearer."""
+    logs = [math.log(each.value) for each in seen]
+    weights = [each.weight for each in seen]
+    middle = _middle(logs, weights)
+    usual = max(spread, LEAST_SPREAD, MAD_TO_SPREAD * _middle([abs(x - middle) for x in logs], weights))
+    reaches = [OUTLYING * math.hypot(usual, each.own_spread) for each in seen]
+    return [min(max(x, middle - reach), middle + reach) for x, reach in zip(logs, reaches, strict=True)]
+
+
+def _middle(values: Sequence[float], weights: Sequence[float]) -> float:
+    """The median by weight, half-way between two that share it."""
+    rising = sorted(zip(values, weights, strict=True))
+    reached = list(accumulate(weight for _, weight in rising))
+    half = reached[-1] / 2
+    below = next(value for (value, _), passed in zip(rising, reached, strict=True) if passed >= half)
+    above = next(value for (value, _), passed in zip(rising, reached, strict=True) if passed > half)
+    return (below + above) / 2
 
 
 def _heavier(freedom: float) -> float:

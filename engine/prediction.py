@@ -13,9 +13,9 @@ from .foresight import Outlook
 from .plan import Predicted
 
 COMPONENTS = ("preparation", "iterations", "last_ram", "device_state", "fixed")
-"""Of a migration's whole time, in order; seconds each. ``iterations`` end where the guest is stopped; ``last_ram`` has
-what lay in the pipe; ``device_state`` goes over and is loaded; ``fixed`` is the rest of the outage: stop, resume, our
-own reaction."""
+"""Of a migration's whole time, in order; seconds each. ``iterations`` end where the guest is stopped; ``last_ram`` ends
+when the last page was handed to the socket; ``device_state`` when the destination has it all and has loaded it, so what
+lay in the pipe is in it; ``fixed`` is the rest of the outage: stop, resume, our own reaction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from .aftermath import NOTHING_PREDICTED, link_seen, with_comparison
-from .link import LinkEstimate
 from .prediction import Prediction
 from .report import CompletedReport
 from .statistics import Statistics
@@ -13,6 +12,9 @@ from .timeline import Mark, itemise
 
 STANDS_STILL = "pre-switchover"
 """The status in which the guest is stopped and nothing is sent: what is left then is the last RAM, exactly."""
+HANDS_OVER = "device"
+"""The status in which the last RAM and the device state are handed over. QEMU answers nobody meanwhile, so an answer
+with this status and nothing left is given at the very moment at which everything is handed to the socket."""
 
 
 @dataclass(slots=True)
@@ -30,7 +32,9 @@ class Reckoning:
     """The last statistics before the guest was stopped, or while it stands still: what came after them went over in
     the outage."""
     _last: Statistics | None = None
-    _first: LinkEstimate = field(default_factory=LinkEstimate)
+    _continued_ns: int = 0
+    """When we sent ``migrate-continue``, on the machine's clock."""
+    _handed_ns: int | None = None
     _made: list[Prediction] = field(default_factory=list[Prediction])
 
     def predict(self, made: Prediction) -> None:
@@ -43,14 +47,19 @@ class Reckoning:
         given, self._made = self._made, []
         return given
 
+    def mark(self, mark: Mark, wall_s: float, now_ns: int) -> None:
+        """Take a moment of the outage, which the machine hears of now."""
+        self.marks[mark] = wall_s
+        if mark is Mark.CONTINUE_SENT:
+            self._continued_ns, self._handed_ns = now_ns, None
+
     def see(self, seen: Statistics) -> None:
         """Take an answer of QEMU's."""
         self._last = seen
         if seen.status == STANDS_STILL:
             self._at_stop = seen
-        elif seen.iteration <= 1 and seen.remaining_bytes and seen.qemu_total_s is not None:
-            # Later iterations are for sending what the link is slow to take, too, but the pipe is full by then.
-            self._first.add(seen.qemu_total_s - (seen.setup_s or 0.0), seen.transferred_bytes)
+        elif seen.status == HANDS_OVER and not seen.remaining_bytes and self._handed_ns is None:
+            self._handed_ns = seen.at_ns
 
     def stop(self) -> None:
         """The guest was stopped."""
@@ -68,9 +77,12 @@ class Reckoning:
             at_stop, last = self._at_stop, self._last
             # In post-copy nothing waits for the memory.
             waits = at_stop is not None and last is not None and not report.postcopy
-            left_bytes = last.transferred_bytes - at_stop.transferred_bytes if waits and last and at_stop else 0
-            bandwidth = at_stop.bandwidth_bytes_per_s if at_stop is not None else 0.0
-            downtime = itemise(self.marks, left_bytes=left_bytes, bandwidth_bytes_per_s=bandwidth)
+            downtime = itemise(
+                self.marks,
+                left_bytes=last.transferred_bytes - at_stop.transferred_bytes if waits and last and at_stop else 0,
+                bandwidth_bytes_per_s=at_stop.bandwidth_bytes_per_s if at_stop is not None else 0.0,
+                handed_s=None if self._handed_ns is None else (self._handed_ns - self._continued_ns) / 1e9,
+            )
             report = replace(report, downtime=downtime)
-            report = replace(report, link=link_seen(report, self._first, cap_bytes_per_s))
+            report = replace(report, link=link_seen(report, cap_bytes_per_s))
         return with_comparison(report, self.prediction, why_none=NOTHING_PREDICTED if foreseen else "")

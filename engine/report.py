@@ -57,12 +57,10 @@ class LinkSeen:
 
     Attributes:
         bandwidth_bytes_per_s: all that was sent over the time that it took, wire bytes.
-        pipe_bytes: how far the sender was ahead of it: what buffers and queues on the way hold.
         capped: it was held up by a cap, the user's or the policy's: the link may carry more.
     """
 
     bandwidth_bytes_per_s: float
-    pipe_bytes: float
     capped: bool
 
 

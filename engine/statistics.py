@@ -207,8 +207,8 @@ class Ledger:
     def vcpu_shares(self) -> tuple[float, ...]:
         """How much of the last `WINDOW_NS` each vCPU ran, 0 to 1; empty while there is nothing to go by."""
         window = self.window
-        if window and window[0].vcpu_s and window[-1].vcpu_s:
-            told = [window[0], window[-1]] if len(window) > 1 else [window[0]]  # those in between do not matter
+        if len(window) >= 2 and window[0].vcpu_s and window[-1].vcpu_s:
+            told = [window[0], window[-1]]  # those in between do not matter
         else:
             told = [each for each in window if each.vcpu_s]
         if len(told) < 2 or len(told[0].vcpu_s) != len(told[-1].vcpu_s):

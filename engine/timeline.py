@@ -29,8 +29,9 @@ class Downtime:
     """From the source's STOP to the destination's RESUME, seconds; the items add up to `total_s`.
 
     QEMU reports no moment between the last page and the device state, nor between the end of sending and
-    the end of loading: `last_ram_s` and `device_state_s` share one measured span, split by the bytes that
-    were sent after the stop and the bandwidth before it. Everything else is measured.
+    the end of loading: `last_ram_s` and `device_state_s` share one measured span. Most often an answer that
+    QEMU could not give before shows when it had handed over everything (`measured`); else the span is split by
+    the bytes that were sent after the stop and the bandwidth before it. Everything else is measured.
     """
 
     total_s: float
@@ -39,22 +40,32 @@ class Downtime:
     drain_s: float
     """Until we sent ``migrate-continue``: hooks, disks, our own reaction."""
     last_ram_s: float
-    """Sending the last dirty pages; estimated (see above)."""
+    """Handing the last dirty pages over to the socket."""
     device_state_s: float
-    """Until the destination said ``completed``: pipe, device state and loading; estimated share."""
+    """Until the destination said ``completed``: what lay in the pipe goes over, and the device state, and is loaded."""
     load_s: float
     """Until the source had the destination's word and said ``completed``, and we sent ``cont``."""
     resume_s: float
     """Until the destination's RESUME."""
+    measured: bool = False
+    """Whether the moment between `last_ram_s` and `device_state_s` was seen; else it is estimated."""
 
 
-def itemise(marks: Mapping[Mark, float], *, left_bytes: int = 0, bandwidth_bytes_per_s: float = 0.0) -> Downtime | None:
+def itemise(
+    marks: Mapping[Mark, float],
+    *,
+    left_bytes: int = 0,
+    bandwidth_bytes_per_s: float = 0.0,
+    handed_s: float | None = None,
+) -> Downtime | None:
     """The items of the outage.
 
     Args:
         marks: the moments seen, wall-clock seconds.
         left_bytes: what was sent after the guest was stopped.
         bandwidth_bytes_per_s: at which it went.
+        handed_s: so long after we sent ``migrate-continue`` the source was seen to have handed over everything;
+            ``None``: it was not seen, or not in time.
 
     Returns:
         ``None`` where the guest was not stopped and resumed by this migration. A moment that was not seen
@@ -79,8 +90,9 @@ def itemise(marks: Mapping[Mark, float], *, left_bytes: int = 0, bandwidth_bytes
         spans.append(moment - before)
         before = moment
     stop, drain, rest, load, resume = spans
-    estimate = left_bytes / bandwidth_bytes_per_s if bandwidth_bytes_per_s > 0 else 0.0
-    last_ram = min(rest, estimate)
+    measured = handed_s is not None and handed_s <= rest
+    estimate_s = left_bytes / bandwidth_bytes_per_s if bandwidth_bytes_per_s > 0 else 0.0
+    last_ram = handed_s if handed_s is not None and measured else min(rest, estimate_s)
     return Downtime(
         total_s=end - start,
         stop_s=stop,
@@ -89,4 +101,5 @@ def itemise(marks: Mapping[Mark, float], *, left_bytes: int = 0, bandwidth_bytes
         device_state_s=rest - last_ram,
         load_s=load,
         resume_s=resume,
+        measured=measured,
     )

@@ -31,11 +31,13 @@ SPAN_S: Final = 1.0
 LIMIT_BYTES: Final = 128 << 20
 CHUNK_BYTES: Final = 64 << 10
 SINK_CHUNK_BYTES: Final = 1 << 20
-LOOK_EVERY_S: Final = 0.005
+LOOK_EVERY_S: Final = 0.002
 WARM_UP: Final = 0.35
 """By this part of the probe the buffers are full and the sender's window is open; nothing before it counts."""
 PARTS: Final = 8
 LEAST_SPREAD: Final = 0.01
+HASTY_SPREAD: Final = 0.3
+"""Of a bandwidth that is a single slope."""
 PIPE_SPREAD: Final = 0.25
 """The kernel goes on to resize its buffers long after a second."""
 CONNECT_WITHIN_S: Final = 3.0
@@ -206,8 +208,10 @@ def _send(sock: socket.socket, span_s: float, limit_bytes: int, stop: Sequence[b
                 sent += sock.send(chunk)
             except BlockingIOError:
                 pass  # it was writable a moment ago
-    readings.append(_read(sock))
-    return readings
+    last = _read(sock)
+    if len(readings) > 1 and last.at_s - readings[-1].at_s < LOOK_EVERY_S / 2:
+        readings.pop()  # next to nothing divided by next to nothing is no rate
+    return [*readings, last]
 
 
 def _read(sock: socket.socket) -> Reading:
@@ -229,11 +233,13 @@ def found_of(readings: Sequence[Reading], where: str) -> LinkFound:
     first, last = readings[0], readings[-1]
     took_s = last.at_s - first.at_s
     settled = [each for each in readings if each.at_s >= first.at_s + WARM_UP * took_s]
+    if len(settled) < 3:  # over in a few milliseconds: nothing but all of it tells anything
+        settled = list(readings)
     slopes = _slopes(settled)
-    if not slopes:
+    if 2 * sum(slope > 0 for slope in slopes) <= len(slopes):  # buffers that still fill take a little now and then
         raise WhimbrelError(f"what listens at {where} took no more than {last.acknowledged_bytes} bytes of the probe")
     mean = (settled[-1].acknowledged_bytes - settled[0].acknowledged_bytes) / (settled[-1].at_s - settled[0].at_s)
-    scatter = stdev(slopes) / mean / math.sqrt(len(slopes)) if len(slopes) > 1 else 0.1
+    scatter = stdev(slopes) / mean / math.sqrt(len(slopes)) if len(slopes) > 1 else HASTY_SPREAD
     return LinkFound(
         bandwidth_bytes_per_s=Estimate(mean, max(LEAST_SPREAD, scatter), "probed"),
         pipe_bytes=Estimate(fmean(each.waiting_bytes for each in settled), PIPE_SPREAD, "probed"),
@@ -243,9 +249,7 @@ def found_of(readings: Sequence[Reading], where: str) -> LinkFound:
 
 
 def _slopes(settled: Sequence[Reading]) -> list[float]:
-    """Of so many parts; none where nothing was acknowledged."""
-    if settled[-1].acknowledged_bytes <= settled[0].acknowledged_bytes:
-        return []
+    """Bytes per second in so many parts."""
     count = min(PARTS, len(settled) - 1)
     ends = [settled[part * (len(settled) - 1) // count] for part in range(count + 1)]
     return [(b.acknowledged_bytes - a.acknowledged_bytes) / (b.at_s - a.at_s) for a, b in pairwise(ends)]

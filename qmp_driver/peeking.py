@@ -44,6 +44,10 @@ ZEROS: Final = bytes(PAGE_BYTES)
 PROC: Final = Path("/proc")
 
 
+class MemoryGone(WhimbrelError):
+    """What was looked at is not there any more."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """What a series of looks came to.
@@ -145,7 +149,7 @@ class Peeker:
         """Read all pages once; some tens of milliseconds.
 
         Raises:
-            WhimbrelError: the process has ended, or its memory is somewhere else now.
+            MemoryGone: the process has ended, or its memory is somewhere else now.
         """
         began_s = time.thread_time()
         stamps: list[float] = []
@@ -155,7 +159,7 @@ class Peeker:
                 stamps.append(time.monotonic())
                 contents += map(self._memory.read, self._addresses[first : first + BATCH_PAGES])
         except OSError as error:
-            raise WhimbrelError(f"its memory can't be read any more: {error.strerror}", side="source") from error
+            raise MemoryGone(f"its memory can't be read any more: {error.strerror}", side="source") from error
         self.read_bytes += PAGE_BYTES * sum(content is not None and content is not ZEROS for content in contents)
         self._keep(contents)
         self.cpu_s += time.thread_time() - began_s
@@ -188,7 +192,7 @@ async def peek(peeker: Peeker, span_s: float) -> Seen:
         span_s: from the first look to the last, seconds.
 
     Raises:
-        WhimbrelError: as `Peeker.look`.
+        MemoryGone: as `Peeker.look`.
 
     If cancelled: a look under way ends first.
     """

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from whimbrel.engine.belief import CPU, DEVICE_STATE_PART, MODEL, MODEL_DOWNTIME, Belief, CurvePoint, Kind, Typical
-from whimbrel.engine.driving import END_GRACE_S
-from whimbrel.engine.errors import BadInput, WhimbrelError
+from whimbrel.engine.driving import END_GRACE_S, LOOK_EVERY_S
+from whimbrel.engine.errors import BadInput, CannotConnect, OutcomeUnknown, WhimbrelError
 from whimbrel.engine.estimate import Estimate
 from whimbrel.engine.measuring import rate_point, windows_for, zero_unknown
 from whimbrel.engine.negotiation import abilities
@@ -27,7 +27,7 @@ from .link_probe import LinkFound, probe_here
 from .link_probe import probe as probe_there
 from .measuring import Measuring
 from .monitor import Monitor, QmpEvent
-from .peeking import Peeker, ProcessMemory, peek
+from .peeking import MemoryGone, Peeker, ProcessMemory, peek
 from .peeking_places import LEAST_BYTES, CannotPeek, find_stretches
 from .sockets import Address
 from .stream import UNSENT_BYTES, in_our_network
@@ -217,7 +217,9 @@ class _Watch:
 
 def _may_be_its_end(error: BaseException | None) -> bool:
     """Whether a guest that is going away shows in such an error first."""
-    return isinstance(error, WhimbrelError) and not isinstance(error, BadInput)
+    if isinstance(error, CannotConnect):
+        return error.side == "source"
+    return isinstance(error, MemoryGone | OutcomeUnknown)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,8 +346,9 @@ class _Surveyor:
         windows_s = windows_for(self._ask.span_s, milliseconds=measuring.milliseconds)
         points: list[CurvePoint] = []
         for window_s in windows_s:
+            await self._until_free()
             one = await measuring.measure(self._monitor, window_s, within_s=window_s + BUSY_S)
-            assert one is not None
+            assert one is not None  # there is time for it
             points.append(rate_point(one.dirtied_bytes, one.window_s, facts.ram_bytes))
         zero_bytes = await sample_zero(self._monitor, facts.guest_ram)
         notes: tuple[str, ...] = (
@@ -354,6 +357,15 @@ class _Surveyor:
         if zero_bytes == zero_unknown(facts.ram_bytes):
             notes += ("How many pages are zero is not known: a fifth is taken for likely, give or take a factor of 3.",)
         return _Dirtied(points=tuple(points), zero_bytes=zero_bytes, notes=notes)
+
+    async def _until_free(self) -> None:
+        """Wait a little for somebody else's measurement: QEMU has one at a time."""
+        deadline_s = time.monotonic() + BUSY_S
+        while (await replies.query_dirty_rate(self._monitor)).status == "measuring":
+            if time.monotonic() > deadline_s:
+                message = f"somebody else is measuring the guest (calc-dirty-rate), for more than {BUSY_S:g} s already"
+                raise WhimbrelError(message, side="source", advice="wait for its end")
+            await asyncio.sleep(LOOK_EVERY_S)
 
 
 _HOW_TO_KNOW = "--link RATE, --probe HOST:PORT of a whimbrel sink at the destination, or --bandwidth"

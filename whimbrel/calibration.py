@@ -1,8 +1,9 @@
 """What earlier migrations teach: what one of this kind costs between these hosts, and how good predictions have been.
 
 All of it comes out of the logs' first and last lines. The more a migration is like the one ahead, the more it counts:
-one of the same kind of guest between the same hosts as a whole, one of another guest between them as a half, one of
-other hosts as a quarter, and all those that are less alike together as no more than `LESS_ALIKE_WORTH`.
+one of the same kind of guest between the same hosts as a whole; one of another guest between them as a half; one of
+other hosts as a quarter, and that of the model's error only; and all of either of these as no more than
+`LESS_ALIKE_WORTH` together.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from statistics import median
 import msgspec
 
 from whimbrel.engine.aftermath import actual
-from whimbrel.engine.belief import MODEL, MODEL_DOWNTIME, Kind, Typical
+from whimbrel.engine.belief import MODEL, MODEL_DOWNTIME, Kind, Typical, outage_error
 from whimbrel.engine.estimate import HIGH, NORMAL, Estimate, Range
 from whimbrel.engine.pooling import Seen, pooled
 from whimbrel.engine.prediction import PLAN, Compared
@@ -33,11 +34,17 @@ LESS_ALIKE_WORTH = 4.0
 MEAN_WORTH = 1.0
 """A host's own bias is about as large as what migrations scatter by: so the default counts as one migration."""
 SPREAD_WORTH = 4.0
-COST_SPREAD = {"fixed_s": 0.25, "preparation_s": 0.25, "bandwidth_bytes_per_s": 0.05, "pipe_bytes": 0.3}
+COST_SPREAD = {"fixed_s": 0.25, "preparation_s": 0.25, "bandwidth_bytes_per_s": 0.05, "pipe_bytes": 0.5}
 """How far one migration's figure is thought to be from the next one's, before there are several."""
-TELLS_FIXED = 0.5
-"""The fixed cost is what is left of an outage when the last RAM and the pipe, which are estimates, are taken off: one
-in which they are more than a half tells little of it."""
+TELLS_REST = 0.5
+"""Where the end of the last RAM was not seen, what came after it is known as badly as the last RAM is estimated: if
+that was more than a half of both, not at all."""
+EMPTY_PIPE = 0.25
+"""After the last RAM come what lay in the pipe and the device state, in one measured span. The pipe is full at one
+switchover and all but empty at the next; so the lower quartile of these spans is taken for the device state alone, and
+what is beyond it in each for the pipe."""
+LEAST_PIPE_BYTES = 65536.0
+"""A socket holds no less, however empty."""
 FIGURES = {"time": "total", "bytes": "transferred", "downtime": "downtime"}
 """The parts of the model, and the figures that show how far each is off."""
 
@@ -189,12 +196,14 @@ def learn(found: Sequence[Past], hosts: Hosts, kind: Kind) -> Typical:
     """What these migrations, the newest first, say of one between these hosts of a guest of this kind."""
     weighed = _weighed(found, hosts, kind)
     here = [each for each in weighed if _same_hosts(each.past.hosts, hosts)]
+    device_state_s = _device_state_s(here)
+    fixed = _cost("fixed_s", lambda report: _fixed_s(report, device_state_s), here)
     return Typical(
-        fixed_s=_cost("fixed_s", _fixed_s, here),
+        fixed_s=fixed,
         preparation_s=_cost("preparation_s", _preparation_s, here),
         bandwidth_bytes_per_s=_cost("bandwidth_bytes_per_s", _bandwidth_bytes_per_s, here),
-        pipe_bytes=_cost("pipe_bytes", _pipe_bytes, here),
-        device_state_part=_device_state_part(here),
+        pipe_bytes=_cost("pipe_bytes", lambda report: _pipe_bytes(report, device_state_s), here),
+        device_state_part=_device_state_part(fixed, device_state_s),
         model_time=_model("time", MODEL, weighed),
         model_bytes=_model("bytes", MODEL, weighed),
         model_downtime=_model("downtime", MODEL_DOWNTIME, weighed),
@@ -251,12 +260,32 @@ def _source(count: int) -> str:
     return f"from {count} migration{'s' if count > 1 else ''}"
 
 
-def _fixed_s(report: CompletedReport) -> float | None:
-    """What the switchover took but for the last RAM and the pipe; ``None``: it can't be told from them."""
-    came = actual(report)
-    if report.postcopy or "downtime" not in came or came["last_ram"] > TELLS_FIXED * came["downtime"]:
+def _rest_s(report: CompletedReport) -> float | None:
+    """From the last RAM's end until the destination had loaded everything; ``None``: it can't be told."""
+    outage = report.downtime
+    if outage is None or report.postcopy:
         return None
-    return came["device_state"] + came["fixed"]
+    span_s = outage.last_ram_s + outage.device_state_s
+    return outage.device_state_s if outage.measured or outage.last_ram_s <= TELLS_REST * span_s else None
+
+
+def _device_state_s(weighed: Iterable[_Weighed]) -> float:
+    """The lower quartile, by weight, of what came after the last RAM; 0.0: nothing is known of it."""
+    told = sorted((rest_s, each.weight) for each in weighed if (rest_s := _rest_s(each.past.report)) is not None)
+    wanted, passed = EMPTY_PIPE * sum(weight for _, weight in told), 0.0
+    for rest_s, weight in told:
+        passed += weight
+        if passed >= wanted:
+            return rest_s
+    return 0.0
+
+
+def _fixed_s(report: CompletedReport, device_state_s: float) -> float | None:
+    """What the switchover takes but for the last RAM and the pipe; ``None``: nothing is known of it."""
+    if report.downtime is None or report.postcopy or not device_state_s:
+        return None
+    rest_s = _rest_s(report)
+    return actual(report)["fixed"] + (device_state_s if rest_s is None else min(rest_s, device_state_s))
 
 
 def _preparation_s(report: CompletedReport) -> float | None:
@@ -267,17 +296,16 @@ def _bandwidth_bytes_per_s(report: CompletedReport) -> float | None:
     return None if report.link is None or report.link.capped else report.link.bandwidth_bytes_per_s
 
 
-def _pipe_bytes(report: CompletedReport) -> float | None:
-    return None if report.link is None or report.link.capped else report.link.pipe_bytes
+def _pipe_bytes(report: CompletedReport, device_state_s: float) -> float | None:
+    """How deep the pipe was at the switchover; ``None``: it can't be told. (Under a cap it is empty.)"""
+    rest_s, bandwidth = _rest_s(report), _bandwidth_bytes_per_s(report)
+    if rest_s is None or bandwidth is None:
+        return None
+    return max(LEAST_PIPE_BYTES, (rest_s - device_state_s) * bandwidth)
 
 
-def _device_state_part(weighed: Iterable[_Weighed]) -> float | None:
-    told = [
-        (actual(each.past.report)["device_state"] / whole_s, each.weight)
-        for each in weighed
-        if (whole_s := _fixed_s(each.past.report))
-    ]
-    return sum(part * weight for part, weight in told) / sum(weight for _, weight in told) if told else None
+def _device_state_part(fixed: Estimate | None, device_state_s: float) -> float | None:
+    return min(1.0, device_state_s / fixed.value) if fixed is not None else None
 
 
 def _model(part: str, default: Estimate, weighed: Iterable[_Weighed]) -> Estimate | None:
@@ -296,8 +324,11 @@ def _told_of_model(part: str, default: Estimate, each: _Weighed) -> Seen | None:
     if figure is None or figure.off is None or figure.actual <= 0:
         return None
     thought = prediction.model.get(part, default)
-    beyond = _spread_of(figure.predicted) ** 2 - thought.spread**2
-    return Seen((1.0 + figure.off) * thought.value, each.weight, math.sqrt(max(0.0, beyond)))
+    # A long outage is off by a smaller part of itself: counted as that of a short one, which the model's estimate is of.
+    scale = outage_error(figure.predicted.middle) if part == "downtime" else 1.0
+    beyond = (_spread_of(figure.predicted) / scale) ** 2 - thought.spread**2
+    off = (1.0 + figure.off) ** (1.0 / scale)
+    return Seen(off * thought.value, each.weight, math.sqrt(max(0.0, beyond)))
 
 
 def _spread_of(given: Range) -> float:

@@ -261,6 +261,7 @@ async def migrate(
     bandwidth_bytes_per_s: int | None = None,
     policy: str | Policy | None = None,
     link: Link | None = None,
+    span_s: float = 4.0,
     best_effort: bool = False,
     log_path: Path | None = None,
     disks_shared: bool = False,
@@ -279,6 +280,7 @@ async def migrate(
         bandwidth_bytes_per_s: the most that may be sent.
         policy: as for `Migration`.
         link: what is known of the link, for a plan.
+        span_s: how long the guest is measured for a plan, 0.1 to 60 s.
         best_effort: where nothing can meet the objectives, what comes nearest is done.
         log_path: a new file; ``None``: one in the user's state folder.
         disks_shared: the caller vouches that both ends see the same disks.
@@ -291,7 +293,7 @@ async def migrate(
         goal = replace(goal, downtime_s=downtime_s)
     options = Options(objectives=goal, log_path=log_path, disks_shared=disks_shared)
     if policy is None and (downtime_s is not None or deadline_s is not None):
-        planned = await plan(source, destination, objectives=goal, link=link)
+        planned = await plan(source, destination, objectives=goal, link=link, span_s=span_s)
         options = planned.options(options, best_effort=best_effort)
     return await Migration(source, destination, options, policy=policy).run()
 

@@ -40,6 +40,8 @@ CURVE_INCHES = 2.6
 REST_INCHES = 1.5
 LINE_CELLS = 112
 NAME_CELLS = 30
+LEAST_SPAN = 20.0
+"""Of an axis of times, from one end to the other: with less it has no two round times."""
 FAR = 20.0
 """What is so many times as long as the limit, or as the least of all, goes off the edge: the rest would be dots."""
 
@@ -63,16 +65,16 @@ def draw(plan: Plan) -> Figure:
     upper, lower = figure.subfigures(2, 1, height_ratios=heights)
     times, outages, chances = upper.subplots(1, 3, sharey=True, width_ratios=(3, 3, 2))
     goal = plan.objectives
-    _ranges(times, plan, [each.total_s for each in shown], "time until it runs there", goal.deadline_s)
-    _ranges(outages, plan, [each.downtime_s for each in shown], "outage", goal.downtime_s)
+    _ranges(times, [each.total_s for each in shown], "time until it runs there", goal.deadline_s)
+    _ranges(outages, [each.downtime_s for each in shown], "outage", goal.downtime_s)
     _floor(outages, plan.floors.floor_s)
     _chances(chances, shown)
     _names(times, plan, shown)
     _curve(lower.subplots(), plan)
-    title = "Recommended: " if plan.chosen is not None else "Nothing will do: "
-    figure.suptitle(
-        "\n".join(textwrap.wrap(title + plan.sentence, LINE_CELLS)), x=0.01, ha="left", fontsize=10, fontweight="bold"
-    )
+    title = ("Recommended: " if plan.chosen is not None else "Nothing will do: ") + plan.sentence
+    # Where a number and its unit would come apart there is no place to break a line.
+    lines = textwrap.wrap(title.replace(" %", "\u00a0%"), LINE_CELLS)
+    figure.suptitle("\n".join([*lines, ""]), x=0.01, ha="left", fontsize=10, fontweight="bold")
     return figure
 
 
@@ -91,10 +93,10 @@ def _cut(policy: str) -> str:
     return policy if len(policy) <= NAME_CELLS else f"{policy[: NAME_CELLS - 1]}…"
 
 
-def _ranges(axes: Axes, plan: Plan, found: Sequence[Range | None], label: str, limit_s: float | None) -> None:
+def _ranges(axes: Axes, found: Sequence[Range | None], title: str, limit_s: float | None) -> None:
     """Medians and what they lie between, on a logarithmic axis, and what is wanted."""
     middles = [each.middle for each in found if each is not None and 0 < each.middle < math.inf]
-    most_s = FAR * max([*([limit_s] if limit_s is not None else []), *([min(middles)] if middles else [])], default=1.0)
+    most_s = FAR * max(limit_s or 0.0, min(middles, default=1.0))
     axes.set_xscale("log")
     for row, each in enumerate(found):
         if each is None:
@@ -109,9 +111,11 @@ def _ranges(axes: Axes, plan: Plan, found: Sequence[Range | None], label: str, l
         )
     if limit_s is not None:
         axes.axvline(limit_s, color=GREEN, linewidth=1.2)
-        place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "xytext": (2, 2)}
-        axes.annotate(f"wanted: {format_duration(limit_s)}", (limit_s, 1.0), color=GREEN, fontsize=7, **place)
-    axes.set_xlabel(label)
+        _above(axes, f"wanted: {format_duration(limit_s)}", limit_s, GREEN, 2)
+    axes.set_xlabel(title)
+    low, high = axes.get_xlim()
+    more = math.sqrt(max(1.0, LEAST_SPAN * low / high))
+    axes.set_xlim(low / more, high * more)
     _seconds(axes)
 
 
@@ -119,18 +123,39 @@ def _seconds(axes: Axes) -> None:
     """Times in people's units at few places."""
     ticks = matplotlib("ticker")
     axes.xaxis.set_major_locator(ticks.LogLocator(base=10, subs=(1, 2, 5), numticks=7))
-    axes.xaxis.set_major_formatter(ticks.FuncFormatter(lambda value, _: format_duration(value)))
+    axes.xaxis.set_major_formatter(ticks.FuncFormatter(_duration))
     axes.xaxis.set_minor_locator(ticks.NullLocator())
     axes.grid(axis="x", color=LIGHT_GREY, linewidth=0.6)
+
+
+def _above(axes: Axes, text: str, at_s: float, color: str, up_points: float) -> None:
+    """A label above an axis, for which no room is made: it may reach over to the next one."""
+    place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "xytext": (0, up_points)}
+    axes.annotate(text, (at_s, 1.0), color=color, fontsize=7, ha="center", **place).set_in_layout(False)
+
+
+def _duration(value_s: float, place: int) -> str:
+    """The label of a tick."""
+    return format_duration(value_s)
+
+
+def _size(value_bytes: float, place: int) -> str:
+    """The label of a tick."""
+    return format_size(value_bytes)
 
 
 def _floor(axes: Axes, floor_s: Range) -> None:
     """What no pre-copy can beat."""
     if 0 < floor_s.middle < math.inf:
         axes.axvline(floor_s.middle, color=DARK_GREY, linewidth=1, linestyle=(0, (4, 2)))
-        place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "xytext": (-2, 10)}
+        place = {
+            "xycoords": ("data", "axes fraction"),
+            "textcoords": "offset points",
+            "xytext": (0, 11),
+            "ha": "center",
+        }
         text = f"no pre-copy beats {format_duration(floor_s.middle)}"
-        axes.annotate(text, (floor_s.middle, 1.0), color=DARK_GREY, fontsize=7, **place)
+        axes.annotate(text, (floor_s.middle, 1.0), color=DARK_GREY, fontsize=7, **place).set_in_layout(False)
 
 
 def _chances(axes: Axes, shown: Sequence[Predicted]) -> None:
@@ -161,7 +186,7 @@ def _curve(axes: Axes, plan: Plan) -> None:
     sent = f"sent by the link at {format_rate(rate)}"
     axes.plot(ends, [goodput(rate) * each for each in ends], color=ORANGE, linewidth=1.4, label=sent)
     axes.axvline(plan.objectives.downtime_s, color=GREEN, linewidth=1.2, label="the outage that is wanted")
-    axes.yaxis.set_major_formatter(ticks.FuncFormatter(lambda value, _: format_size(value)))
+    axes.yaxis.set_major_formatter(ticks.FuncFormatter(_size))
     axes.set_ylabel("distinct bytes")
     axes.set_xlabel("in a window of")
     _seconds(axes)

@@ -31,6 +31,8 @@ Write = Callable[[float], str]
 
 MOST_POINTS = 5
 """Of the dirty curve are told; the picture has all."""
+FAR_OFF = 1.5
+"""Beyond that an estimate is off by a factor: below it by as much in percent would be less than nothing."""
 CERTAIN = 0.005
 """A spread or a chance below that is not told."""
 
@@ -67,8 +69,13 @@ def around(found: Range, write: Write) -> str:
 
 def give_or_take(estimate: Estimate, write: Write) -> str:
     """An estimate with what it may be off in nine of ten cases, and where it comes from."""
-    off = math.expm1(estimate.spread * NORMAL.inv_cdf(HIGH))
-    return f"{write(estimate.value)}{f' ± {off:.0%}' if off >= CERTAIN else ''} ({estimate.source})"
+    factor = math.exp(estimate.spread * NORMAL.inv_cdf(HIGH))
+    off = ""
+    if factor > FAR_OFF:
+        off = f", give or take a factor of {factor:.1f}"
+    elif factor - 1 >= CERTAIN:
+        off = f" ± {factor - 1:.0%}"
+    return f"{write(estimate.value)}{off} ({estimate.source})"
 
 
 def goals(objectives: Objectives) -> str:

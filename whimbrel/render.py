@@ -82,7 +82,9 @@ def outlook_words(glance: OngoingReport) -> str:
     seen = glance.outlook
     if seen is None or not glance.since_migrate_s:
         return ""
-    ahead = [max(0.0, at_s - glance.since_migrate_s) for at_s in (seen.ends_s.low, seen.ends_s.middle, seen.ends_s.high)]
+    ahead = [
+        max(0.0, at_s - glance.since_migrate_s) for at_s in (seen.ends_s.low, seen.ends_s.middle, seen.ends_s.high)
+    ]
     low, middle, high = (format_duration(round(each, 1)) if each < math.inf else "never" for each in ahead)
     if seen.basis is Basis.POSTCOPY:
         return f"all of the memory is there in {middle}"
@@ -321,11 +323,15 @@ def _iterations(finished: CompletedReport) -> Table:
 DOWNTIME_ITEMS = {
     "stop_s": "stop the source",
     "drain_s": "drain, hooks, our reaction",
-    "last_ram_s": "last RAM (estimated share)",
-    "device_state_s": "pipe, device state, loading (the rest of it)",
+    "last_ram_s": "last RAM",
+    "device_state_s": "pipe, device state, loading",
     "load_s": "the source's word, our reaction",
     "resume_s": "resume on the destination",
 }
+
+
+ESTIMATED = ("last_ram_s", "device_state_s")
+"""Where their boundary was not seen."""
 
 
 def _downtime(downtime: Downtime) -> Table:
@@ -335,7 +341,8 @@ def _downtime(downtime: Downtime) -> Table:
     table.add_column(justify="right")
     for name, value in asdict(downtime).items():
         if name in DOWNTIME_ITEMS:
-            table.add_row(DOWNTIME_ITEMS[name], format_duration(value))
+            guessed = name in ESTIMATED and not downtime.measured
+            table.add_row(DOWNTIME_ITEMS[name] + (" (estimated share)" if guessed else ""), format_duration(value))
     return table
 
 

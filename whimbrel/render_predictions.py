@@ -23,8 +23,8 @@ NAMES = {
     "iteration_count": "iterations",
     "preparation": "preparation",
     "iterations": "iterations",
-    "last_ram": "last RAM and the pipe",
-    "device_state": "device state, loading",
+    "last_ram": "last RAM",
+    "device_state": "pipe, device state, loading",
     "fixed": "stop, resume, our reaction",
 }
 TOP = ("total", "downtime", "transferred")

@@ -1,8 +1,9 @@
 """``python -m benchmarks foresight``: does what is predicted before a migration come?
 
-``plan`` shows the design. ``learn`` makes the migrations that the model's constants are from, ``run`` those that are
-predicted with them and judged (both as root; ``run`` takes about 25 minutes). Either can be called off and gone on
-with. ``compare`` holds the predictions against what came; with ``--anew`` also what the model of today says of the same
+``plan`` shows the designs. ``learn`` makes the migrations that the model's constants are from, ``run`` those that are
+predicted with them and judged (both as root; together 25 minutes), and ``try`` others that are judged likewise, for
+whoever works on the model: he must not have seen the judged ones. All can be called off and gone on with. ``compare``
+holds the predictions against what came; with ``--anew`` also what the model of today says of the same
 measurements, and with ``--exact`` what it says of the guests' true curves: what the model is off by, and what the
 measuring. Neither of these is a prediction.
 """
@@ -18,10 +19,10 @@ from pathlib import Path
 from whimbrel.engine.errors import WhimbrelError
 
 from . import compare, picture
-from .design import JUDGED, LEARNT, cases
+from .design import JUDGED, LEARNT, TRIED, cases
 from .records import FOLDER, Pair, Store
 
-STAGES = {"learn": LEARNT, "run": JUDGED}
+STAGES = {"learn": LEARNT, "try": TRIED, "run": JUDGED}
 
 
 def main(words: list[str]) -> int:
@@ -35,10 +36,10 @@ def main(words: list[str]) -> int:
         match options.what:
             case "plan":
                 return _plan(options)
-            case "learn" | "run":
-                return _run(options)
-            case _:
+            case "compare":
                 return _compare(options)
+            case _:
+                return _run(options)
     except KeyboardInterrupt:
         print("called off: what is on record stays, the same command goes on from there", file=sys.stderr)
         return 130
@@ -49,12 +50,13 @@ def main(words: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks foresight", description=__doc__)
-    parser.add_argument("what", choices=("plan", "learn", "run", "compare"))
+    parser.add_argument("what", choices=("plan", *STAGES, "compare"))
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the records are and the logs go")
     parser.add_argument("--quick", action="store_true", help="a few cases only")
     parser.add_argument("--loud", action="store_true", help="neither wait for a quiet machine nor do a case again")
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name contains this")
-    parser.add_argument("--learnt", action="store_true", help="compare: those that were learnt from")
+    text = f"compare: which ones (default {JUDGED})"
+    parser.add_argument("--stage", choices=tuple(STAGES.values()), default=JUDGED, help=text)
     parser.add_argument(
         "--anew", action="store_true", help="compare: also the model of today, from the same measurements"
     )
@@ -65,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    for stage in (LEARNT, JUDGED):
+    for stage in STAGES.values():
         for case in cases(stage, quick=options.quick):
             wanted = case.objectives
             print(
@@ -89,7 +91,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    stage = LEARNT if options.learnt else JUDGED
+    stage = options.stage
     pairs = [pair for pair in Store(options.folder).pairs(stage) if options.only in pair.said.case.name]
     if not pairs:
         print(f"nothing of {stage} is on record in {options.folder}", file=sys.stderr)

@@ -1,11 +1,11 @@
-"""``predictive``: follows every way that it may take to the end, at each pass anew, and takes the cheapest that will do.
+"""``predictive``: follows each way that it may take to the end, at each pass anew, and takes the cheapest that will do.
 
 1. **Learn** (`predictive_knowledge`). The first 0.7 s tell the link and its pipe. Each pass is a point of the dirty
    curve, put there at the guest's own time; what was measured before the start is, too. What was foretold of a pass is
    compared with what came of it, and margins grow and shrink with that: for the guest, and for the link.
 2. **Follow** (`predictive_ways`). From where the migration stands: stop the guest now, after so many passes more, or as
-   soon as the rest fits; sync as often as QEMU does, which sends less twice; slow the guest by so much, now or later; go
-   over to post-copy now or later; pause it. Each way has its time, its outage and the guest-seconds that it loses.
+   soon as the rest fits; sync as often as QEMU does, which sends less twice; slow the guest by so much, now or later;
+   go over to post-copy now or later; pause it. Each way has its time, its outage and the guest-seconds that it loses.
 3. **Choose.** Of the ways that keep to the downtime and the deadline the one that costs least: its time, weighed by
    `worth`, and the guest-seconds that are lost. Where none does, the one that misses least. A pause comes only where
    nothing else has brought anything, or time runs out; giving up after that.
@@ -36,6 +36,8 @@ HOLD_S = 0.02
 """The limit while waiting: the outage of a guest that dirties next to nothing."""
 LEARN_EVERY_S = 0.06
 """How often to look while the link is being learnt: about a dozen times."""
+LOOKS, LOOK_EVERY_S = 8, 0.3
+"""After that about so many times, and not more often than this, to see whether it is steady."""
 AIM = 0.85
 """A rest that is only foretold is to come to no more than this part of what the goal leaves."""
 AHEAD_S = 0.06
@@ -55,6 +57,8 @@ PROGRESS = 0.95
 """A sync that finds more than this part of the least that any found before is none."""
 VAIN_AFTER, LOST_AFTER = 6, 8
 """Syncs without progress after which the guest may be paused, and after which a throttle is lifted."""
+HOPELESS = 2.0
+"""An outage that is so many times too long is out of reach."""
 SAME = 0.1
 """After `VAIN_AFTER` passes those that differ by less than this part need no new decision."""
 
@@ -72,7 +76,9 @@ class Predictive:
         fixed_s: what a switchover takes with nothing left to send and an empty pipe, seconds.
         worth: guest-seconds that a second of migration less may cost.
         caution_s: what post-copy must spare, seconds: from then on a lost link stops the guest until it is mended.
-        patience: passes over all RAM, as time, after which it gives up where that is allowed and nothing will do.
+        patience: for how long it waits, where nothing that is allowed will do, before it pauses the guest or gives up
+            as far as that is allowed: times what all RAM takes once. A quarter of that before a pause where the outage
+            is out of all reach.
         measure_s: a window in which the guest is measured before the start, seconds, which delays it by at least so
             long; 0: none.
 
@@ -136,8 +142,15 @@ class Predictive:
             if self._as_before(seen):
                 return Decision()
         if not self._known.guest_known or not seen.remaining_bytes:
-            return Decision(wake_after_s=GREATEST_WAKE_S if self._known.link_known else LEARN_EVERY_S)
+            return Decision(wake_after_s=self._look_again_s(seen))
         return self._decide(seen)
+
+    def _look_again_s(self, seen: Observation) -> float:
+        """How soon to look at the link once more: a few times in the first pass, to see whether it is steady."""
+        if not self._known.link_known or seen.iteration > 1:
+            return LEARN_EVERY_S
+        left_s = seen.remaining_bytes / self._known.bytes_per_s(seen)
+        return max(LOOK_EVERY_S, (seen.elapsed_s + left_s) / LOOKS)
 
     def _setup(self, seen: Observation) -> Decision:
         if self.measure_s > 0 and seen.abilities.measuring and not self._measured:
@@ -181,7 +194,7 @@ class Predictive:
 
     def _as_before(self, seen: Observation) -> bool:
         """Whether this pass is as good as the one that was last decided on, and it would be decided again so."""
-        patient = not self._in_haste(seen, 0.0) and seen.elapsed_s < self.patience * self._first_pass_s
+        patient = not self._in_haste(seen, 0.0) and seen.elapsed_s < self.patience / 4 * self._first_pass_s
         settled = self._vain > VAIN_AFTER and patient and not self._slowed_by
         if settled and abs(seen.remaining_bytes - self._decided_on) <= SAME * self._decided_on:
             return True
@@ -195,9 +208,10 @@ class Predictive:
         return self._known.pipe_s + self.fixed_s
 
     def _limit_s(self, seen: Observation) -> float:
-        """What the greatest downtime leaves for the rest, also where the link gets slower."""
+        """What the greatest downtime leaves for the rest, also where the link gets slower; in vain that is given up."""
         goal_s = seen.objectives.downtime_s
-        slower = 1.0 + SWINGS * max(0.0, self._known.swing - STEADY)
+        patience = max(0.0, 1.0 - self._vain / VAIN_AFTER)
+        slower = 1.0 + SWINGS * patience * max(0.0, self._known.swing - STEADY)
         return max(LEAST_PART * goal_s, (goal_s - self._after_s()) / slower)
 
     def _prospect(self, seen: Observation) -> Prospect:
@@ -280,7 +294,15 @@ class Predictive:
             return self._miss(seen, way) <= WORTH_TRYING
         if way.means is Means.POSTCOPY or way.outage_s <= seen.objectives.downtime_s:
             return True
-        return self.pause and seen.objectives.may_pause and (self._vain >= VAIN_AFTER or self._in_haste(seen, way.total_s))
+        if not (self.pause and seen.objectives.may_pause):
+            return False
+        hopeless = self._miss(seen, way) > HOPELESS
+        waited = self._waited(seen, self.patience / 4 if hopeless else self.patience)
+        return waited or self._in_haste(seen, way.total_s)
+
+    def _waited(self, seen: Observation, passes: float) -> bool:
+        """Whether nothing has got better, and so many passes over all RAM would have gone by."""
+        return self._vain >= VAIN_AFTER and seen.elapsed_s >= passes * self._first_pass_s
 
     def _decide(self, seen: Observation) -> Decision:
         prospect = self._prospect(seen)
@@ -322,8 +344,7 @@ class Predictive:
 
     def _hope(self, seen: Observation, because: str) -> Decision:
         """Nothing that is allowed will do: the first quiet moment in which the rest fits is taken."""
-        waited = self._vain >= VAIN_AFTER and seen.elapsed_s >= self.patience * self._first_pass_s
-        if seen.objectives.may_abort and waited:
+        if seen.objectives.may_abort and self._waited(seen, self.patience):
             self._over = True
             return Decision(abort=True, because=because)
         hoping = Decision(downtime_limit_s=self._limit_s(seen), wake_after_s=GREATEST_WAKE_S, because=because)

@@ -10,7 +10,7 @@ from whimbrel.engine.learnt import LearntCurve, point_of
 from whimbrel.engine.link import LinkEstimate
 from whimbrel.engine.policy import Observation, Reason
 from whimbrel.engine.slowing import Headroom, speed_of, used_shares
-from whimbrel.engine.statistics import Iteration
+from whimbrel.engine.statistics import Iteration, Statistics
 
 from .room import sending_s
 
@@ -20,10 +20,16 @@ KEPT = 8
 """Points of the curve that are kept: a guest that changes is not what it was."""
 LONG_S = 0.3
 """A pass of so long tells what the link carries."""
-FRESH = 0.6
-"""The weight of the last pass in what the link is taken to carry."""
+PASS_COUNTS, LOOK_COUNTS = 0.6, 0.4
+"""The weight of the last pass, and of the last look within the first one, in what the link is taken to carry."""
+LEARNT_BY_S = 0.75
+"""So long the link and its pipe are learnt."""
 DOUBT, DOUBT_COUNTS = 0.1, 2.0
 """Before any prediction was checked it is thought to be off by a tenth, which counts as much as two that were."""
+LOOKS_KEPT, LEAST_RATIO = 16, 0.1
+"""So many looks at the link are kept, and one that stood still counts as a tenth of it."""
+FEW_ZEROS = 0.1
+"""Among more pages that are zero, which go in no time, it is not the link that limits the sender."""
 STEADY = 0.02
 """The same of the link, by a fiftieth."""
 LEAST_SPEED = 1e-3
@@ -37,11 +43,13 @@ class Knowledge:
     _link: LinkEstimate = field(default_factory=LinkEstimate)
     _points: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
     _rate: float | None = None
-    """What passes since the first one have shrunk by, bytes of memory per second."""
+    """What later looks and passes say that it carries, bytes of memory per second."""
     _errors: list[float] = field(default_factory=list[float])
     """Of what was predicted of passes, as logarithms: what was dirtied over what was to be."""
     _swings: list[float] = field(default_factory=list[float])
-    """The same of what the link carried."""
+    """Of what the link carried, from one look to the next, as logarithms, for each of the two."""
+    _rate_before: float | None = None
+    """What it carried at the last of them, bytes per second."""
     _curve: LearntCurve | None = None
 
     # ---- looks
@@ -49,7 +57,10 @@ class Knowledge:
     def look(self, seen: Observation) -> None:
         """Take a look between two syncs: in the first pass nothing but the link limits the sender."""
         if seen.iteration <= 1 and seen.remaining_bytes > 0:
-            self._link.add(sending_s(seen), seen.transferred_bytes)
+            if sending_s(seen) <= LEARNT_BY_S or not self.link_known:
+                # Later on a link that has changed would look like a pipe that has grown.
+                self._link.add(sending_s(seen), seen.transferred_bytes)
+            self._gauge(seen)
 
     def measured(self, seen: Observation) -> None:
         """Take what was measured before the start."""
@@ -67,6 +78,31 @@ class Knowledge:
         """Whether there is a point of the curve."""
         return bool(self._points)
 
+    def _gauge(self, seen: Observation) -> None:
+        """What the link carried in the last third of a second, against what it is taken to carry."""
+        known, last = self._link.goodput_bytes_per_s, seen.samples[-1] if seen.samples else None
+        if known is None or last is None or sending_s(seen) < LEARNT_BY_S + LONG_S:
+            return
+        since_ns = last.at_ns - round(LONG_S * 1e9)
+        before = next((each for each in reversed(seen.samples) if each.at_ns <= since_ns), None)
+        if before is None or _zeros(before, last) > FEW_ZEROS:
+            return
+        sent = last.transferred_bytes - before.transferred_bytes
+        self._take(goodput(max(LEAST_RATIO * known, sent / (last.at_ns - before.at_ns) * 1e9)), LOOK_COUNTS)
+
+    def _take(self, rate: float, weight: float) -> None:
+        """Take a rate, bytes of memory per second; the link is known."""
+        self._swing(rate)
+        before = self.known_bytes_per_s
+        self._rate = rate if before is None else before ** (1 - weight) * rate**weight
+
+    def _swing(self, rate: float) -> None:
+        """One rate after the other: a link that is slower from some moment on has changed once, and is steady."""
+        before, self._rate_before = self._rate_before, rate
+        if before is not None:
+            self._swings.append(math.log(rate / before) / math.sqrt(2.0))
+            del self._swings[:-LOOKS_KEPT]
+
     # ---- syncs
 
     def sync(self, begun: Observation | None, seen: Observation, throttle: float) -> None:
@@ -78,7 +114,9 @@ class Knowledge:
             throttle: the most that slowed the guest in it.
         """
         ended = seen.iterations
-        self._pass_rate(ended[-1])
+        zeros = _zeros(begun.samples[-1], seen.samples[-1]) if begun and begun.samples and seen.samples else 0.0
+        if ended[-1].number > 1 or zeros <= FEW_ZEROS:
+            self._pass_rate(ended[-1])
         point = point_of(ended)
         if begun is None or seen.iteration > ended[-1].number + 1 or point is None:
             return
@@ -104,8 +142,6 @@ class Knowledge:
 
         In the first one it is the link that tells: pages that are zero go in no time.
         """
-        known = self._link.goodput_bytes_per_s
-        before = self._rate if self._rate is not None or known is None else goodput(known)
         if ended.number <= 1:
             # What the pipe took at the beginning has not been carried yet.
             shrunk = goodput(ended.sent_bytes - self._link.pipe_bytes)
@@ -114,12 +150,10 @@ class Knowledge:
         if ended.duration_s <= 0 or shrunk <= 0:
             return
         rate = shrunk / ended.duration_s
-        if before is None:
+        if self.known_bytes_per_s is None:
             self._rate = rate
-        elif ended.duration_s >= LONG_S:
-            self._swings.append(math.log(rate / before))
-            del self._swings[:-KEPT]
-            self._rate = before ** (1 - FRESH) * rate**FRESH
+        elif ended.duration_s >= LONG_S and not (ended.number <= 1 and self._swings):
+            self._take(rate, PASS_COUNTS)
 
     def _check(self, seen: Observation, span_s: float, dirtied: float) -> None:
         """What was expected of a pass against what came of it."""
@@ -153,9 +187,13 @@ class Knowledge:
 
     def bytes_per_s(self, seen: Observation) -> float:
         """Goodput in bytes of memory; at least 1."""
-        if self._rate is not None:
-            return self._rate
-        return goodput(max(self._link.goodput_bytes_per_s or seen.bandwidth_bytes_per_s, 1.0))
+        return self.known_bytes_per_s or goodput(max(seen.bandwidth_bytes_per_s, 1.0))
+
+    @property
+    def known_bytes_per_s(self) -> float | None:
+        """The same, where it has been learnt."""
+        learnt = self._link.goodput_bytes_per_s
+        return self._rate if self._rate is not None or learnt is None else goodput(learnt)
 
     @property
     def pipe_s(self) -> float:
@@ -167,6 +205,12 @@ class Knowledge:
         if self._curve is None:
             self._curve = LearntCurve(tuple(self._points), seen.total_bytes, LIKELY * self.bytes_per_s(seen))
         return self._curve
+
+
+def _zeros(before: Statistics, after: Statistics) -> float:
+    """What part of the pages that were handled between two looks was zero."""
+    pages = after.pages - before.pages
+    return (after.duplicate_pages - before.duplicate_pages) / pages if pages > 0 else 0.0
 
 
 def used_between(begun: Observation, seen: Observation) -> tuple[float, ...]:

@@ -154,7 +154,7 @@ class Prospect:
         speed, turn_s = self.headroom.speed(throttle), self.slice_s / (1.0 - throttle)
         # A sync comes, on average, half way between two turns of a vCPU, which has one more before it.
         sync_s, turn_s = SYNC_S + turn_s * throttle, turn_s / 2
-        slowed_s = 0.0
+        slowed_s = rest_s = 0.0
         for _ in range(MOST_PASSES):
             span_s, rest_s = left_s, self.dirty_s(ran_s + speed * (left_s + turn_s))
             fits = rest_s <= self.room_s

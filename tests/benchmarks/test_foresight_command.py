@@ -70,7 +70,7 @@ def test_the_model_of_today_is_asked_about_the_same_measurements(
 def test_nothing_on_record_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "--folder", str(tmp_path)]) == 1
     assert "nothing of judged is on record" in capsys.readouterr().err
-    assert main(["compare", "--folder", str(tmp_path), "--learnt"]) == 1
+    assert main(["compare", "--folder", str(tmp_path), "--stage", "learnt"]) == 1
     assert "nothing of learnt is on record" in capsys.readouterr().err
 
 

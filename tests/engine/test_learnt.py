@@ -61,6 +61,22 @@ def test_windows_that_are_alike_are_one_point() -> None:
     assert curve.at(1.025) == pytest.approx(105.0)
 
 
+def test_windows_are_alike_to_the_shortest_of_them_and_not_each_to_the_next() -> None:
+    """Else a long chain of iterations, each a little longer than the one before, would be one point."""
+    assert len(LearntCurve([(1.0, 100.0), (1.08, 110.0), (1.16, 120.0)], 1000.0, 100.0).knots_s) == 2
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0, 4.0])
+def test_two_points_outweigh_a_rate_that_was_thought_likely(factor: float) -> None:
+    assert learnt(3.93, 2.08, likely=factor * RATE).at(0.2) == pytest.approx(true(0.2), rel=0.12)
+
+
+def test_the_shorter_points_count_for_more() -> None:
+    """A guest that did less in one long iteration is still taken to bend as its short ones say."""
+    curve = LearntCurve([(0.5, true(0.5)), (1.0, true(1.0)), (8.0, 0.6 * true(8.0))], 512.0 * MIB, RATE)
+    assert curve.at(0.1) == pytest.approx(true(0.1), rel=0.1)
+
+
 def test_an_idle_guest_has_a_curve_too() -> None:
     curve = LearntCurve([(4.0, 0.0), (0.1, 0.0)], 1e9, 1e8)
     assert curve.at(1.0) <= 1.0

@@ -87,6 +87,19 @@ def test_the_cadence_is_the_policys() -> None:
     assert it.wake_every_ns == SECOND // 2
 
 
+def test_a_cadence_goes_on_until_it_is_changed() -> None:
+    """Also where the policy decides nothing when it is asked: else it would be asked at every look from then on."""
+    said = iter([Decision(wake_after_s=0.5), Decision(), Decision()])
+    it = Pilot(lambda seen: next(said), Objectives())
+    it.setup(0)
+    it.start(0)
+    for asked_ns in (SECOND // 2, SECOND + SECOND // 4):
+        assert it.tick_due(asked_ns)
+        it.ask(Reason.TICK, Ledger(), asked_ns)
+        assert not it.tick_due(asked_ns + SECOND // 2 - 1)
+        assert it.tick_due(asked_ns + SECOND // 2)
+
+
 def test_a_policy_without_cadence_is_never_ticked() -> None:
     it = pilot(Decision())
     it.setup(0)

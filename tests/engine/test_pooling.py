@@ -58,7 +58,7 @@ def test_one_that_was_to_be_off_by_chance_moves_it_less_and_widens_it_less() -> 
 def test_more_of_the_same_is_known_better() -> None:
     spreads = [learnt(*[1.0] * count).spread for count in (1, 3, 10, 100)]
     assert spreads == sorted(spreads, reverse=True)
-    assert learnt(*[1.0] * 10_000).spread == LEAST_SPREAD, "nothing repeats itself exactly"
+    assert learnt(*[1.0] * 10_000).spread == pytest.approx(LEAST_SPREAD, rel=1e-3), "nothing repeats itself exactly"
 
 
 def test_a_single_outlier_does_not_carry_it_away() -> None:

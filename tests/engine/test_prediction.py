@@ -50,9 +50,16 @@ def test_the_candidate_of_a_plan_is_predicted_as_it_stands_there_with_what_the_m
     assert set(made.model) == {"time", "bytes", "downtime"}
 
 
-@pytest.mark.parametrize("missing", ["total_s", "downtime_s", "transferred_bytes"])
-def test_of_a_candidate_that_moves_nothing_nothing_is_predicted(missing: str) -> None:
-    assert of_predicted(replace(PREDICTED, **{missing: None}), BELIEF) is None
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        replace(PREDICTED, total_s=None),
+        replace(PREDICTED, downtime_s=None),
+        replace(PREDICTED, transferred_bytes=None),
+    ],
+)
+def test_of_a_candidate_that_moves_nothing_nothing_is_predicted(nothing: Predicted) -> None:
+    assert of_predicted(nothing, BELIEF) is None
 
 
 def test_after_the_first_iteration_the_live_forecast_is_the_prediction() -> None:

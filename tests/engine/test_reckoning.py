@@ -11,7 +11,7 @@ from whimbrel.engine.aftermath import NOTHING_PREDICTED
 from whimbrel.engine.reckoning import Reckoning
 from whimbrel.engine.report import CompletedReport
 from whimbrel.engine.statistics import Statistics
-from whimbrel.engine.timeline import Mark
+from whimbrel.engine.timeline import Downtime, Mark
 
 MARKS = {
     Mark.SOURCE_STOP: 10.0,
@@ -58,12 +58,14 @@ def test_in_postcopy_nothing_waits_for_the_memory() -> None:
     report = told(
         seen(1, 1_000_000), seen(2, 9_000_000, "completed"), report=replace(BARE, postcopy=True)
     )  # fmt: skip
-    assert report.downtime is not None and report.downtime.last_ram_s == 0.0
+    assert report.downtime is not None
+    assert report.downtime.last_ram_s == 0.0
 
 
 def test_one_that_was_never_seen_to_send_anything_has_an_outage_all_the_same() -> None:
     report = told()
-    assert report.downtime is not None and report.downtime.last_ram_s == 0.0
+    assert report.downtime is not None
+    assert report.downtime.last_ram_s == 0.0
 
 
 def test_one_that_did_not_move_its_guest_has_no_outage_and_shows_no_link() -> None:
@@ -71,13 +73,45 @@ def test_one_that_did_not_move_its_guest_has_no_outage_and_shows_no_link() -> No
     assert (report.downtime, report.link) == (None, None)
 
 
-def test_the_first_iteration_shows_how_deep_the_pipe_is() -> None:
-    answers = [seen(tenth / 10, 5_000_000 + 10_000_000 * tenth, iteration=1) for tenth in range(1, 30)]
-    report = told(*answers, seen(9.9, 10**9), stop_after=30)
-    assert report.link is not None
-    assert report.link.pipe_bytes == pytest.approx(1.3 * 5e6 + 0.005 * 1e8)
-    blind = told(*(replace(each, qemu_total_s=None) for each in answers), seen(9.9, 10**9), stop_after=30)
-    assert blind.link is not None and blind.link.pipe_bytes == 0.0, "the moment has to be known by QEMU's own clock"
+HANDED = replace(seen(2, 1_050_000, "device"), remaining_bytes=0, at_ns=40_000_000)
+
+
+def handed(*answers: Statistics, continued_ns: int = 10_000_000) -> Downtime:
+    """The outage of a migration that was told to go on then, and answered so."""
+    reckoning = Reckoning()
+    for mark, wall_s in MARKS.items():
+        reckoning.mark(mark, wall_s, continued_ns)
+    for answer in answers:
+        reckoning.see(answer)
+    downtime = reckoning.into(BARE, cap_bytes_per_s=0, foreseen=True).downtime
+    assert downtime is not None
+    return downtime
+
+
+def test_an_answer_that_waited_for_the_hand_over_shows_when_the_last_page_went() -> None:
+    outage = handed(HANDED)
+    assert outage.measured
+    assert (outage.last_ram_s, outage.device_state_s) == pytest.approx((0.03, 0.07))
+
+
+def test_the_first_such_answer_counts_and_one_with_something_left_does_not() -> None:
+    outage = handed(replace(HANDED, remaining_bytes=1, at_ns=20_000_000), HANDED, replace(HANDED, at_ns=50_000_000))
+    assert outage.last_ram_s == pytest.approx(0.03)
+
+
+def test_one_that_came_too_late_is_no_moment_of_the_outage() -> None:
+    assert not handed(replace(HANDED, at_ns=150_000_000)).measured
+
+
+def test_a_second_go_forgets_the_first() -> None:
+    reckoning = Reckoning()
+    reckoning.mark(Mark.CONTINUE_SENT, 1.0, 0)
+    reckoning.see(HANDED)
+    for mark, wall_s in MARKS.items():
+        reckoning.mark(mark, wall_s, 10**9)
+    downtime = reckoning.into(BARE, cap_bytes_per_s=0, foreseen=True).downtime
+    assert downtime is not None
+    assert not downtime.measured
 
 
 def test_what_is_predicted_is_told_once_and_compared_at_the_end() -> None:

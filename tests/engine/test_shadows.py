@@ -123,6 +123,24 @@ def test_those_that_watched_are_read_out_of_the_log(wish: Decision, end: tuple[o
     assert told.wishes[1].iteration == 3
 
 
+def test_what_is_said_at_a_sync_comes_after_qemus_look_at_it() -> None:
+    """A limit that is raised in answer to a sync can't have let the guest go at that sync."""
+    low = shadow_line(0.5, "low", Decision(), downtime_limit_s=0.1)
+    raised = shadow_line(4.0, "low", Decision(), downtime_limit_s=0.5)
+    told = one(shadows(log(low, raised)), "low")
+    assert (told.ends_at_s, told.ends_by) == (None, "")
+    assert told.wishes[1].iteration == 4, "it was asked because that iteration began"
+
+
+def test_those_that_watched_had_the_objectives_of_the_log() -> None:
+    """Others that are shown it now may have others."""
+    watched = log(shadow_line(0.5, "low", Decision(), throttle_trigger=0.5))
+    alone = one(shadows(watched), "low")
+    told = shadows(watched, {"mine": Fixed()}, Objectives(downtime_s=1.0))
+    assert one(told, "low") == alone
+    assert (alone.ends_at_s, one(told, "mine").ends_at_s) == (3.0, 1.0)
+
+
 def test_a_wish_after_the_last_sync_counts_too() -> None:
     watched = [shadow_line(0.5, "low", Decision(), downtime_limit_s=0.1), shadow_line(4.1, "low", Decision(pause=True))]
     told = one(shadows(log(*watched)), "low")

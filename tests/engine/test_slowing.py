@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from whimbrel.engine.curve import ConstantRate, PoissonClasses
-from whimbrel.engine.slowing import UNKNOWN_SHARE, Course, Headroom, Outlook, cheapest, speed_of, used_shares
+from whimbrel.engine.slowing import SYNC_S, UNKNOWN_SHARE, Course, Headroom, Outlook, cheapest, speed_of, used_shares
 from whimbrel.engine.statistics import Statistics
 
 MIB = 1 << 20
@@ -125,6 +125,25 @@ def test_what_the_guest_has_done_in_this_iteration_already_counts() -> None:
     assert course.total_s > 1.5 * fresh.total_s
 
 
+def test_each_iteration_that_is_waited_for_takes_its_sync_too() -> None:
+    left_s = AFTER_FIRST.left_bytes / LINK
+    waited = AFTER_FIRST.course(0.99, 1)
+    later = replace(AFTER_FIRST, left_bytes=CURVE.at(left_s)).course(0.99)
+    assert waited is not None
+    assert later is not None
+    assert waited.total_s == pytest.approx(left_s + SYNC_S + later.total_s)
+    assert waited.lost_s == pytest.approx(later.lost_s)
+
+
+def test_an_iteration_that_had_run_for_long_may_find_more_than_it_sends() -> None:
+    """What was dirtied before the throttle began counts once: it is no sign that it does not help."""
+    late = replace(AFTER_FIRST, left_bytes=0.3 * LINK, ran_s=3.6)
+    assert late.rest_s(0.3, 0.99) > 0.3
+    course = late.course(0.99)
+    assert course is not None
+    assert course.total_s < 5.0
+
+
 def test_iterations_that_shrink_without_end_are_no_course() -> None:
     """A constant rate just below the link: each is a little smaller than the one before."""
     barely = Outlook(
@@ -180,6 +199,13 @@ def test_of_those_that_are_as_good_the_least_throttle_is_taken() -> None:
     assert exact is not None
     assert least is not None
     assert least.throttle < exact.throttle
+
+
+def test_a_weaker_throttle_that_comes_later_is_another_matter() -> None:
+    """It would be chosen for being weak, though what it saves is the waiting's."""
+    now = Course(throttle=0.9, waits=0, total_s=2.0, lost_s=1.0, left_s=1.0)
+    later = Course(throttle=0.5, waits=3, total_s=2.0, lost_s=1.05, left_s=1.0)
+    assert cheapest(iter([now, later]), worth=0.1, slack_s=0.1) is now
 
 
 def test_a_deadline_goes_before_the_cost() -> None:

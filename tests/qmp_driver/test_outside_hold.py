@@ -6,6 +6,9 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +20,17 @@ from tests.support.guests import lives, until
 from tests.support.spinner import spinning
 from whimbrel.qmp_driver import outside_hold
 from whimbrel.qmp_driver.outside import spawn_watchdog
-from whimbrel.qmp_driver.outside_hold import DEADLINE, OTHER, Hold, Thread, put_on, quota_of, take_off
+from whimbrel.qmp_driver.outside_hold import (
+    DEADLINE,
+    OTHER,
+    Hold,
+    Thread,
+    Watchdog,
+    put_on,
+    quota_of,
+    start_of,
+    take_off,
+)
 from whimbrel.qmp_driver.outside_means import NoMeans, by_deadline, by_group, try_out
 from whimbrel.qmp_driver.vcpus import VcpuThread
 
@@ -157,6 +170,30 @@ def test_a_thread_that_ended_under_it_leaves_nothing(means: str) -> None:
     assert not any(held.group and os.path.exists(held.group) for held in hold.threads)
 
 
+def test_a_thread_that_is_in_its_group_is_not_moved_there_again(tmp_path: Path) -> None:
+    """To move one takes the kernel 8 ms and more, to change a limit microseconds. (A folder stands for the group.)"""
+    pid, tid = os.getpid(), threading.get_native_id()
+    start_ticks = start_of(pid, tid)
+    assert start_ticks is not None
+    for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"):
+        (tmp_path / name).touch()
+    inside = f"1\n{tid}\n"
+    (tmp_path / "tasks").write_text(inside)
+    put_on(Hold("cgroup-v1", (Thread(pid, tid, start_ticks, home="/nowhere", group=str(tmp_path)),)), 0.5)
+    assert (tmp_path / "cpu.cfs_quota_us").read_text().startswith("5000")
+    assert (tmp_path / "tasks").read_text() == inside
+
+
+@pytest.mark.parametrize(("others", "written"), [(False, "-cpu"), (True, "")])
+def test_the_controller_is_switched_off_again_unless_others_use_it(tmp_path: Path, others: bool, written: str) -> None:
+    """Another group beside ours is of another migration. (A folder stands for the parent.)"""
+    (tmp_path / "cgroup.subtree_control").touch()
+    if others:
+        (tmp_path / "whimbrel-1-1").mkdir()
+    assert take_off(Hold("cgroup-v2", (), enabled=(str(tmp_path),))) == []
+    assert (tmp_path / "cgroup.subtree_control").read_text() == written
+
+
 def test_what_can_not_be_undone_is_named(tmp_path: Path) -> None:
     """A folder that is no control group, and not empty, stands for a group that can't be removed."""
     (tmp_path / "tasks").write_text("")
@@ -244,11 +281,33 @@ async def test_a_lease_that_is_renewed_does_not_run_out() -> None:
     """Each word of the manager renews it."""
     with spinning() as thread:
         hold = held_by("cgroup", thread)
-        with watching(hold, 0.4) as (_, line):
+        with watching(hold, 0.8) as (_, line):
             assert ask(line, "take 0.5") == "done\n"
-            renewed = [ask(line, "stay") for _ in range(1000)]
-            assert set(renewed) == {"done\n"}
+            until_s = time.monotonic() + 1.2
+            while time.monotonic() < until_s:
+                assert ask(line, "stay") == "done\n"
             assert "whimbrel" in group_of(thread)
+
+
+def test_a_manager_that_died_is_noticed_though_a_child_of_its_holds_the_line() -> None:
+    """The line has no end then, and says nothing; its process has ended."""
+    ours, its = socket.socketpair()
+    ends: list[int] = []
+    with subprocess.Popen(("sleep", "100")) as manager:
+        pidfd = os.pidfd_open(manager.pid)
+        watchdog = Watchdog(its, Hold("deadline", ()), 30.0, manager=pidfd)
+        watching_it = threading.Thread(target=lambda: ends.append(watchdog.run()))
+        watching_it.start()
+        try:
+            assert ask(ours, "stay") == "done\n"
+            manager.kill()
+            watching_it.join(5)
+            assert ends == [0]
+        finally:
+            ours.close()
+            watching_it.join()
+            its.close()
+            os.close(pidfd)
 
 
 async def test_what_the_kernel_refuses_is_told_and_undone() -> None:

@@ -66,7 +66,14 @@ def iterated(*started_s: float) -> tuple[Iteration, ...]:
 
 
 OUTAGE = Downtime(
-    total_s=0.2, stop_s=0.01, drain_s=0.01, last_ram_s=0.05, device_state_s=0.11, load_s=0.01, resume_s=0.01
+    total_s=0.2,
+    stop_s=0.01,
+    drain_s=0.01,
+    last_ram_s=0.1,
+    device_state_s=0.06,
+    load_s=0.01,
+    resume_s=0.01,
+    measured=True,
 )
 MOVED = CompletedReport(
     outcome="completed",
@@ -82,7 +89,7 @@ MOVED = CompletedReport(
     iterations=iterated(0.1, 5.0, 8.0, 9.5, 9.91),
     ram_transferred_bytes=10**9,
     ram_total_bytes=2 * 10**9,
-    link=LinkSeen(bandwidth_bytes_per_s=1e8, pipe_bytes=5e6, capped=False),
+    link=LinkSeen(bandwidth_bytes_per_s=1e8, capped=False),
 )
 """Just as `PREDICTION` has it, in the middle of every range."""
 

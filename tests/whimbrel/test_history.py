@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from tests.support.predictions import MOVED, PREDICTION, around
+from whimbrel.engine.aftermath import with_comparison
 from whimbrel.engine.errors import BadInput
 from whimbrel.engine.report import CompletedReport
 from whimbrel.engine.timeline import Downtime
-from whimbrel.history import CHUNK_BYTES, Entry, Standing, entries
+from whimbrel.history import CHUNK_BYTES, Entry, Standing, ended, entries
 from whimbrel.qmp_driver.journal import FORMAT, Journal
 
 REPORT = CompletedReport(
@@ -198,3 +200,28 @@ def test_a_thousand_large_logs_take_a_moment(tmp_path: Path) -> None:
     began_s = time.process_time()
     assert [each.standing for each in entries(tmp_path)] == [Standing.ENDED] * 1000
     assert time.process_time() - began_s < 3.0
+
+
+def test_one_that_was_predicted_says_how_far_off_it_was(tmp_path: Path) -> None:
+    prediction = replace(PREDICTION, total_s=around(8.0), downtime_s=around(0.25), transferred_bytes=around(1e9))
+    report = with_comparison(MOVED, prediction)
+    write(tmp_path / "log", ("end", {"report": asdict(report)})).close()
+    entry = only(tmp_path)
+    assert entry.time_off == pytest.approx(0.25)
+    assert entry.downtime_off == pytest.approx(-0.2)
+    assert entry.bytes_off == pytest.approx(0.0)
+
+
+def test_those_that_have_ended_are_read_whole_and_all_others_passed_over(tmp_path: Path) -> None:
+    for name, started_s in (("first", 1.0), ("second", 2.0), ("damaged", 3.0)):
+        write(tmp_path / name, end(why=name), started_s=started_s).close()
+    damaged(tmp_path / "damaged", '"total_s":1.5', '"total_s":[]')
+    write(tmp_path / "left", started_s=4.0).close()
+    (tmp_path / "noise.jsonl").write_text("noise\n")
+    os.utime(tmp_path / "noise.jsonl", (5.0, 5.0))
+    found = list(ended(tmp_path))
+    assert [(each.report.why, each.started_wall_s, each.log.name) for each in found] == [
+        ("second", 2.0, "second"), ("first", 1.0, "first")
+    ]  # fmt: skip
+    assert found[0].header["policy"] == "fixed"
+    assert [each.report.why for each in ended(tmp_path, 4)] == ["second"], "only so many logs are looked at"

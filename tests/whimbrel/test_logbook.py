@@ -7,14 +7,20 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given
 
+from tests.support.predictions import MOVED, PREDICTIONS
+from whimbrel.engine.aftermath import with_comparison
 from whimbrel.engine.errors import BadInput
+from whimbrel.engine.prediction import Prediction
 from whimbrel.engine.report import CompletedReport, StageTime
 from whimbrel.engine.statistics import Iteration
 from whimbrel.engine.timeline import Downtime
-from whimbrel.logbook import check_running, report_of, sides_seen
+from whimbrel.logbook import check_running, report_in, report_of, sides_seen
 from whimbrel.qmp_driver.journal import FORMAT, Journal
 
 REPORT = CompletedReport(
@@ -63,6 +69,27 @@ def test_a_report_comes_back_whole(log: Path) -> None:
     journal.write("end", 2, 0.0, report=asdict(REPORT))
     journal.close()
     assert report_of(log) == REPORT
+
+
+@given(PREDICTIONS)
+def test_a_prediction_comes_back_whole_even_where_it_has_no_end(prediction: Prediction) -> None:
+    """JSON has no word for what never ends."""
+    report = with_comparison(MOVED, prediction)
+    line = msgspec.json.decode(msgspec.json.encode({"report": asdict(report)}))
+    assert report_in(line) == report
+
+
+def test_a_report_from_before_there_were_predictions_still_reads() -> None:
+    told = asdict(REPORT)
+    for name in ("postcopy", "link", "prediction", "compared", "off"):
+        del told[name]
+    assert report_in({"report": told}) == REPORT
+
+
+@pytest.mark.parametrize("line", [{}, {"report": None}, {"report": 7}, {"report": {"prediction": [[7]]}}])
+def test_what_is_no_report_is_refused(line: dict[str, Any]) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        report_in(line)
 
 
 def test_one_that_runs_has_no_report_and_can_be_called_off(log: Path) -> None:

@@ -79,7 +79,7 @@ async def test_with_an_objective_and_no_policy_a_plan_chooses_one(world: World) 
     source = await world.boot()
     log = world.folder / "log"
     link = Link(bytes_per_s=125e6)
-    report = await migrate(source.qmp, log_path=log, downtime_s=0.5, deadline_s=30.0, link=link)
+    report = await migrate(source.qmp, log_path=log, downtime_s=0.5, deadline_s=30.0, link=link, span_s=0.3)
     world.hear(report.facts)
     assert report.moved
     policy = read_log(log)[0]["policy"]
@@ -94,7 +94,7 @@ async def test_with_an_objective_that_nothing_can_meet_nothing_is_begun(world: W
     source = await world.boot()
     log = world.folder / "log"
     with pytest.raises(Infeasible) as refused:
-        await migrate(source.qmp, log_path=log, deadline_s=0.4, link=Link(bytes_per_s=1e6))
+        await migrate(source.qmp, log_path=log, deadline_s=0.4, link=Link(bytes_per_s=1e6), span_s=0.3)
     assert refused.value.plan.chosen is None
     assert not log.exists()
     await world.check_beats("source")

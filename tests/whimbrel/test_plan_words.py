@@ -61,6 +61,9 @@ def test_an_estimate_says_how_sure_it_is_and_where_it_comes_from() -> None:
     """A spread of 0.03 is 5 % to either side in nine of ten cases."""
     assert give_or_take(Estimate(100.0 * MIB, 0.03, "probed"), format_size) == "100MiB ± 5% (probed)"
     assert give_or_take(Estimate(100.0 * MIB), format_size) == "100MiB (given)"
+    assert give_or_take(Estimate(4.0 * MIB, 0.7, "default"), format_size) == (
+        "4MiB, give or take a factor of 3.2 (default)"
+    )
 
 
 def test_what_is_wanted_is_told_whole() -> None:

@@ -7,7 +7,6 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
-from typing import Any
 
 import msgspec
 import pytest
@@ -138,17 +137,19 @@ def test_a_probe_that_is_asked_for_and_forbidden_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "wanted"),
+    ("field", "goal", "policies"),
     [
-        ("downtime", {"objectives": Objectives(downtime_s=0.0)}),
-        ("deadline", {"objectives": Objectives(downtime_s=2.0, deadline_s=1.0)}),
-        ("policy", {"policies": ("fixed", "nosuch")}),
+        ("downtime", Objectives(downtime_s=0.0), ()),
+        ("deadline", Objectives(downtime_s=2.0, deadline_s=1.0), ()),
+        ("policy", EASY, ("fixed", "nosuch")),
     ],
 )
-async def test_what_can_not_be_is_refused_before_anybody_is_asked(field: str, wanted: dict[str, Any]) -> None:
+async def test_what_can_not_be_is_refused_before_anybody_is_asked(
+    field: str, goal: Objectives, policies: tuple[str, ...]
+) -> None:
     """There is no such guest: it would be told of that otherwise."""
     with pytest.raises(BadInput, match=f"^{field}"):
-        await plan("/nowhere/qmp", **{"objectives": EASY, **wanted})
+        await plan("/nowhere/qmp", objectives=goal, policies=policies)
 
 
 async def test_a_destination_that_cannot_be_reached_is_told_before_anything_is_measured(world: World) -> None:

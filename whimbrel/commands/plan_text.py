@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -15,7 +16,36 @@ from whimbrel.plan_words import Write, between, count, goals, misses, of_belief,
 from whimbrel.planning import Planned
 from whimbrel.units import format_size
 
-COLUMNS = ("way", "time", "outage", "sent", "passes", "slowed", "lost", "meets")
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column of the table of ways."""
+
+    found: Callable[[Predicted], Range | None]
+    write: Write
+
+    def holds(self, each: Predicted) -> bool:
+        """Whether there is anything to show for it."""
+        found = self.found(each)
+        return found is not None and found.high > 0
+
+    def middle(self, each: Predicted) -> str:
+        found = self.found(each)
+        return self.write(found.middle) if found is not None and found.high > 0 else ""
+
+    def ends(self, each: Predicted) -> str:
+        found = self.found(each)
+        return between(found, self.write) if found is not None and found.low < found.high else ""
+
+
+COLUMNS = {
+    "time": _Column(lambda each: each.total_s, time),
+    "outage": _Column(lambda each: each.downtime_s, time),
+    "sent": _Column(lambda each: each.transferred_bytes, format_size),
+    "passes": _Column(lambda each: each.iterations, count),
+    "slowed": _Column(lambda each: each.throttle, share),
+    "lost": _Column(lambda each: each.lost_s, time),
+}
 
 
 def plan_text(planned: Planned) -> RenderableType:
@@ -54,38 +84,29 @@ def _indented(line: str, style: str = "") -> RenderableType:
 
 
 def _ways(plan: Plan) -> Table:
+    """Each with its medians and, below them, what they lie between; columns that nobody needs are left out."""
+    shown = {number: each for number, each in enumerate(plan.predicted, 1) if not each.excluded}
+    columns = {name: column for name, column in COLUMNS.items() if any(map(column.holds, shown.values()))}
     table = Table(title="Ways to move it", title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name == "way" else "right", no_wrap=True)
-    for number, each in enumerate(plan.predicted, 1):
-        if each.excluded:
-            continue
-        chosen = plan.chosen is not None and each.candidate == plan.chosen.candidate
-        style = "bold green" if chosen else ""
-        table.add_row(f"{number} {each.candidate.strategy}", *_middles(each), style=style)
-        table.add_row("", *_ends(each), style="dim")
+    table.add_column("way", no_wrap=True)
+    for name in (*columns, "meets"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for number, each in shown.items():
+        style = "bold green" if plan.chosen is not None and each.candidate == plan.chosen.candidate else ""
+        middles = [column.middle(each) for column in columns.values()]
+        table.add_row(f"{number} {each.candidate.strategy}", *middles, share(each.meets), style=style)
+        if each.total_s is not None:
+            table.add_row("", *(column.ends(each) for column in columns.values()), _chance(each), style="dim")
     return table
 
 
-def _figures(each: Predicted) -> Iterable[tuple[Range | None, Write]]:
-    """In the order of the columns, without the last."""
-    yield each.total_s, time
-    yield each.downtime_s, time
-    yield each.transferred_bytes, format_size
-    yield each.iterations, count
-    yield (each.throttle if each.throttle is not None and each.throttle.high > 0 else None), share
-    yield each.lost_s, time
-
-
-def _middles(each: Predicted) -> list[str]:
-    return [*("" if found is None else write(found.middle) for found, write in _figures(each)), share(each.meets)]
-
-
-def _ends(each: Predicted) -> list[str]:
-    ends = [
-        "" if found is None or found.low == found.high else between(found, write) for found, write in _figures(each)
-    ]
-    return [*ends, between(Range(each.meets_low, each.meets, each.meets_high), share)]
+def _chance(each: Predicted) -> str:
+    """What so many draws can tell of how likely it is."""
+    if round(each.meets_high, 2) == 1:
+        return f"≥{share(each.meets_low)}"
+    if round(each.meets_low, 2) == 0:
+        return f"≤{share(each.meets_high)}"
+    return between(Range(each.meets_low, each.meets, each.meets_high), share)
 
 
 def _way(number: int, each: Predicted) -> RenderableType:
@@ -95,10 +116,10 @@ def _way(number: int, each: Predicted) -> RenderableType:
     if each.excluded:
         words.append(f"can't be taken: {each.excluded}")
     elif each.total_s is None:
-        words.append("still under way in all of its forecasts when they were given up")
+        words.append("no end in time in any of its forecasts")
     if each.postcopy_s is not None and each.postcopy_s.high > 0:
         words.append(f"pages go on coming for {between(each.postcopy_s, time)} after the guest has moved")
-    if told := misses(each):
+    if each.total_s is not None and (told := misses(each)):
         words.append(told)
     if words:
         line.append(f": {'; '.join(words)}", style="dim")

@@ -7,10 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.sim.bounds.worlds import MIB, scenario, writer
+from tests.sim.bounds.worlds import MIB, scenario, steady, writer
+from tests.sim.bounds.worlds import trace as trace_with
 from whimbrel.sim.bounds.rounds import Round, Synced, begin
 from whimbrel.sim.bounds.trace import start_of, trace_of
 from whimbrel.sim.clock import SECOND_NS
+from whimbrel.sim.memory.contract import CHUNK_PAGES
 from whimbrel.sim.memory.paged import PagedMemory
 from whimbrel.sim.scenario import GuestPlan, Pattern, Scenario
 from whimbrel.sim.seeds import number
@@ -136,6 +138,23 @@ def test_kvm_forgets_what_was_written_before_a_chunk_was_begun() -> None:
     this = Round(trace, begin(trace), kvm=True)
     assert this.sync(this.end_s).owed[: 4 * MIB // 4096].any()
     assert not this.sync(this.end_s).owed[1 << 18 :].any()
+
+
+def test_the_search_for_pages_goes_on_behind_the_last_one_that_was_sent() -> None:
+    """Also where that one is dirty again: it has its turn when all the others have had theirs."""
+    written = trace_with([(2.2, 1)], 4, steady(1.0))
+    synced = Round(written, begin(written)).sync(2.5)
+    assert (synced.owed.tolist(), synced.place) == ([False, True, True, True], 2)
+    assert Round(written, synced).sync(3.6).owed.tolist() == [False, True, False, True]
+
+
+@pytest.mark.parametrize(("kvm", "owed"), [(True, [True, False]), (False, [True, True])], ids=["kvm", "tcg"])
+def test_a_write_to_a_chunk_that_is_not_begun_is_forgotten_by_kvm_alone(kvm: bool, owed: list[bool]) -> None:
+    """Its log is cleared when its first page is sent; the first chunk's was when the round began."""
+    second = CHUNK_PAGES
+    written = trace_with([(0.5, 7), (0.5, second)], second + 2, steady(second / 10))
+    after = Round(written, begin(written), kvm=kvm)
+    assert after.sync(after.end_s).owed[[7, second]].tolist() == owed
 
 
 def test_where_nothing_is_left_a_round_takes_no_time() -> None:

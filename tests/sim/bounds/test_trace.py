@@ -10,11 +10,12 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from tests.sim.bounds.worlds import MIB, scenario, writer
+from tests.sim.bounds.worlds import MIB, scenario, steady, writer
+from tests.sim.bounds.worlds import trace as trace_with
 from whimbrel.engine.errors import BadInput
 from whimbrel.engine.policies import Fixed, LeastDowntime
 from whimbrel.engine.policy import Policy
-from whimbrel.sim.bounds.trace import start_of, trace_of
+from whimbrel.sim.bounds.trace import PEAK_S, start_of, trace_of
 from whimbrel.sim.clock import SECOND_NS
 from whimbrel.sim.memory.contract import Memory
 from whimbrel.sim.scenario import GuestPlan, Pattern, Scenario
@@ -142,6 +143,14 @@ def test_the_most_writes_are_those_of_a_phase() -> None:
     trace = trace_of(scenario(writer(rate_mb_per_s=4.096, period_s=1.0, duty=0.25)), 1)
     assert trace.most_writes_per_s() == pytest.approx(1000, rel=0.1)
     assert trace_of(scenario(writer(rate_mb_per_s=0.0)), 1).most_writes_per_s() == 0.0
+
+
+def test_no_phase_however_short_has_more_writes_than_the_most() -> None:
+    """Of so many writes only every third is looked at: what lies between two looks is counted in."""
+    burst_s = [29_999.0 + number * 1e-3 for number in range(1, 6)]
+    at_s = sorted([*map(float, range(50_000)), *burst_s])
+    writes = [(each_s, 0) for each_s in at_s]
+    assert trace_with(writes, 1, steady(1.0)).most_writes_per_s() >= 6 / PEAK_S
 
 
 def test_a_trace_ends_where_it_would_be_too_long() -> None:

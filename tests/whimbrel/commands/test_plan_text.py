@@ -68,11 +68,22 @@ def test_a_way_that_moves_nobody_has_no_figures() -> None:
         misses={"never": 1.0},
     )
     lines = printed(plan_text(planned(a_plan(never, chosen=None))), 120)
-    assert lines[-1] == (
-        "  1 predictive:throttle=false: still under way in all of its forecasts when they were given up; "
-        "has no end in 100%"
-    )
+    assert lines[-1] == "  1 predictive:throttle=false: no end in time in any of its forecasts"
     assert ["1", "plain", "0%"] in [line.split() for line in lines]
+
+
+def test_a_column_that_nobody_needs_is_left_out() -> None:
+    lines = printed(plan_text(planned(a_plan(PLAIN))))
+    assert ["way", "time", "outage", "sent", "passes", "lost", "meets"] in [line.split() for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "told"), [(0.986, 1.0, "≥99%"), (0.0, 0.013, "≤1%"), (0.5, 0.62, "50–62%"), (0.0, 1.0, "≥0%")]
+)
+def test_what_the_draws_tell_of_a_chance_is_told_from_its_nearer_end(low: float, high: float, told: str) -> None:
+    unsure = replace(PLAIN, meets_low=low, meets_high=high)
+    lines = printed(plan_text(planned(a_plan(unsure))))
+    assert any(line.endswith(f" {told}") for line in lines)
 
 
 def test_what_was_measured_and_what_nobody_can_beat_stand_above_the_ways() -> None:

@@ -83,6 +83,19 @@ def test_a_deadline_that_was_missed_counts_as_a_downtime_does() -> None:
     assert [each.policy for each in league([*late, *long], ("late", "long")).standings] == ["long", "late"]
 
 
+def test_a_deadline_is_counted_from_the_start_and_not_from_the_order() -> None:
+    """What a policy waits for before it begins is in its cost; it missed the deadline by a fifth, the other by half."""
+    waited = [replace(each, goal_deadline_s=10.0, waited_s=50.0) for each in runs("waited", (12, 12))]
+    at_once = [replace(each, goal_deadline_s=10.0) for each in runs("at_once", (15, 15))]
+    rows = [replace(each, goal_met=False) for each in (*waited, *at_once)]
+    assert [each.policy for each in league(rows, ("waited", "at_once")).standings] == ["waited", "at_once"]
+
+
+def test_runs_that_took_no_time_are_alike() -> None:
+    rows = [replace(each, total_s=0.0) for each in (*runs("one", (1, 1)), *runs("other", (1, 1)))]
+    assert standing(rows, "other").time_ratio.value == 1.0
+
+
 def test_who_does_not_move_the_guest_is_last_in_every_metric() -> None:
     """It lost no work and sent little: nothing that anybody asked for."""
     rows = [*runs("moves", (10, 10)), *runs("gives_up", (0.1, 0.1), moved=False, downtime_s=None, lost_guest_s=0.0)]
@@ -166,6 +179,23 @@ def test_agreement_is_only_of_what_both_have() -> None:
     real = [*runs("a", (1, 1), seeds=2), *runs("b", (2, 2), seeds=2), *runs("y", (5, 5), seeds=2)]
     found = agreement(simulated, real)
     assert (found.policies, found.cases, found.tau.value) == (("a", "b"), CASES[:2], 1.0)
+
+
+def test_a_case_that_one_of_them_has_only_in_part_is_left_out_of_both() -> None:
+    """In the second case the first ranking has it the other way round; the second ranking lacks a policy there."""
+    first = [*runs("a", (1, 2)), *runs("b", (2, 1))]
+    second = [*runs("a", (1, 1)), *runs("b", (2,))]
+    found = agreement(first, second)
+    assert (found.cases, found.tau.value) == (CASES[:1], 1.0)
+
+
+def test_the_disagreements_that_both_are_sure_of_come_first() -> None:
+    """By the smaller of the two gaps: a wide one in one ranking is nothing where the other hardly sees one."""
+    first = [*runs("a", (1,) * 4), *runs("c", (2,) * 4), *runs("b", (3,) * 4), *runs("d", (4,) * 4)]
+    second = [*runs("d", (1,) * 4), *runs("b", (2, 2, 2, 3)), *runs("a", (3, 3, 3, 2)), *runs("c", (4,) * 4)]
+    pairs = [(each.better, each.worse) for each in agreement(first, second).disagreements]
+    assert pairs[:2] == [("c", "d"), ("a", "d")]
+    assert pairs[-1] == ("a", "b")
 
 
 def test_many_taus_are_those_of_scipy() -> None:

@@ -117,6 +117,14 @@ def test_a_median_over_cases_takes_infinite_values() -> None:
     assert (found.value, found.low, found.high) == (3.0, 1.0, math.inf)
 
 
+@pytest.mark.parametrize("count", [4, 12, 28])
+def test_a_median_is_the_first_time_by_which_half_of_them_are_through(count: int) -> None:
+    """Of an even number the lower of the two in the middle, though so many weights may not come to just a half."""
+    times_s = [float(number) for number in range(1, count + 1)]
+    assert survival(times_s, [True] * count).median_s.value == count / 2
+    assert Clusters(["a"] * count).median(np.array(times_s)).value == count / 2
+
+
 def test_the_same_cases_are_drawn_for_the_same_names() -> None:
     """Two rankings are resampled over the same cases; their runs are drawn apart."""
     one, other = Clusters(["a", "a", "b"]), Clusters(["a", "b", "b", "b"], runs_of=1)
