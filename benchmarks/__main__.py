@@ -3,6 +3,7 @@
 ``python -m benchmarks campaign`` measures nothing but kills, freezes and cuts instead: see `benchmarks.campaign`.
 ``python -m benchmarks fidelity`` holds the simulator against recorded migrations: see `benchmarks.fidelity`.
 ``python -m benchmarks league`` compares all policies with each other: see `benchmarks.league`.
+``python -m benchmarks verdict`` holds live forecasts against what came of it: see `benchmarks.verdict`.
 ``python -m benchmarks foresight`` predicts migrations and then makes them: see `benchmarks.foresight`.
 """
 
@@ -76,6 +77,11 @@ def main(argv: list[str] | None = None) -> int:
         _end_tidily()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         return foresight.main(words[1:])
+    if words[:1] == ["verdict"]:
+        from . import verdict  # the same
+
+        _end_tidily()
+        return verdict.main(words[1:])
     options = _parser().parse_args(words)
     _end_tidily()
     sys.setswitchinterval(SWITCH_INTERVAL_S)

@@ -7,6 +7,7 @@
 | `protocol` | the step over the tables |
 | `resolve` | what to make of two QEMUs when an outcome is unknown |
 | `statistics`, `link` | what QEMU's figures tell: iterations, rates, goodput, the pipe |
+| `measuring`, `deltas` | what a guest tells that is measured before it is moved |
 | `policy`, `policies/`, `pilot` | what a policy sees and decides, the ones that come along, and their clamping |
 | `timeline`, `report` | the itemised outage, the finished report |
 | `machine` | all of it together, driven by events and the time |

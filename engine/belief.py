@@ -48,7 +48,8 @@ class Belief:
         fixed_s: what a switchover takes with nothing left to send and an empty pipe: stop, device state, load, resume.
         device_state_part: of `fixed_s`, what goes to sending and loading the device state, 0 to 1.
         preparation_s: from the call to the first byte.
-        vcpu_shares: how much of its time each vCPU ran while the guest was measured, 0 to 1; empty: not known.
+        vcpu_shares: how much of its time each vCPU needs for what it does, 0 to 1, waking up not counted
+            (`whimbrel.engine.measuring.needed_shares`); empty: not known.
         delta_ratio: what a page that changed since it was sent comes to as XBZRLE's delta, as a part of a page;
             ``None``: not measured.
         cpu_bytes_per_s: how fast one thread of QEMU sends where no link holds it.

@@ -1,7 +1,7 @@
 """Figures that are not certain: an estimate before, a range after, and the draws that lead from one to the other.
 
 Nothing here is random. The draws are a low-discrepancy sequence: they fill the space evenly, so that 200 of them tell
-what thousands of random ones would, and the same question always has the same answer.
+what 600 random ones would, and the same question always has the same answer.
 """
 
 from __future__ import annotations
@@ -12,9 +12,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
 
+from .errors import BadInput
+
 NORMAL = NormalDist()
 LOW, HIGH = 0.05, 0.95
 """Ends of a range: it holds in nine of ten cases."""
+_PRIMES = (59, 103, 3, 2, 409, 457, 283, 73, 281, 31, 367, 167, 137, 23, 107, 139, 311, 43, 389, 241)
+"""Of those below 463 the ones with which 40, 100 and 200 points are least correlated between any two dimensions: the
+first primes, and steps by the generalised golden ratio, do worse than random points from a dozen dimensions on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +103,26 @@ def _quantile(rising: list[float], part: float) -> float:
 
 @lru_cache(maxsize=32)
 def normal_draws(count: int, dimensions: int) -> tuple[tuple[float, ...], ...]:
-    """Points that lie in space as those of independent normal distributions do, evenly.
+    """Points that lie in space as those of independent normal distributions do, evenly; the first of them do, too.
 
-    By the additive recurrence of the generalised golden ratio (M. Roberts, "The unreasonable effectiveness of
-    quasirandom sequences", 2018: ``x = (1/2 + n alpha) mod 1`` with ``alpha_j = phi_d^-j``), and the inverse of the
-    normal distribution.
+    By Richtmyer's sequence (R. Richtmyer, "The evaluation of definite integrals, and a quasi-Monte-Carlo method", 1951:
+    ``x = (1/2 + n sqrt(p)) mod 1`` with a prime for each dimension) and the inverse of the normal distribution. Every
+    second point is the mirror image of the one before: so medians are right, and ranges are as wide to either side.
 
     Args:
         count: how many, above 0.
         dimensions: of each, 1 to 20.
+
+    Raises:
+        BadInput: there are no points of so many dimensions.
     """
-    ratio = 2.0
-    for _ in range(64):  # the positive root of x^(d+1) = x + 1
-        ratio = (1.0 + ratio) ** (1.0 / (dimensions + 1))
-    steps = [ratio ** -(place + 1) for place in range(dimensions)]
-    half = 0.5 / count
-    return tuple(
-        tuple(NORMAL.inv_cdf(min(max((0.5 + n * step) % 1.0, half), 1.0 - half)) for step in steps)
-        for n in range(1, count + 1)
-    )
+    if not 1 <= dimensions <= len(_PRIMES):
+        raise BadInput("dimensions", dimensions, f"1 to {len(_PRIMES)}")
+    steps = [math.sqrt(prime) for prime in _PRIMES[:dimensions]]
+    least = 0.5 / count
+    found: list[tuple[float, ...]] = []
+    for n in range(1, (count + 1) // 2 + 1):
+        parts = ((0.5 + n * step) % 1.0 for step in steps)
+        point = tuple(NORMAL.inv_cdf(min(max(part, least), 1.0 - least)) for part in parts)
+        found += (point, tuple(-each for each in point))
+    return tuple(found[:count])

@@ -266,7 +266,9 @@ class _Run:
         return self._ask(Reason.ITERATION)
 
     def _open(self) -> None:
-        sender = self.sender
+        sender, scatter = self.sender, self.setting.scatter
+        if scatter:
+            sender.off = scatter[(self.number - 1) % len(scatter)]
         self.opened = _Opened(
             self.number,
             sender.now_s,

@@ -137,6 +137,8 @@ class Setting:
             KVM (``x-clear-bitmap-shift``, 1 GiB by default); ``None``: at the sync, as with TCG.
         deltas: what XBZRLE does where the policy asks for it; ``None``: nothing, as if it were off.
         several_channels: whether ``multifd``, where the policy asks for it, makes the sender faster.
+        scatter: by which factors the bandwidth that QEMU measures, and its threshold with it, is off when an iteration
+            ends, one for each in turn, and from the first again; empty: it measures what there is.
         limit_s: the migration is called off after so long.
         most_iterations: and after so many iterations.
 
@@ -158,6 +160,7 @@ class Setting:
     clear_chunk_bytes: int | None = None
     deltas: Deltas | None = None
     several_channels: bool = False
+    scatter: tuple[float, ...] = ()
     limit_s: float = 3600.0
     most_iterations: int = 20_000
 

@@ -69,6 +69,7 @@ class Sending:
         zero_sent_bytes: of memory, as zero pages.
         level_bytes: in the pipe.
         limit_s: the downtime limit; read when a window ends.
+        off: by which factor the bandwidth that makes the threshold is off.
     """
 
     now_s: float
@@ -92,6 +93,7 @@ class Sending:
     normal_sent_bytes: float = 0.0
     zero_sent_bytes: float = 0.0
     level_bytes: float = 0.0
+    off: float = 1.0
     _slice_s: float = SLICE_S
     _slice_ends_s: float = 0.0
     _window_s: float = 0.0
@@ -238,7 +240,7 @@ class Sending:
     def _end_window(self) -> None:
         took_s, wire = self.now_s - self._window_s, self.sent_bytes - self._window_bytes
         bandwidth = self.bandwidth_bytes_per_s = wire / took_s
-        self.threshold_bytes = bandwidth * self.limit_s
+        self.threshold_bytes = bandwidth * self.off * self.limit_s
         self._window_s, self._window_bytes, self._left = self.now_s, self.sent_bytes, self.allowed
         _, _, _, cpu = self._stretch()
         rate, level = (cpu, 0.0) if cpu <= self.link else (self.link, self.pipe_bytes)

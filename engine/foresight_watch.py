@@ -188,10 +188,21 @@ class Foresight:
         return ""
 
     def _best(self, standing: Standing) -> Standing:
-        """All of the downtime allowed that is left for memory, at once, and nothing besides."""
+        """All of the downtime allowed that is left for memory, at once, and nothing besides.
+
+        Whether iterations shrink is seen as it is, over whatever link that was: so its bandwidth is hardly in doubt.
+        """
         goal_s = self.objectives.downtime_s
         room_s = max(LEAST_PART * goal_s, goal_s - standing.pipe_s / 2 - standing.fixed_s)
-        return replace(standing, limit_s=room_s, least_limit_s=room_s, goal_limit_s=room_s, ladder=None, postcopy=False)
+        return replace(
+            standing,
+            bandwidth_spread=0.02,
+            limit_s=room_s,
+            least_limit_s=room_s,
+            goal_limit_s=room_s,
+            ladder=None,
+            postcopy=False,
+        )
 
     def _draw(self, best: Standing, endings: list[Ending], ended: int, confidence: float) -> Verdict:
         lefts = sorted(each.left_bytes for each in endings)

@@ -32,7 +32,7 @@ from .policy import Measurement, Objectives, Policy, Reason
 from .prediction import of_outlook
 from .protocol import DEFAULT_WAITS, SECOND_NS, Step, Waits, reopened, step
 from .reckoning import Reckoning
-from .report import CompletedReport, OngoingReport, StageTime
+from .report import CompletedReport, OngoingReport
 from .resolve import learn, verdict
 from .signals import Command, Signal
 from .states import STAGES, Fact, Guest, Owner, Phase, State
@@ -65,6 +65,8 @@ BAD_NEWS = frozenset(
 
 MOST_CLAMPS = 50
 """So many different clamps are noted for the report: a policy that asks for a little more each time never ends."""
+MOST_VERDICTS = 10
+"""So often it is noted for the report that a verdict was drawn or taken back; the log has all."""
 AND_MORE = "clamped: more than that, see the log"
 
 STEERED_PHASES = frozenset({Phase.PRECOPY})
@@ -114,7 +116,7 @@ class Machine:
     state: State = field(default_factory=State)
     ledger: Ledger = field(default_factory=Ledger)
     reckoning: Reckoning = field(default_factory=Reckoning)
-    """What the report is to compare, and the log to tell of it."""
+    """What the report's figures are made of."""
     last_step: Step | None = None
     _pilot: Pilot = field(init=False)
     _watchers: list[Pilot] = field(init=False)
@@ -129,14 +131,13 @@ class Machine:
     _now_ns: int = 0
     _connected_ns: int = 0
     """When the wait for a connection ended: the stall detector watches from here."""
-    _stage_since: tuple[int, int] | None = None
-    _stage_ns: dict[int, int] = field(default_factory=dict[int, int])
     _facts: dict[str, Any] = field(default_factory=dict[str, Any])
     _notes: list[str] = field(default_factory=list[str])
     _why: str = ""
     _because: str = ""
     _decisions: int = 0
     _clamps: int = 0
+    _verdicts: int = 0
     _recalling: bool = False
     """What comes in is out of a log: no policy is asked, and nothing is raised that the log itself will tell."""
 
@@ -292,16 +293,12 @@ class Machine:
         if not self.phase.is_end:
             return None
         last = self.ledger.last
-        stages = tuple(
-            StageTime(stage=stage, name=STAGES[stage], seconds=ns / 1e9) for stage, ns in sorted(self._stage_ns.items())
-        )
         report = CompletedReport(
             outcome=self.phase.value,
             owner=self.owner.value,
             guest=(self.state.guest or Guest.UNCONFIRMED).value,
             why=self._why or "moved",
             total_s=self._elapsed_ns() / 1e9,
-            stages=stages,
             iterations=tuple(self.ledger.iterations),
             ram_transferred_bytes=last.transferred_bytes if last else 0,
             ram_total_bytes=last.total_bytes if last else 0,
@@ -347,12 +344,7 @@ class Machine:
             self._order(taken.command)
 
     def _enter(self, phase: Phase) -> None:
-        if self._stage_since is not None:
-            stage, since_ns = self._stage_since
-            self._stage_ns[stage] = self._stage_ns.get(stage, 0) + self._now_ns - since_ns
-        self._stage_since = (phase.stage, self._now_ns) if phase.stage else None
-        if phase is Phase.SWITCHOVER:
-            self.reckoning.stop()
+        self.reckoning.enter(phase, self._now_ns)
         if phase.is_end:
             self._ended_ns = self._now_ns
 
@@ -449,7 +441,8 @@ class Machine:
             return
         if made.basis is Basis.ITERATIONS and self.reckoning.prediction is None:
             self.reckoning.predict(of_outlook(made, self.policy_name))
-        if made.news:
+        if made.news and self._verdicts < MOST_VERDICTS:
+            self._verdicts += 1
             self._notes.append(made.news)
 
     @property

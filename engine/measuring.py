@@ -39,6 +39,10 @@ ZERO_MARK: Final = 0
 """The mark of a page that is all zero, or was never touched."""
 UNREAD_MARK: Final = 1
 """The mark of a page that could not be looked at; it counts as unchanged, and not as zero."""
+WAKE_S: Final = {"tcg": 30e-6, "kvm": 3e-6}
+"""What a vCPU that slept costs its host to wake: the slope of its processor time over its sleeps, measured under TCG
+on the workload guest; under KVM a tenth of that, as exits are dearer than translated code is to enter."""
+LEAST_NEED: Final = 0.15
 _UNKNOWN_ZERO = Estimate(0.2, 1.0, "not known")
 _BENDS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """How a curve may rise near a window, as a power of its length: from not at all to straight."""
@@ -131,7 +135,7 @@ def pages_to_sample(ram_bytes: int) -> int:
 # ---- points of the curve
 
 
-def rate_point(dirtied_bytes: float, window_s: float, ram_bytes: int) -> CurvePoint:
+def rate_point(dirtied_bytes: float, window_s: float, ram_bytes: int, mode: Mode = Mode.PAGE_SAMPLING) -> CurvePoint:
     """A point out of what ``calc-dirty-rate`` says of one window.
 
     QEMU draws its pages at random, each apart from the others, so the share that had changed has the error of a
@@ -142,12 +146,16 @@ def rate_point(dirtied_bytes: float, window_s: float, ram_bytes: int) -> CurvePo
         dirtied_bytes: as QEMU says it (its rate times the window).
         window_s: the window's length.
         ram_bytes: size of the guest's RAM; `pages_to_sample` of it were looked at.
+        mode: by what means; the others than sampling count all pages.
     """
     dirtied = min(dirtied_bytes + 0.5 * MIB * window_s, float(ram_bytes))
+    rounding = _ROUNDING * MIB * window_s
+    if mode is not Mode.PAGE_SAMPLING:
+        return CurvePoint(window_s, dirtied, rounding)
     sampled = max(1, pages_to_sample(ram_bytes) * ram_bytes >> 30)
     share = dirtied / ram_bytes
     sampling = ram_bytes * math.sqrt(max(share * (1 - share), 1 / sampled) / sampled)
-    return CurvePoint(window_s, dirtied, math.hypot(sampling, _ROUNDING * MIB * window_s))
+    return CurvePoint(window_s, dirtied, math.hypot(sampling, rounding))
 
 
 class Look(NamedTuple):
@@ -217,6 +225,27 @@ def delta_of(ratios: Sequence[float]) -> Estimate | None:
     mean = fmean(ratios)
     variance = fmean([(ratio - mean) ** 2 for ratio in ratios])
     return Estimate(mean, math.sqrt(variance / len(ratios)) / mean, "sampled")
+
+
+def needed_shares(shares: Sequence[float], sleeps_per_s: Sequence[float], accelerator: str) -> tuple[float, ...]:
+    """How much of its time each vCPU needs for what it does: that it ran, less what waking up so often took.
+
+    A guest that sleeps thousands of times a second is awake for little else. Slowed, it sleeps less often and gets the
+    same done: a throttle that takes no more than this difference does not slow it.
+
+    Args:
+        shares: how much of the time each ran, 0 to 1; empty: not known.
+        sleeps_per_s: how often each went to sleep; empty: not known.
+        accelerator: ``kvm`` or ``tcg``.
+
+    Returns:
+        As `shares`, each at least `LEAST_NEED` of it.
+    """
+    if len(sleeps_per_s) != len(shares):
+        return tuple(shares)
+    wake_s = WAKE_S.get(accelerator, 0.0)
+    pairs = zip(shares, sleeps_per_s, strict=True)
+    return tuple(max(LEAST_NEED * share, share - wake_s * per_s) for share, per_s in pairs)
 
 
 def _pair(first: Look, last: Look, ram_bytes: int) -> CurvePoint:

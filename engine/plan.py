@@ -56,8 +56,8 @@ class Predicted:
         throttle: the most that the guest is slowed by, 0 to 0.99.
         postcopy_s: for so long pages still come after the guest has moved; 0 without post-copy.
         components: each with its range in seconds: ``preparation``, which comes before `total_s`, and what this is made
-            of: ``iterations``, ``last_ram`` (what lies in the pipe among it), ``device_state`` (sent and loaded), and
-            ``fixed``.
+            of, as `whimbrel.engine.prediction.COMPONENTS` has it: ``iterations``, ``last_ram``, ``device_state`` (what
+            lay in the pipe among it), ``fixed``.
         draws: of how many forecasts all this is made.
         excluded: why it can't be taken, where it can't ("the destination has no post-copy"); then all else is empty.
     """
@@ -88,8 +88,8 @@ class Floors:
         first_pass_s: sending all RAM once.
         floor_s: the least outage that any pre-copy can reach at this bandwidth, the guest unhindered, the fixed cost of
             a switchover included.
-        plateau_s: what QEMU's iterations come to if nobody interferes, as an outage: what lies in the pipe and the fixed
-            cost included; ``inf``: they grow.
+        plateau_s: what QEMU's iterations come to if nobody interferes, as an outage, what lies in the pipe and the
+            fixed cost included; ``inf``: they grow.
         least_bandwidth_bytes_per_s: with how much, on the wire, QEMU's iterations come down to the downtime, pipe and
             fixed cost included, without a throttle; ``None``: with none.
         least_throttle: with which share of the vCPUs' time taken they come down to it at this bandwidth, 0 to 0.99;

@@ -28,6 +28,8 @@ __all__ = ["LEAST_DRAWS", "assess", "check", "choose", "floors", "settings", "sh
 
 LEAST_DRAWS = 40
 """However slow a candidate is: with fewer the ends of a range are single draws."""
+HOPELESS_DRAWS = 12
+"""But if none of so many meets the objectives, more of them would change nothing: it is 18 % likely at most."""
 MOST_DRAWS = 10_000
 
 
@@ -52,8 +54,8 @@ def assess(
         make_policy: makes its policy anew: one with a memory is used up by a forecast.
         draws: how many ways that it may be are forecast, 1 to `MOST_DRAWS`.
         clock: seconds; the engine has none of its own. Only with `budget_s`.
-        budget_s: after so long it makes do with what it has, `LEAST_DRAWS` at least; `Predicted.draws` says with how
-            many. ``None``: all of them, however long that takes.
+        budget_s: after so long it makes do with what it has, `LEAST_DRAWS` at least, or `HOPELESS_DRAWS` of which none
+            meets the objectives; `Predicted.draws` says with how many. ``None``: all of them, however long that takes.
 
     Raises:
         BadInput: there is no such number of draws.
@@ -65,7 +67,7 @@ def assess(
     until_s = clock() + budget_s if clock is not None and budget_s is not None else math.inf
     seen: list[_Seen] = []
     for one in drawn(belief, draws):
-        if clock is not None and len(seen) >= LEAST_DRAWS and clock() >= until_s:
+        if clock is not None and clock() >= until_s and _enough(seen):
             break
         told = forecast(setting_of(one, belief, objectives, abilities), make_policy())
         seen.append(_seen(one, told, objectives))
@@ -90,6 +92,11 @@ class _Seen:
     postcopy_s: float
     components: dict[str, float]
 
+    @property
+    def good(self) -> bool:
+        """The objectives are met."""
+        return self.moved and not self.late and not self.long
+
 
 def _seen(one: Drawn, told: Forecast, objectives: Objectives) -> _Seen:
     outage = told.outage
@@ -100,7 +107,7 @@ def _seen(one: Drawn, told: Forecast, objectives: Objectives) -> _Seen:
     off = one.outage_factor(outage.total_s)
     total_s, downtime_s = one.time * told.moved_s, off * outage.total_s
     fixed_s = off * (outage.stop_s + outage.resume_s)
-    state_s = off * (outage.device_state_s + outage.load_s)
+    state_s = off * (outage.pipe_s + outage.device_state_s + outage.load_s)
     return _Seen(
         moved=True,
         late=deadline_s is not None and total_s > deadline_s,
@@ -122,10 +129,15 @@ def _seen(one: Drawn, told: Forecast, objectives: Objectives) -> _Seen:
     )
 
 
+def _enough(seen: Sequence[_Seen]) -> bool:
+    """Whether they tell what is to be known, if no more can be had."""
+    return len(seen) >= LEAST_DRAWS or (len(seen) >= HOPELESS_DRAWS and not any(each.good for each in seen))
+
+
 def _predicted(candidate: Candidate, seen: Sequence[_Seen]) -> Predicted:
     count = len(seen)
     moved = [each for each in seen if each.moved]
-    good = sum(1 for each in moved if not each.late and not each.long)
+    good = sum(1 for each in moved if each.good)
     low, high = wilson(good, count)
     misses = {
         "downtime": sum(1 for each in moved if each.long) / count,

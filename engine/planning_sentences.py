@@ -14,6 +14,14 @@ SURE = 0.9
 """So likely to meet the objectives is sure enough."""
 LIKELY = 0.5
 """Where none is sure, one that is as likely as not is taken, and the sentence says how likely it is."""
+_MEANS = {
+    Strategy.PLAIN: ", plain pre-copy",
+    Strategy.THROTTLED: ", a throttle in reserve",
+    Strategy.XBZRLE: " with XBZRLE",
+    Strategy.MULTIFD: " over several channels",
+    Strategy.POSTCOPY: " with post-copy",
+    Strategy.PAUSED: ", pausing the guest",
+}
 _WITHOUT = {
     Strategy.THROTTLED: "without a throttle ",
     Strategy.XBZRLE: "without XBZRLE ",
@@ -74,21 +82,10 @@ def refusal(belief: Belief, objectives: Objectives, floors: Floors, can: Sequenc
 
 def named(each: Predicted) -> str:
     """The policy without its parameters, and the strategy in words."""
-    name = each.candidate.policy.partition(":")[0]
-    match each.candidate.strategy:
-        case Strategy.PLAIN:
-            return f"{name}, plain pre-copy"
-        case Strategy.THROTTLED:
-            throttle = each.throttle.middle if each.throttle is not None else 0.0
-            return f"{name}, throttled to {percent(throttle)}" if throttle > 0 else f"{name}, a throttle in reserve"
-        case Strategy.XBZRLE:
-            return f"{name} with XBZRLE"
-        case Strategy.MULTIFD:
-            return f"{name} over several channels"
-        case Strategy.POSTCOPY:
-            return f"{name} with post-copy"
-        case Strategy.PAUSED:
-            return f"{name}, pausing the guest"
+    name, strategy = each.candidate.policy.partition(":")[0], each.candidate.strategy
+    if strategy is Strategy.THROTTLED and each.throttle is not None and each.throttle.middle > 0:
+        return f"{name}, throttled to {percent(each.throttle.middle)}"
+    return f"{name}{_MEANS[strategy]}"
 
 
 def _reason(chosen: Predicted, belief: Belief, objectives: Objectives, floors: Floors, can: Sequence[Predicted]) -> str:

@@ -11,12 +11,12 @@ from .belief import Belief, outage_error
 from .believed import believed
 from .costs import Costs
 from .curve import PAGE_BYTES, Curve
-from .estimate import normal_draws
+from .estimate import NORMAL, normal_draws
 from .forecast_records import Deltas, Setting, Writers
 from .policy import Abilities, Objectives
 from .slowing import UNKNOWN_SHARE
 
-DIMENSIONS = 14
+DIMENSIONS = 15
 """Of a draw: three for the curve, then one for each of what `drawn` takes apart."""
 SHARE_SPREAD = 0.5
 """How far off a vCPU's share is that used next to nothing of its time, as the logarithm of a factor: much of it is
@@ -29,6 +29,12 @@ TCG_SYNC_S_PER_PAGE = 1.2e-6
 """For each dirty page TCG clears the translation of every vCPU (measured on 7.2)."""
 TCG_SETUP_S_PER_PAGE = 0.9e-6
 """The same for all RAM, in the setup: every page is dirty when logging begins (measured on 7.2)."""
+SCATTER = 0.05
+"""Of the bandwidth that QEMU measures over its windows of 100 ms, as a part of it: from 0.84 to 1.07 of a link's rate
+was seen. It decides which of the last iterations ends a migration that hovers about its limit."""
+SCATTERS = 16
+"""So many iterations differ by it; then they repeat themselves."""
+_GOLDEN = (math.sqrt(5) - 1) / 2
 ALIKE = 0.1
 """vCPUs whose shares differ by no more are one group of writers."""
 MOST_GROUPS = 3
@@ -40,7 +46,7 @@ LEAST_FOLLOWED_S = 60.0
 """and for so long at least."""
 BEYOND, BEYOND_S = 1.25, 2.0
 """With a deadline so many times as long, and so much: policies give all that they may once it has passed."""
-MOST_ITERATIONS = 400
+MOST_ITERATIONS = 150
 """By then it has been seen that they lead nowhere."""
 MOST_SENDING = 0.5
 """Of the time for the device state no more goes to sending it: a cost that was measured over a fast link says so."""
@@ -58,6 +64,7 @@ class Drawn:
         fixed_s, preparation_s: of a switchover, and from the call to the first byte.
         vcpu_shares: what its vCPUs need of their time; one that is taken for all where nobody could tell.
         delta_ratio: of XBZRLE; ``None``: not measured.
+        scatter: of what QEMU measures, iteration by iteration.
         time, bytes: what really comes of a forecast, as a factor of it.
         downtime, downtime_off: the same of the outage: a factor, and the logarithm of one that a small outage has.
     """
@@ -72,6 +79,7 @@ class Drawn:
     preparation_s: float
     vcpu_shares: tuple[float, ...]
     delta_ratio: float | None
+    scatter: tuple[float, ...]
     time: float
     bytes: float
     downtime: float
@@ -89,7 +97,7 @@ def drawn(belief: Belief, draws: int) -> tuple[Drawn, ...]:
     found: list[Drawn] = []
     for normals in normal_draws(draws, DIMENSIONS):
         level, tilt, bend, *rest = normals
-        link, pipe, fixed, preparation, zero, share, delta, cpu, time, sent, downtime = rest
+        link, pipe, fixed, preparation, zero, share, delta, cpu, scatter, time, sent, downtime = rest
         greatest = max(point.dirtied_bytes for point in belief.points)
         zero_bytes = min(belief.zero_bytes.drawn(zero), max(0.0, belief.total_bytes - greatest))
         whole_zero = int(zero_bytes / PAGE_BYTES) * PAGE_BYTES
@@ -106,6 +114,7 @@ def drawn(belief: Belief, draws: int) -> tuple[Drawn, ...]:
                 preparation_s=belief.preparation_s.drawn(preparation),
                 vcpu_shares=tuple([_share(each, share) for each in belief.vcpu_shares or (UNKNOWN_SHARE,)]),
                 delta_ratio=None if belief.delta_ratio is None else min(1.0, belief.delta_ratio.drawn(delta)),
+                scatter=_scatter(scatter),
                 time=belief.model_time.drawn(time),
                 bytes=belief.model_bytes.drawn(sent),
                 downtime=belief.model_downtime.value,
@@ -113,6 +122,13 @@ def drawn(belief: Belief, draws: int) -> tuple[Drawn, ...]:
             )
         )
     return tuple(found)
+
+
+def _scatter(normal: float) -> tuple[float, ...]:
+    """Factors that are spread evenly over their distribution, wherever they begin."""
+    begin = NORMAL.cdf(normal)
+    places = ((begin + number * _GOLDEN) % 1.0 for number in range(SCATTERS))
+    return tuple([math.exp(SCATTER * NORMAL.inv_cdf(min(max(place, 1e-6), 1 - 1e-6))) for place in places])
 
 
 def settings(belief: Belief, objectives: Objectives, abilities: Abilities, draws: int = 200) -> Iterator[Setting]:
@@ -142,6 +158,7 @@ def setting_of(one: Drawn, belief: Belief, objectives: Objectives, abilities: Ab
         clear_chunk_bytes=CLEAR_CHUNK_BYTES if belief.accelerator == KVM else None,
         deltas=None if one.delta_ratio is None else Deltas(ratio=one.delta_ratio),
         several_channels=True,
+        scatter=one.scatter,
         limit_s=_followed_s(one, objectives),
         most_iterations=MOST_ITERATIONS,
     )

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from .aftermath import NOTHING_PREDICTED, link_seen, with_comparison
 from .prediction import Prediction
-from .report import CompletedReport
+from .report import CompletedReport, StageTime
+from .states import STAGES, Phase
 from .statistics import Statistics
 from .timeline import Mark, itemise
 
@@ -35,6 +36,8 @@ class Reckoning:
     _continued_ns: int = 0
     """When we sent ``migrate-continue``, on the machine's clock."""
     _handed_ns: int | None = None
+    _stage_since: tuple[int, int] | None = None
+    _stage_ns: dict[int, int] = field(default_factory=dict[int, int])
     _made: list[Prediction] = field(default_factory=list[Prediction])
 
     def predict(self, made: Prediction) -> None:
@@ -61,18 +64,26 @@ class Reckoning:
         elif seen.status == HANDS_OVER and not seen.remaining_bytes and self._handed_ns is None:
             self._handed_ns = seen.at_ns
 
-    def stop(self) -> None:
-        """The guest was stopped."""
-        self._at_stop = self._last
+    def enter(self, phase: Phase, now_ns: int) -> None:
+        """The migration goes into another phase."""
+        if self._stage_since is not None:
+            stage, since_ns = self._stage_since
+            self._stage_ns[stage] = self._stage_ns.get(stage, 0) + now_ns - since_ns
+        self._stage_since = (phase.stage, now_ns) if phase.stage else None
+        if phase is Phase.SWITCHOVER:
+            self._at_stop = self._last
 
     def into(self, report: CompletedReport, *, cap_bytes_per_s: int, foreseen: bool) -> CompletedReport:
-        """The report with its downtime, what it showed of the link, and the prediction against what came of it.
+        """The report with its stages, its downtime, what it showed of the link, and the prediction against all that.
 
         Args:
             report: all else.
             cap_bytes_per_s: what QEMU was told to send at most; 0: no cap.
             foreseen: whether somebody looked ahead: then there should be a prediction.
         """
+        stages = ((stage, ns / 1e9) for stage, ns in sorted(self._stage_ns.items()))
+        told = tuple(StageTime(stage=stage, name=STAGES[stage], seconds=seconds) for stage, seconds in stages)
+        report = replace(report, stages=told)
         if report.moved:
             at_stop, last = self._at_stop, self._last
             # In post-copy nothing waits for the memory.

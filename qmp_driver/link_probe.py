@@ -114,6 +114,7 @@ async def probe(host: str, port: int, *, span_s: float = SPAN_S, limit_bytes: in
         except asyncio.CancelledError:
             stop.append(True)
             await asyncio.wait((sending,))
+            sending.exception()  # seen: nobody asks any more how it went
             raise
         except OSError as error:
             raise WhimbrelError(f"the probe of {host}:{port} broke off: {error.strerror}") from error

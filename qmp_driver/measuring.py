@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from whimbrel.engine.driving import LOOK_EVERY_S
 from whimbrel.engine.errors import QemuRefused, WhimbrelError
-from whimbrel.engine.measuring import FEWEST_A_GIB, LATE_S, MIB, pages_to_sample, window_as_measured_s
+from whimbrel.engine.measuring import FEWEST_A_GIB, LATE_S, MIB, Mode, pages_to_sample, window_as_measured_s
 from whimbrel.engine.policy import Measurement
 
 from . import replies
@@ -18,10 +18,11 @@ from .vcpus import shares
 class Measuring:
     """Measures one guest; several times, if that is asked for."""
 
-    def __init__(self, run_times_s: Callable[[], tuple[float, ...]]) -> None:
+    def __init__(self, run_times_s: Callable[[], tuple[float, ...]], *, mode: Mode = Mode.PAGE_SAMPLING) -> None:
         """
         Args:
             run_times_s: how long each vCPU has run so far; empty where that can't be told.
+            mode: by what means QEMU is to measure; any other has to be known to do this QEMU no harm.
         """
         self.able = False
         """Whether QEMU can."""
@@ -29,6 +30,7 @@ class Measuring:
         """Whether it counts windows in milliseconds, otherwise in whole seconds."""
         self._sample_pages = FEWEST_A_GIB
         self._run_times_s = run_times_s
+        self._mode = mode
         self._began_s: float | None = None
 
     async def look(self, monitor: Monitor, ram_bytes: int) -> None:
@@ -98,7 +100,7 @@ class Measuring:
         if self._began_s is None:
             self._began_s = started_s
         await replies.calc_dirty_rate(
-            monitor, length_s, milliseconds=self.milliseconds, sample_pages=self._sample_pages
+            monitor, length_s, milliseconds=self.milliseconds, sample_pages=self._sample_pages, mode=self._mode
         )
         await asyncio.sleep(length_s)
         told = await self._await_free(monitor, loop.time() + LATE_S)

@@ -6,7 +6,8 @@ reader of 16 MiB in some tens of milliseconds takes of caches and of a core. `wh
 what becomes of what was seen.
 
 Pages that nobody ever touched are not touched here either: they are zero, and reading some of them would give them a
-place in memory. Pages that lie in swap are not fetched from there: nobody has written them since.
+place in memory. Pages that lie in swap are not fetched from there: nobody has written them since. Of memory that is
+shared QEMU's own map of pages tells only what QEMU itself has touched; there the file behind it says what is a hole.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import asyncio
 import mmap
 import os
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +29,15 @@ from whimbrel.engine.errors import WhimbrelError
 from whimbrel.engine.estimate import Estimate
 from whimbrel.engine.measuring import UNREAD_MARK, ZERO_MARK, Look, delta_of, looks_for, points_of, zero_of
 
-from .peeking_places import CannotPeek, Stretch, spread
+from .peeking_places import PROC, CannotPeek, Stretch, mappings, spread
 from .processes import ProcessIdentity, is_alive
 
 T = TypeVar("T")
 
-PAGES: Final = 4096
-"""In a sample: 16 MiB. The standard error of a share of them is 0.8 % of memory at most."""
+FEWEST_PAGES: Final = 4096
+MOST_PAGES: Final = 8192
+"""In a sample, one of each MiB between these: 16 to 32 MiB. The standard error of a share of them is 0.8 % of memory at
+most."""
 BATCH_PAGES: Final = 64
 """Read one after the other, a fraction of a millisecond, and stamped together."""
 MOST_DELTAS: Final = 512
@@ -41,7 +45,6 @@ _ENTRY_BYTES: Final = 8
 _PRESENT, _SWAPPED = 0x80, 0x40
 """Bits 63 and 62 of an entry (Documentation/admin-guide/mm/pagemap.rst), in its last byte."""
 ZEROS: Final = bytes(PAGE_BYTES)
-PROC: Final = Path("/proc")
 
 
 class MemoryGone(WhimbrelError):
@@ -82,9 +85,12 @@ class ProcessMemory:
             CannotPeek: we may not read it, or it has ended.
         """
         self._contents = self._map = -1
+        self._files: dict[str, int | None] = {}
+        self._place = proc / str(process.pid)
         try:
-            self._contents = os.open(proc / f"{process.pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
-            self._map = os.open(proc / f"{process.pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+            self._contents = os.open(self._place / "mem", os.O_RDONLY | os.O_CLOEXEC)
+            self._map = os.open(self._place / "pagemap", os.O_RDONLY | os.O_CLOEXEC)
+            self._shared = [each for each in mappings(process.pid, proc=proc) if each.shared]
         except OSError as error:
             self.close()
             raise CannotPeek(f"process {process.pid} may not be read: {error.strerror}") from error
@@ -94,7 +100,7 @@ class ProcessMemory:
             raise CannotPeek(f"process {process.pid} has ended")
 
     def read(self, address: int) -> bytes | None:
-        """A page; ``None``: it lies in swap. Pages that were never touched are zero.
+        """A page; ``None``: it lies in swap, or nobody can tell whether it was ever touched. One that was not is zero.
 
         Raises:
             OSError: the process has ended, or has nothing there any more.
@@ -105,7 +111,9 @@ class ProcessMemory:
         if entry[-1] & _SWAPPED:
             return None
         if not entry[-1] & _PRESENT:
-            return ZEROS
+            written = self._is_written(address)
+            if not written:
+                return ZEROS if written is not None else None
         content = os.pread(self._contents, PAGE_BYTES, address)
         if len(content) < PAGE_BYTES:
             raise ProcessLookupError(0, "its process has ended")
@@ -113,10 +121,32 @@ class ProcessMemory:
 
     def close(self) -> None:
         """Let go of it; idempotent."""
-        for descriptor in (self._contents, self._map):
-            if descriptor >= 0:
+        for descriptor in (self._contents, self._map, *self._files.values()):
+            if descriptor is not None and descriptor >= 0:
                 os.close(descriptor)
         self._contents = self._map = -1
+        self._files = {}
+
+    def _is_written(self, address: int) -> bool | None:
+        """Whether a page that QEMU has not touched was by others; ``None``: nobody can tell."""
+        place = bisect_right(self._shared, address, key=lambda mapping: mapping.first) - 1
+        if place < 0 or address >= self._shared[place].after:
+            return False  # nobody else has it
+        mapping = self._shared[place]
+        name = f"{mapping.first:x}-{mapping.after:x}"
+        if name not in self._files:
+            try:
+                self._files[name] = os.open(self._place / "map_files" / name, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                self._files[name] = None  # for that one has to be root
+        file = self._files[name]
+        if file is None:
+            return None
+        offset = address - mapping.first + mapping.offset_bytes
+        try:
+            return os.lseek(file, offset, os.SEEK_DATA) == offset
+        except OSError:
+            return False  # there is nothing from here to its end
 
 
 class Pages(Protocol):
@@ -130,17 +160,17 @@ class Pages(Protocol):
 class Peeker:
     """Reads the same pages again and again. It blocks meanwhile: for a thread of its own."""
 
-    def __init__(self, memory: Pages, stretches: Sequence[Stretch], *, pages: int = PAGES) -> None:
+    def __init__(self, memory: Pages, stretches: Sequence[Stretch]) -> None:
         """
         Args:
             memory: of the guest's QEMU.
-            stretches: where in it the guest's memory lies.
-            pages: how many to look at; all, where there are fewer.
+            stretches: where in it the guest's memory lies. A small guest's pages are all looked at.
         """
         self.read_bytes = 0
         self.cpu_s = 0.0
         self.sampled_bytes = sum(each.size_bytes for each in stretches)
         self._memory = memory
+        pages = min(max(FEWEST_PAGES, self.sampled_bytes >> 20), MOST_PAGES)
         self._addresses = tuple(spread(stretches, pages))
         self._first: list[bytes | None] = []
         self._last: list[bytes | None] = []
@@ -224,6 +254,7 @@ async def _in_thread(work: Callable[[], T]) -> T:
         return await asyncio.shield(working)
     except asyncio.CancelledError:
         await asyncio.wait((working,))
+        working.exception()  # seen: nobody asks any more how it went
         raise
 
 

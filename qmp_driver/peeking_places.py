@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from whimbrel.engine.curve import PAGE_BYTES
 from whimbrel.engine.errors import QemuRefused, WhimbrelError
@@ -17,6 +17,7 @@ from whimbrel.engine.errors import QemuRefused, WhimbrelError
 from .facts import RamBlock
 from .replies import Executor, fit
 
+PROC: Final = Path("/proc")
 LEAST_BYTES: Final = 1 << 20
 """Smaller blocks hold firmware and its tables, which nobody writes: they are not looked at."""
 
@@ -27,7 +28,7 @@ _RANGE = re.compile(
     r"(?P<name>\S+)(?: @(?P<offset>[0-9a-f]{16}))?"
 )
 _ANSWER = re.compile(r"Host virtual address for 0x[0-9a-f]+ \((?P<name>.*)\) is 0x(?P<host>[0-9a-f]+)")
-_MAPPING = re.compile(r"^(?P<first>[0-9a-f]+)-(?P<after>[0-9a-f]+) r[w-].(?P<shared>[sp]) ")
+_MAPPING = re.compile(r"^(?P<first>[0-9a-f]+)-(?P<after>[0-9a-f]+) r[w-].(?P<shared>[sp]) (?P<offset>[0-9a-f]+) ")
 
 
 class CannotPeek(WhimbrelError):
@@ -42,13 +43,11 @@ class Stretch:
         name: the block's, as both ends of a migration know it.
         address: of its first byte, in the process.
         size_bytes: how much of it is in use.
-        shared: whether the mapping is shared with others (a file, or memory that other processes map too).
     """
 
     name: str
     address: int
     size_bytes: int
-    shared: bool
 
 
 async def find_stretches(executor: Executor, blocks: Sequence[RamBlock], pid: int) -> tuple[Stretch, ...]:
@@ -72,13 +71,13 @@ async def find_stretches(executor: Executor, blocks: Sequence[RamBlock], pid: in
     """
     try:
         seen = tuple(await seen_by_guest(executor))
-        mappings = tuple(_mappings(pid))
+        known = tuple(mappings(pid))
         found: list[Stretch] = []
         for block in blocks:
             if block.used_bytes >= LEAST_BYTES:
                 address = await _address_of(executor, block, seen)
                 if address is not None:
-                    found.append(_checked(block, address, mappings))
+                    found.append(_checked(block, address, known))
     except QemuRefused as error:
         raise CannotPeek(f"QEMU does not say where its memory lies: {error.description}") from None
     except OSError as error:
@@ -168,19 +167,45 @@ async def _address_of(executor: Executor, block: RamBlock, seen: Sequence[SeenRa
     return None
 
 
-def _checked(block: RamBlock, address: int, mappings: Iterable[tuple[int, int, bool]]) -> Stretch:
+def _checked(block: RamBlock, address: int, known: Iterable[Mapped]) -> Stretch:
     """A block that lies in mappings without a gap."""
-    at, end, shared = address, address + block.used_bytes, False
-    for first, after, is_shared in mappings:
-        if first <= at < after:
-            at, shared = after, shared or is_shared
+    at, end = address, address + block.used_bytes
+    for mapping in known:
+        if mapping.first <= at < mapping.after:
+            at = mapping.after
             if at >= end:
-                return Stretch(block.name, address, block.used_bytes, shared)
+                return Stretch(block.name, address, block.used_bytes)
     raise CannotPeek(f"QEMU says that {block.name} lies at {address:#x}, and the kernel knows no such memory there")
 
 
-def _mappings(pid: int) -> Iterator[tuple[int, int, bool]]:
-    for line in Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines():
+class Mapped(NamedTuple):
+    """A piece of a process's address space that can be read.
+
+    Attributes:
+        first: its first address.
+        after: the one behind its last.
+        shared: whether others share what is written there.
+        offset_bytes: where in its file it begins.
+    """
+
+    first: int
+    after: int
+    shared: bool
+    offset_bytes: int
+
+
+def mappings(pid: int, *, proc: Path = PROC) -> Iterator[Mapped]:
+    """What a process can read, by address.
+
+    Args:
+        pid: the process.
+        proc: where the kernel shows processes.
+
+    Raises:
+        OSError: it has ended, or is hidden from us.
+    """
+    for line in (proc / f"{pid}/maps").read_text(errors="replace").splitlines():
         match = _MAPPING.match(line)
         if match is not None:
-            yield int(match["first"], 16), int(match["after"], 16), match["shared"] == "s"
+            first, after, offset = (int(match[name], 16) for name in ("first", "after", "offset"))
+            yield Mapped(first, after, match["shared"] == "s", offset)

@@ -19,6 +19,7 @@ import msgspec
 
 from whimbrel.engine.driving import ANSWER_WITHIN_S
 from whimbrel.engine.errors import WhimbrelError
+from whimbrel.engine.measuring import Mode
 
 T = TypeVar("T")
 
@@ -355,19 +356,28 @@ async def announce_self(executor: Executor) -> None:
 
 
 async def calc_dirty_rate(
-    executor: Executor, window_s: float, *, milliseconds: bool = False, sample_pages: int = DEFAULT_SAMPLE_PAGES
+    executor: Executor,
+    window_s: float,
+    *,
+    milliseconds: bool = False,
+    sample_pages: int = DEFAULT_SAMPLE_PAGES,
+    mode: Mode = Mode.PAGE_SAMPLING,
 ) -> None:
-    """Start to measure the dirty rate by sampling pages.
-
-    No mode is sent, which means page sampling: the other two crash QEMU 7.2 where it runs under TCG.
+    """Start to measure the dirty rate.
 
     Args:
         executor: the source's monitor.
         window_s: length of the window, 1 to 60 whole seconds; from 0.05 s with ``milliseconds``.
         milliseconds: count it in milliseconds (QEMU 8.2 and later).
-        sample_pages: how many pages of each GiB are looked at, 128 to 16384.
+        sample_pages: how many pages of each GiB are looked at, 128 to 16384; where pages are sampled.
+        mode: another one than sampling only where `whimbrel.engine.measuring.why_not` has nothing against it: under TCG
+            the other two crash QEMU 7.2.
     """
-    arguments: dict[str, object] = {"calc-time": round(window_s), "sample-pages": sample_pages}
+    arguments: dict[str, object] = {"calc-time": round(window_s)}
+    if mode is Mode.PAGE_SAMPLING:
+        arguments["sample-pages"] = sample_pages  # and no mode: QEMU before 6.1 has none
+    else:
+        arguments["mode"] = mode.value
     if milliseconds:
         arguments |= {"calc-time": round(window_s * 1000), "calc-time-unit": "millisecond"}
     await executor.execute("calc-dirty-rate", arguments)

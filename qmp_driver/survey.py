@@ -16,7 +16,7 @@ from whimbrel.engine.belief import CPU, DEVICE_STATE_PART, MODEL, MODEL_DOWNTIME
 from whimbrel.engine.driving import END_GRACE_S, LOOK_EVERY_S
 from whimbrel.engine.errors import BadInput, CannotConnect, OutcomeUnknown, WhimbrelError
 from whimbrel.engine.estimate import Estimate
-from whimbrel.engine.measuring import rate_point, windows_for, zero_unknown
+from whimbrel.engine.measuring import Mode, needed_shares, rate_point, why_not, windows_for, zero_unknown
 from whimbrel.engine.negotiation import abilities
 from whimbrel.engine.policy import Abilities
 
@@ -32,7 +32,7 @@ from .peeking_places import LEAST_BYTES, CannotPeek, find_stretches
 from .sockets import Address
 from .stream import UNSENT_BYTES, in_our_network
 from .truth import Peer
-from .vcpus import find_threads, run_times_s, shares
+from .vcpus import find_threads, run_times_s, shares, sleeps
 from .zero_pages import sample_zero
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ T = TypeVar("T")
 SPAN_S: Final = 4.0
 LEAST_SPAN_S: Final = 0.1
 LONGEST_SPAN_S: Final = 60.0
-BUSY_S: Final = 2.0
+BUSY_S: Final = 1.5
 """So long somebody else's ``calc-dirty-rate`` is waited for."""
 FIXED = Estimate(0.015, 0.5, "default")
 """Stop, device state, load and resume of a small guest (docs: benchmarks, guest-seen gap of an idle guest)."""
@@ -106,6 +106,7 @@ class Question:
     may_probe: bool
     capped_bytes_per_s: int | None
     local: bool
+    mode: Mode
     typical: Callable[[Kind], Typical]
     tell: Callable[[str], None]
 
@@ -128,6 +129,7 @@ async def survey(
     may_probe: bool = True,
     capped_bytes_per_s: int | None = None,
     local: bool = True,
+    mode: Mode = Mode.PAGE_SAMPLING,
     typical: Callable[[Kind], Typical] = nothing_known,
     tell: Callable[[str], None] = tell_nobody,
 ) -> Survey:
@@ -145,11 +147,13 @@ async def survey(
         may_probe: whether anything may be sent over the link.
         capped_bytes_per_s: the most that is going to be sent.
         local: whether the destination is going to be on this host.
+        mode: sampling, by us where that is possible; or have QEMU count every page, where that is known to work.
         typical: what history says of a kind of guest; called once, in a thread.
         tell: told what is being done, a clause at a time.
 
     Raises:
-        BadInput: ``measure`` (a span out of range), ``link`` (nothing is known of it, and nothing may be found out).
+        BadInput: ``measure`` (a span out of range), ``link`` (nothing is known of it, and nothing may be found out),
+            ``mode`` (not known to work on this QEMU).
         CannotConnect: the source has no monitor for us, or nobody listens where the probe is to go.
         QemuRefused, OutcomeUnknown: the source's QEMU would not tell, or did not.
         WhimbrelError: the guest does not run, stopped, shut down or died meanwhile; it has no memory worth measuring;
@@ -168,6 +172,7 @@ async def survey(
         may_probe=may_probe,
         capped_bytes_per_s=capped_bytes_per_s,
         local=local,
+        mode=mode,
         typical=typical,
         tell=tell,
     )
@@ -206,7 +211,8 @@ class _Watch:
         finally:
             working.cancel()
             await asyncio.wait((working,))
-        if self._gone.done() and (working.cancelled() or working.exception() is not None):
+            failed = working.cancelled() or working.exception() is not None
+        if self._gone.done() and failed:
             raise WhimbrelError(self._gone.result(), side="source")
         return working.result()
 
@@ -251,16 +257,22 @@ class _Surveyor:
         facts = await read_facts(monitor, pid=pid)
         _check_memory(facts)
         kind = kind_of(facts)
+        against = why_not(ask.mode, kind.version, kind.accelerator)
+        if against:
+            raise BadInput("mode", ask.mode.value, f"{Mode.PAGE_SAMPLING}: {against}")
         typical = await asyncio.to_thread(ask.typical, kind)
         link = await self._link(typical, pid)
         threads = find_threads(pid, facts.cpu_threads) if pid is not None else ()
-        measuring = Measuring(lambda: run_times_s(threads))
+        measuring = Measuring(lambda: run_times_s(threads), mode=ask.mode)
         await measuring.look(monitor, facts.ram_bytes)
         can = await self._abilities(measuring.able, bool(threads))
         ask.tell(f"measuring what the guest dirties, for {ask.span_s:g} s")
-        ran_s, measured_s = run_times_s(threads), time.monotonic()
+        ran_s, slept, measured_s = run_times_s(threads), sleeps(threads), time.monotonic()
         dirtied = await self._dirtied(peer, facts, measuring)
-        vcpu_shares = shares(ran_s, run_times_s(threads), time.monotonic() - measured_s)
+        span_s = time.monotonic() - measured_s
+        sleeps_per_s = [(after - before) / span_s for before, after in zip(slept, sleeps(threads), strict=False)]
+        ran = shares(ran_s, run_times_s(threads), span_s)
+        vcpu_shares = needed_shares(ran, sleeps_per_s, kind.accelerator)
         await self._check_running()
         belief = _belief(facts, typical, link, dirtied, local=ask.local)
         belief = replace(belief, vcpu_shares=vcpu_shares, notes=(*self._notes, *dirtied.notes))
@@ -313,10 +325,12 @@ class _Surveyor:
         )
 
     async def _dirtied(self, peer: Peer, facts: SideFacts, measuring: Measuring) -> _Dirtied:
-        try:
-            return await self._peeked(peer, facts)
-        except CannotPeek as error:
-            because = error.message
+        because = "it was asked for"
+        if self._ask.mode is Mode.PAGE_SAMPLING:
+            try:
+                return await self._peeked(peer, facts)
+            except CannotPeek as error:
+                because = f"its memory can't be looked at from here: {error.message}"
         if not measuring.able:
             message = f"the guest can't be measured: its QEMU has no calc-dirty-rate, and {because}"
             raise WhimbrelError(message, side="source")
@@ -349,11 +363,9 @@ class _Surveyor:
             await self._until_free()
             one = await measuring.measure(self._monitor, window_s, within_s=window_s + BUSY_S)
             assert one is not None  # there is time for it
-            points.append(rate_point(one.dirtied_bytes, one.window_s, facts.ram_bytes))
+            points.append(rate_point(one.dirtied_bytes, one.window_s, facts.ram_bytes, self._ask.mode))
         zero_bytes = await sample_zero(self._monitor, facts.guest_ram)
-        notes: tuple[str, ...] = (
-            f"Measured by calc-dirty-rate, for its memory can't be looked at from here: {because}.",
-        )
+        notes: tuple[str, ...] = (f"Measured by calc-dirty-rate ({self._ask.mode}): {because}.",)
         if zero_bytes == zero_unknown(facts.ram_bytes):
             notes += ("How many pages are zero is not known: a fifth is taken for likely, give or take a factor of 3.",)
         return _Dirtied(points=tuple(points), zero_bytes=zero_bytes, notes=notes)

@@ -90,6 +90,22 @@ def run_times_s(threads: Sequence[VcpuThread]) -> tuple[float, ...]:
     return tuple(times)
 
 
+def sleeps(threads: Sequence[VcpuThread]) -> tuple[int, ...]:
+    """How often each has gone to sleep of its own accord so far (``voluntary_ctxt_switches`` in proc(5)).
+
+    Returns:
+        In their order; nothing if one of them has ended.
+    """
+    counts: list[int] = []
+    for thread in threads:
+        try:
+            status = Path(f"/proc/{thread.pid}/task/{thread.tid}/status").read_text(errors="replace")
+        except OSError:
+            return ()
+        counts += [int(line.split()[1]) for line in status.splitlines() if line.startswith("voluntary_ctxt_switches:")]
+    return tuple(counts)
+
+
 def shares(before: Sequence[float], after: Sequence[float], span_s: float) -> tuple[float, ...]:
     """How much of a span each ran, 0 to 1.
 

@@ -2,8 +2,8 @@
 
 All of it comes out of the logs' first and last lines. The more a migration is like the one ahead, the more it counts:
 one of the same kind of guest between the same hosts as a whole; one of another guest between them as a half; one of
-other hosts as a quarter, and that of the model's error only; and all of either of these as no more than
-`LESS_ALIKE_WORTH` together.
+other hosts as a quarter, and that of the model's error only. However many there are of the latter two, they are worth
+no more than a few (`MOST_WORTH`) together.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MOST_LOGS = 1000
 MOST_ALIKE = 50
 """And of those that are alike the newest so many count: hosts and networks change."""
 WEIGHTS = (1.0, 0.5, 0.25)
-LESS_ALIKE_WORTH = 4.0
+MOST_WORTH = (50.0, 10.0, 4.0)
 MEAN_WORTH = 1.0
 """A host's own bias is about as large as what migrations scatter by: so the default counts as one migration."""
 SPREAD_WORTH = 4.0
@@ -45,6 +45,10 @@ switchover and all but empty at the next; so the lower quartile of these spans i
 what is beyond it in each for the pipe."""
 LEAST_PIPE_BYTES = 65536.0
 """A socket holds no less, however empty."""
+MOST_OFF = 3.0
+"""Where it came to more than three times what was predicted, or to less than a third, something else went wrong."""
+WHOLLY_OPEN = 1.0
+"""The spread of a range from nothing to no end: give or take a factor of e."""
 FIGURES = {"time": "total", "bytes": "transferred", "downtime": "downtime"}
 """The parts of the model, and the figures that show how far each is off."""
 
@@ -226,11 +230,9 @@ def _weighed(found: Sequence[Past], hosts: Hosts, kind: Kind) -> list[_Weighed]:
             alike = _rounded(past.kind) == _rounded(kind)
             tiers[(0 if alike else 1) if _same_hosts(past.hosts, hosts) else 2].append(past)
     weighed: list[_Weighed] = []
-    for place, (tier, weight) in enumerate(zip(tiers, WEIGHTS, strict=True)):
+    for tier, weight, most in zip(tiers, WEIGHTS, MOST_WORTH, strict=True):
         kept = tier[:MOST_ALIKE]
-        if place and len(kept) * weight > LESS_ALIKE_WORTH:
-            weight = LESS_ALIKE_WORTH / len(kept)
-        weighed += [_Weighed(past, weight) for past in kept]
+        weighed += [_Weighed(past, min(weight, most / len(kept))) for past in kept]
     return weighed
 
 
@@ -324,18 +326,18 @@ def _told_of_model(part: str, default: Estimate, each: _Weighed) -> Seen | None:
     if figure is None or figure.off is None or figure.actual <= 0:
         return None
     thought = prediction.model.get(part, default)
-    # A long outage is off by a smaller part of itself: counted as that of a short one, which the model's estimate is of.
+    # A long outage is off by a smaller part of itself: it counts as a short one would, which the estimate is of.
     scale = outage_error(figure.predicted.middle) if part == "downtime" else 1.0
     beyond = (_spread_of(figure.predicted) / scale) ** 2 - thought.spread**2
-    off = (1.0 + figure.off) ** (1.0 / scale)
+    off = min(max((1.0 + figure.off) ** (1.0 / scale), 1 / MOST_OFF), MOST_OFF)
     return Seen(off * thought.value, each.weight, math.sqrt(max(0.0, beyond)))
 
 
 def _spread_of(given: Range) -> float:
-    """The standard deviation of the logarithm that a range stands for."""
-    if not 0 < given.low <= given.high < math.inf:
-        return 0.0
-    return math.log(given.high / given.low) / (2 * NORMAL.inv_cdf(HIGH))
+    """The standard deviation of the logarithm that a range stands for; its middle is above 0 and has an end."""
+    halves = [math.log(given.middle / given.low)] if given.low > 0 else []
+    halves += [math.log(given.high / given.middle)] if given.high < math.inf else []
+    return sum(halves) / len(halves) / NORMAL.inv_cdf(HIGH) if halves else WHOLLY_OPEN
 
 
 # ---- how good the predictions have been

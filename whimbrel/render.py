@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from whimbrel.commands.prediction_text import comparison, percent
 from whimbrel.engine.foresight import Basis
 from whimbrel.engine.report import CompletedReport, OngoingReport
 from whimbrel.engine.timeline import Downtime
@@ -20,7 +21,6 @@ from whimbrel.guest.run import GuestSummary
 from whimbrel.history import Entry, Standing
 from whimbrel.policy_text import KINDS
 from whimbrel.qmp_driver.findings import Finding, Severity
-from whimbrel.render_predictions import comparison, percent
 from whimbrel.units import format_duration, format_rate, format_size
 
 LAST_ITERATIONS = 12

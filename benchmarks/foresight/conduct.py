@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -24,7 +24,7 @@ from whimbrel.engine.errors import WhimbrelError
 from whimbrel.engine.prediction import of_predicted
 from whimbrel.laboratory.link import Link, paced_link
 from whimbrel.laboratory.load import until_quiet
-from whimbrel.laboratory.stage import stage
+from whimbrel.laboratory.stage import Stage, stage
 from whimbrel.planning import Link as Known
 from whimbrel.planning import plan
 from whimbrel.policies import resolve
@@ -40,6 +40,7 @@ GREATEST_REPEATS: Final = 2
 PATIENCE_S: Final = 20.0
 SPAN_S: Final = 4.0
 """For so long a guest is measured."""
+BOOTS: Final = 3
 LOGS: Final = "logs"
 Say = Callable[[str], None]
 Make = Callable[[Store, Case], Came]
@@ -148,7 +149,7 @@ async def _once(store: Store, case: Case, link: Link, sink_at: tuple[str, int], 
     await until_quiet(patience_s)
     attempt = store.attempts(case.name) + 1
     learnt_from = store.folder / LOGS / LEARNT
-    async with stage(link, case.guest) as standing:
+    async with _booted(link, case, say) as standing:
         began_s = time.perf_counter()
         planned = await plan(
             str(standing.source_qmp),
@@ -181,6 +182,22 @@ async def _once(store: Store, case: Case, link: Link, sink_at: tuple[str, int], 
         came = await move(standing, case, options, attempt=attempt, said=store.digest(case.name, attempt))
     store.record(came)
     return came
+
+
+@contextlib.asynccontextmanager
+async def _booted(link: Link, case: Case, say: Say) -> AsyncGenerator[Stage, None]:
+    """A running guest; one that does not come up is started again, for nothing has been predicted of it yet."""
+    async with contextlib.AsyncExitStack() as stack:
+        for boot in range(1, BOOTS):
+            try:
+                standing = await stack.enter_async_context(stage(link, case.guest))
+            except WhimbrelError as error:
+                say(f"    boot {boot} of {BOOTS}: {error}")
+            else:
+                break
+        else:
+            standing = await stack.enter_async_context(stage(link, case.guest))
+        yield standing
 
 
 def _new_log(folder: Path, case: Case, attempt: int) -> Path:

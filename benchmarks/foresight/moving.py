@@ -108,7 +108,9 @@ def came_of(
         lost_s=min(lost_guest_s(timeline, case.guest, report.moved), total_s),
         postcopy_s=_postcopy_s(moments, ended_s) if report.moved else 0.0,
         components={name: found[name] for name in COMPONENTS if name in found} if report.moved else {},
-        items={} if downtime is None else {name.removesuffix("_s"): value for name, value in asdict(downtime).items()},
+        items={}
+        if downtime is None
+        else {name[:-2]: value for name, value in asdict(downtime).items() if name[-2:] == "_s"},
         rows=tuple(
             ((row.ended_ns - first_ns) / 1e9, float(row.sent_bytes), float(row.dirtied_bytes))
             for row in report.iterations

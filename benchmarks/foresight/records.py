@@ -204,7 +204,8 @@ class Store:
         """Read what is there; nothing is there at first.
 
         Raises:
-            BadInput: what came stands beside another prediction than it was recorded with, or beside none.
+            BadInput: what came stands beside another prediction than it was recorded with, or beside none, or began
+                before that was written.
             msgspec.ValidationError: a line is of another form.
         """
         self.folder = folder
@@ -219,11 +220,14 @@ class Store:
             for each in [msgspec.json.decode(line, type=Came)]
         }
         for key, came in self._came.items():
-            _said, digest = self._said.get(key, (None, "nothing"))
-            if digest != came.said:
-                raise BadInput(
-                    str(folder / PREDICTED), digest, f"for {key[0]} the line that it was made with: {came.said}"
-                )
+            self._check(came, *self._said.get(key, (None, "none")))
+
+    def _check(self, came: Came, said: Said | None, digest: str) -> None:
+        path = str(self.folder / PREDICTED)
+        if said is None or digest != came.said:
+            raise BadInput(path, digest, f"for {came.case} the line that it was made with: {came.said}")
+        if came.began < said.written:  # both in UTC and in one form
+            raise BadInput(path, said.written, f"written before {came.case} began: {came.began}")
 
     def predict(self, said: Said) -> None:
         """Put a prediction on record; it is on the disk when this returns."""

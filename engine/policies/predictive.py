@@ -21,14 +21,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from whimbrel.engine.pilot import GREATEST_WAKE_S, LEAST_WAKE_S, POSTCOPY
+from whimbrel.engine.pilot import GREATEST_WAKE_S, LEAST_DOWNTIME_LIMIT_S, LEAST_WAKE_S, POSTCOPY
 from whimbrel.engine.policy import Decision, Observation, Reason
+from whimbrel.engine.slowing import SYNC_S
 
 from .checking import above_zero, not_negative
+from .landing import LANDING_S, Landing
 from .permits import why_no_postcopy
 from .predictive_brake import Brake
 from .predictive_knowledge import STEADY, Knowledge, own_s
-from .predictive_ways import Means, Prospect, Way, page_s, said, throttles
+from .predictive_ways import Means, Prospect, Way, compared, page_s, throttles
 from .room import FIXED_S, LEAST_PART
 
 PREEMPT = "postcopy-preempt"
@@ -48,9 +50,15 @@ CALM = 1.5
 """Under QEMU's own throttle vCPUs sleep no longer than what the rest may take, over this."""
 EASED = 0.93
 """What is left of a throttle from outside when the guest is to stop: strong, but its sleeps are short."""
-SWINGS = 1.3
-"""A link that swings by a standard deviation is thought to be so many times slower than it was: nine times in ten it is
+SWINGS = 1.64
+"""A link is thought to get slower by so many of the standard deviations by which it swings: 19 times in 20 it does
 not."""
+CAREFUL_FOR = 3
+"""Syncs without progress over which that care is given up."""
+DEEP = 0.5
+"""A pipe that takes so much of the greatest downtime is emptied before the stop, as far as that can be done."""
+LOOK_OUT_S = 0.5
+"""So long before its end a pass is watched in which that may be."""
 WORTH_TRYING = 2.5
 """A throttle is tried that is thought to miss by no more than this factor: QEMU stops the guest only where it fits."""
 PROGRESS = 0.95
@@ -59,6 +67,8 @@ VAIN_AFTER, LOST_AFTER = 6, 8
 """Syncs without progress after which the guest may be paused, and after which a throttle is lifted."""
 HOPELESS = 2.0
 """An outage that is so many times too long is out of reach."""
+HASTY_S = 0.5
+"""With a deadline a pass is looked at half way, if that is not so soon."""
 SAME = 0.1
 """After `VAIN_AFTER` passes those that differ by less than this part need no new decision."""
 
@@ -98,6 +108,7 @@ class Predictive:
     measure_s: float = 0.0
     _known: Knowledge = field(default_factory=Knowledge, init=False)
     _brake: Brake = field(init=False)
+    _landing: Landing = field(init=False)
     _why_no_postcopy: str = field(default="", init=False)
     _preempts: bool = field(default=False, init=False)
     """Pages that the guest waits for in post-copy have a connection of their own."""
@@ -122,6 +133,7 @@ class Predictive:
         not_negative(fixed_s=self.fixed_s, caution_s=self.caution_s, measure_s=self.measure_s, multifd=self.multifd)
         above_zero(worth=self.worth, patience=self.patience)
         self._brake = Brake(allowed=self.throttle)
+        self._landing = Landing(self._known.link)
 
     def __call__(self, seen: Observation) -> Decision:
         """Decide; see the module's text."""
@@ -135,13 +147,27 @@ class Predictive:
         if seen.reason is Reason.DEADLINE:
             return self._late(seen)
         self._slowed_by = max(self._slowed_by, self._brake.in_force(seen))
+        if self._lands(seen):
+            return self._land(seen)
         if seen.reason is Reason.ITERATION:
             self._known.sync(self._begun, seen, self._slowed_by)
             self._keep_count(seen)
             self._begun, self._slowed_by = seen, self._brake.in_force(seen)
+            landed = self._landing.under_way
+            self._landing.end()
+            if landed:  # in portions no longer
+                return replace(self._decide_if_known(seen), bandwidth_bytes_per_s=_full(seen))
+            if self._may_land(seen):
+                next_s = self._watched_s(seen, seen.remaining_bytes / self._known.bytes_per_s(seen), LEARN_EVERY_S)
+                because = f"the pipe holds {self._known.pipe_s * 1e3:.0f} ms: it is to be empty when the guest stops"
+                return Decision(downtime_limit_s=LEAST_DOWNTIME_LIMIT_S, wake_after_s=next_s, because=because)
             if self._as_before(seen):
                 return Decision()
-        if not self._known.guest_known or not seen.remaining_bytes:
+        return self._decide_if_known(seen)
+
+    def _decide_if_known(self, seen: Observation) -> Decision:
+        learning = seen.iteration <= 1 and not self._known.link_known
+        if learning or not self._known.guest_known or not seen.remaining_bytes:
             return Decision(wake_after_s=self._look_again_s(seen))
         return self._decide(seen)
 
@@ -149,8 +175,15 @@ class Predictive:
         """How soon to look at the link once more: a few times in the first pass, to see whether it is steady."""
         if not self._known.link_known or seen.iteration > 1:
             return LEARN_EVERY_S
-        left_s = seen.remaining_bytes / self._known.bytes_per_s(seen)
-        return max(LOOK_EVERY_S, (seen.elapsed_s + left_s) / LOOKS)
+        return self._watched_s(seen, seen.remaining_bytes / self._known.bytes_per_s(seen), GREATEST_WAKE_S)
+
+    def _watched_s(self, seen: Observation, left_s: float, next_s: float) -> float:
+        """The same, for one who would look in so many seconds, with what may have to end with an empty pipe watched."""
+        if seen.iteration <= 1:
+            next_s = min(next_s, max(LOOK_EVERY_S, (seen.elapsed_s + left_s) / LOOKS))
+        if not self._may_land(seen):
+            return next_s
+        return min(next_s, max(LEARN_EVERY_S / 2, left_s - LOOK_OUT_S))
 
     def _setup(self, seen: Observation) -> Decision:
         if self.measure_s > 0 and seen.abilities.measuring and not self._measured:
@@ -171,7 +204,7 @@ class Predictive:
                 wanted[PREEMPT] = True
         decision = Decision(
             downtime_limit_s=min(HOLD_S, seen.objectives.downtime_s),
-            bandwidth_bytes_per_s=seen.objectives.bandwidth_bytes_per_s or 0,
+            bandwidth_bytes_per_s=_full(seen),
             multifd_channels=self.multifd or None,
             capabilities=wanted,
             wake_after_s=LEARN_EVERY_S,
@@ -194,12 +227,51 @@ class Predictive:
 
     def _as_before(self, seen: Observation) -> bool:
         """Whether this pass is as good as the one that was last decided on, and it would be decided again so."""
-        patient = not self._in_haste(seen, 0.0) and seen.elapsed_s < self.patience / 4 * self._first_pass_s
+        goal = seen.objectives
+        late = goal.deadline_s is not None and seen.elapsed_s > goal.deadline_s
+        may_end = goal.may_abort or (self.pause and goal.may_pause)
+        patient = not may_end or seen.elapsed_s < self.patience / 4 * self._first_pass_s
+        patient &= late or not self._in_haste(seen, self._first_pass_s)
         settled = self._vain > VAIN_AFTER and patient and not self._slowed_by
         if settled and abs(seen.remaining_bytes - self._decided_on) <= SAME * self._decided_on:
             return True
         self._decided_on = seen.remaining_bytes
         return False
+
+    # ---- a pipe that is too deep
+
+    def _deep(self, seen: Observation) -> bool:
+        """Whether the pipe takes too much of the greatest downtime."""
+        return self._known.link_known and self._after_s() >= DEEP * seen.objectives.downtime_s
+
+    def _may_land(self, seen: Observation) -> bool:
+        """Whether it is worth ending this pass with an empty pipe, and would do then.
+
+        By what the last pass dirtied for each byte that it sent: of short windows the curve may know nothing yet. In
+        the first pass nobody knows.
+        """
+        if not self._deep(seen) or self._slowed_by or self._vain >= VAIN_AFTER:
+            return False
+        if not seen.iterations:
+            return self._landing.gains(seen, None)
+        ended = seen.iterations[-1]
+        ratio = ended.dirtied_bytes / max(1, ended.sent_bytes)
+        again_s = ratio * (seen.remaining_bytes / self._known.bytes_per_s(seen) + LANDING_S)
+        return again_s + self.fixed_s <= seen.objectives.downtime_s and self._landing.gains(seen, ratio)
+
+    def _lands(self, seen: Observation) -> bool:
+        """Whether that is under way, or due."""
+        self._landing.watch(seen)
+        if seen.reason is not Reason.TICK or self._slowed_by:
+            return False
+        near = seen.remaining_bytes <= LOOK_OUT_S * self._known.bytes_per_s(seen)
+        return self._landing.under_way or (near and self._may_land(seen))
+
+    def _land(self, seen: Observation) -> Decision:
+        """In ever smaller portions; until they are out QEMU is not to stop the guest."""
+        aim_s = max(LEAST_DOWNTIME_LIMIT_S, min(HOLD_S, seen.objectives.downtime_s - self.fixed_s))
+        decision = self._landing.decide(seen, aim_s, may_begin=True)
+        return replace(decision or Decision(), wake_after_s=LEAST_WAKE_S)
 
     # ---- what there is to choose from
 
@@ -208,10 +280,13 @@ class Predictive:
         return self._known.pipe_s + self.fixed_s
 
     def _limit_s(self, seen: Observation) -> float:
-        """What the greatest downtime leaves for the rest, also where the link gets slower; in vain that is given up."""
+        """What the greatest downtime leaves for the rest, also where the link gets slower.
+
+        That care is given up where it was in vain and post-copy can't be had.
+        """
         goal_s = seen.objectives.downtime_s
-        patience = max(0.0, 1.0 - self._vain / VAIN_AFTER)
-        slower = 1.0 + SWINGS * patience * max(0.0, self._known.swing - STEADY)
+        careful = max(0.0, 1.0 - self._vain / CAREFUL_FOR) if self._why_no_postcopy else 1.0
+        slower = 1.0 + SWINGS * careful * max(0.0, self._known.swing - STEADY)
         return max(LEAST_PART * goal_s, (goal_s - self._after_s()) / slower)
 
     def _prospect(self, seen: Observation) -> Prospect:
@@ -268,7 +343,7 @@ class Predictive:
     def _miss(self, seen: Observation, way: Way) -> float:
         """The greater of outage over the greatest downtime, and time over the deadline; up to 1 it will do."""
         goal = seen.objectives
-        late = 0.0 if goal.deadline_s is None else (seen.elapsed_s + way.total_s) / goal.deadline_s
+        late = 0.0 if goal.deadline_s is None else (seen.elapsed_s + way.total_s) / max(goal.deadline_s, SYNC_S)
         return max(way.outage_s / goal.downtime_s, late)
 
     def _cost_s(self, way: Way) -> float:
@@ -308,7 +383,7 @@ class Predictive:
         prospect = self._prospect(seen)
         ways = tuple(self._ways(seen, prospect))
         best = self._choose(seen, ways)
-        because = self._compared(seen, best, ways)
+        because = compared(best, ways, lambda way: self._miss(seen, way), self._cost_s, seen.objectives.downtime_s)
         if best is None:
             return self._hope(seen, because)
         if best.means is Means.POSTCOPY and not best.waits:
@@ -332,9 +407,10 @@ class Predictive:
                 throttle = self._eased(prospect, throttle)
         limit_s = prospect.limit_s if due else min(HOLD_S, seen.objectives.downtime_s)
         next_s = GREATEST_WAKE_S if due or best.waits else best.stops_s - AHEAD_S
-        if seen.objectives.deadline_s is not None:
-            next_s = min(next_s, prospect.left_s / 2 + LEARN_EVERY_S)
-        decision = Decision(downtime_limit_s=limit_s, wake_after_s=max(LEAST_WAKE_S, next_s), because=because)
+        if seen.objectives.deadline_s is not None and prospect.left_s > 2 * HASTY_S:
+            next_s = min(next_s, prospect.left_s / 2)
+        next_s = self._watched_s(seen, prospect.left_s, max(LEAST_WAKE_S, next_s))
+        decision = Decision(downtime_limit_s=limit_s, wake_after_s=next_s, because=because)
         return self._brake.take(seen, throttle, decision, waits=best.waits)
 
     @staticmethod
@@ -347,7 +423,8 @@ class Predictive:
         if seen.objectives.may_abort and self._waited(seen, self.patience):
             self._over = True
             return Decision(abort=True, because=because)
-        hoping = Decision(downtime_limit_s=self._limit_s(seen), wake_after_s=GREATEST_WAKE_S, because=because)
+        next_s = self._watched_s(seen, seen.remaining_bytes / self._known.bytes_per_s(seen), GREATEST_WAKE_S)
+        hoping = Decision(downtime_limit_s=self._limit_s(seen), wake_after_s=next_s, because=because)
         return self._brake.take(seen, self._brake.in_force(seen) if self._brake.greatest(seen) else 0.0, hoping)
 
     def _late(self, seen: Observation) -> Decision:
@@ -359,21 +436,7 @@ class Predictive:
         decision = Decision(switch_over=True, pause=pause, because="late: all of the downtime allowed")
         return self._brake.take(seen, self._brake.greatest(seen), decision)
 
-    # ---- what is said
 
-    def _compared(self, seen: Observation, best: Way | None, ways: Sequence[Way]) -> str:
-        """The numbers that were compared: what is taken, and the best of every other kind."""
-        parts = [said(best)] if best is not None else ["nothing that is allowed will do"]
-        for means in Means:
-            others = [way for way in ways if way.means is means]
-            if not others or (best is not None and means is best.means):
-                continue
-            met = [way for way in others if self._miss(seen, way) <= 1.0]
-            if met:
-                parts.append(said(min(met, key=self._cost_s)))
-                continue
-            least = min(others, key=lambda way: self._miss(seen, way))
-            what = "waiting" if means is Means.STOP else said(least).partition(":")[0]
-            late = "" if least.outage_s > seen.objectives.downtime_s else f", {least.total_s:.2f} s"
-            parts.append(f"{what}: outage never below {min(way.outage_s for way in others):.2f} s{late}")
-        return "; ".join(parts)
+def _full(seen: Observation) -> int:
+    """All that the user allows; 0: no bound."""
+    return seen.objectives.bandwidth_bytes_per_s or 0

@@ -40,7 +40,7 @@ class Knowledge:
     """Learns from each look and each sync."""
 
     headroom: Headroom = field(default_factory=Headroom)
-    _link: LinkEstimate = field(default_factory=LinkEstimate)
+    link: LinkEstimate = field(default_factory=LinkEstimate)
     _points: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
     _rate: float | None = None
     """What later looks and passes say that it carries, bytes of memory per second."""
@@ -59,7 +59,7 @@ class Knowledge:
         if seen.iteration <= 1 and seen.remaining_bytes > 0:
             if sending_s(seen) <= LEARNT_BY_S or not self.link_known:
                 # Later on a link that has changed would look like a pipe that has grown.
-                self._link.add(sending_s(seen), seen.transferred_bytes)
+                self.link.add(sending_s(seen), seen.transferred_bytes)
             self._gauge(seen)
 
     def measured(self, seen: Observation) -> None:
@@ -71,7 +71,7 @@ class Knowledge:
     @property
     def link_known(self) -> bool:
         """Whether the link has been learnt."""
-        return self._link.goodput_bytes_per_s is not None
+        return self.link.goodput_bytes_per_s is not None
 
     @property
     def guest_known(self) -> bool:
@@ -80,7 +80,7 @@ class Knowledge:
 
     def _gauge(self, seen: Observation) -> None:
         """What the link carried in the last third of a second, against what it is taken to carry."""
-        known, last = self._link.goodput_bytes_per_s, seen.samples[-1] if seen.samples else None
+        known, last = self.link.goodput_bytes_per_s, seen.samples[-1] if seen.samples else None
         if known is None or last is None or sending_s(seen) < LEARNT_BY_S + LONG_S:
             return
         since_ns = last.at_ns - round(LONG_S * 1e9)
@@ -94,7 +94,8 @@ class Knowledge:
         """Take a rate, bytes of memory per second; the link is known."""
         self._swing(rate)
         before = self.known_bytes_per_s
-        self._rate = rate if before is None else before ** (1 - weight) * rate**weight
+        assert before is not None
+        self._rate = before ** (1 - weight) * rate**weight
 
     def _swing(self, rate: float) -> None:
         """One rate after the other: a link that is slower from some moment on has changed once, and is steady."""
@@ -105,20 +106,20 @@ class Knowledge:
 
     # ---- syncs
 
-    def sync(self, begun: Observation | None, seen: Observation, throttle: float) -> None:
+    def sync(self, begun: Observation, seen: Observation, throttle: float) -> None:
         """Take the pass that has ended, as a point of the curve or as a lesson on the throttle.
 
         Args:
-            begun: as it began; ``None``: that was not seen.
+            begun: as it began, or was first seen.
             seen: now.
             throttle: the most that slowed the guest in it.
         """
         ended = seen.iterations
-        zeros = _zeros(begun.samples[-1], seen.samples[-1]) if begun and begun.samples and seen.samples else 0.0
+        zeros = _zeros(begun.samples[-1], seen.samples[-1]) if begun.samples and seen.samples else 0.0
         if ended[-1].number > 1 or zeros <= FEW_ZEROS:
             self._pass_rate(ended[-1])
         point = point_of(ended)
-        if begun is None or seen.iteration > ended[-1].number + 1 or point is None:
+        if seen.iteration > ended[-1].number + 1 or point is None:
             return
         span_s, dirtied = point
         used = used_between(begun, seen)
@@ -144,7 +145,7 @@ class Knowledge:
         """
         if ended.number <= 1:
             # What the pipe took at the beginning has not been carried yet.
-            shrunk = goodput(ended.sent_bytes - self._link.pipe_bytes)
+            shrunk = goodput(ended.sent_bytes - self.link.pipe_bytes)
         else:
             shrunk = float(ended.remaining_at_start_bytes - ended.remaining_at_end_bytes)
         if ended.duration_s <= 0 or shrunk <= 0:
@@ -180,11 +181,6 @@ class Knowledge:
         squares = STEADY**2 * DOUBT_COUNTS + sum(swing * swing for swing in self._swings)
         return math.sqrt(squares / (DOUBT_COUNTS + len(self._swings)))
 
-    @property
-    def checked(self) -> int:
-        """How many predictions of passes have been checked."""
-        return len(self._errors)
-
     def bytes_per_s(self, seen: Observation) -> float:
         """Goodput in bytes of memory; at least 1."""
         return self.known_bytes_per_s or goodput(max(seen.bandwidth_bytes_per_s, 1.0))
@@ -192,13 +188,13 @@ class Knowledge:
     @property
     def known_bytes_per_s(self) -> float | None:
         """The same, where it has been learnt."""
-        learnt = self._link.goodput_bytes_per_s
+        learnt = self.link.goodput_bytes_per_s
         return self._rate if self._rate is not None or learnt is None else goodput(learnt)
 
     @property
     def pipe_s(self) -> float:
         """How deep the pipe is, seconds of link."""
-        return self._link.pipe_s
+        return self.link.pipe_s
 
     def curve(self, seen: Observation) -> LearntCurve:
         """Through all points that there are by now; there must be one."""

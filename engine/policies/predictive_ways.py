@@ -9,7 +9,7 @@ in so many seconds, had nobody disturbed it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -52,7 +52,7 @@ class Way:
         throttle: how far the guest is slowed, 0 to 0.99.
         waits: whole passes that go by before it begins; 0: in the one under way.
         begins_s: when that is.
-        stops_s: when the guest stops.
+        stops_s: when the guest is to be stopped: the sync for that comes then.
         total_s: when all of it is at the destination.
         lost_s: guest-seconds lost by then.
         outage_s: for how long it stands.
@@ -166,8 +166,8 @@ class Prospect:
                 break
             left_s, ran_s = rest_s, 0.0
         outage_s = rest_s + self.after_s
-        stops_s, lost_s = begins_s + slowed_s, (1.0 - speed) * slowed_s + outage_s
-        return Way(Means.THROTTLE, throttle, waits, begins_s, stops_s, stops_s + outage_s, lost_s, outage_s)
+        ends_s, lost_s = begins_s + slowed_s, (1.0 - speed) * slowed_s + outage_s
+        return Way(Means.THROTTLE, throttle, waits, begins_s, ends_s - sync_s, ends_s + outage_s, lost_s, outage_s)
 
     def _fits_after_s(self, left_s: float, ran_s: float, speed: float, turn_s: float) -> float:
         """For how long to send on until the rest fits, which it does at the end of the pass at the latest."""
@@ -233,3 +233,35 @@ def said(way: Way) -> str:
     what = f"throttle {way.throttle:.0%}" if way.means is Means.THROTTLE else way.means.value
     when = "now" if not way.waits else f"after {way.waits} more pass{'es' if way.waits > 1 else ''}"
     return f"{what} {when}: {way.total_s:.2f} s, outage {way.outage_s:.2f} s, {way.lost_s:.2f} guest-seconds lost"
+
+
+def compared(
+    best: Way | None,
+    ways: Sequence[Way],
+    miss: Callable[[Way], float],
+    cost_s: Callable[[Way], float],
+    longest_s: float,
+) -> str:
+    """The numbers that were compared: of what is taken, and of the best of every other kind.
+
+    Args:
+        best: what is taken; ``None``: there is nothing.
+        ways: all that there were.
+        miss: by how much a way misses the objectives; up to 1 it meets them.
+        cost_s: what it costs.
+        longest_s: the greatest downtime allowed.
+    """
+    parts = [said(best)] if best is not None else ["nothing that is allowed will do"]
+    for means in Means:
+        others = [way for way in ways if way.means is means]
+        if not others or (best is not None and means is best.means):
+            continue
+        met = [way for way in others if miss(way) <= 1.0]
+        if met:
+            parts.append(said(min(met, key=cost_s)))
+            continue
+        least = min(others, key=miss)
+        what = "waiting" if means is Means.STOP else said(least).partition(":")[0]
+        late = "" if least.outage_s > longest_s else f", {least.total_s:.2f} s"
+        parts.append(f"{what}: outage never below {min(way.outage_s for way in others):.2f} s{late}")
+    return "; ".join(parts)

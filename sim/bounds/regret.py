@@ -10,7 +10,8 @@ second to the third is **policy regret**, what an operator could gain today. Eac
 - lost guest-seconds, at both,
 
 and always among what loses no more guest-seconds to throttles than the run did, so that a throttle is not free. (Where
-lost guest-seconds are what is compared, throttles are free to be used.)
+lost guest-seconds are what is compared, throttles are free to be used.) Time and loss together are its **cost**: it is
+compared, for a run that met the objectives, with the least for which the knobs would have met them.
 
 Definitions at the edges:
 
@@ -58,6 +59,8 @@ class Regret:
         mechanism_time_s, policy_time_s: at the downtime that it had.
         mechanism_bytes, policy_bytes: at both.
         policy_lost_guest_s: at both.
+        policy_cost_s: seconds and guest-seconds beyond the least for which the objectives could have been met, of a run
+            that did; below 0 where post-copy did better than all that the knobs can do before it.
     """
 
     mechanism_downtime_s: float | None = None
@@ -67,6 +70,7 @@ class Regret:
     mechanism_bytes: float | None = None
     policy_bytes: float | None = None
     policy_lost_guest_s: float | None = None
+    policy_cost_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +91,7 @@ class Bounds:
         write_s: what the link needs for a page at its slowest.
         silent_s: how long it carries nothing, all in all.
         may_wait: the link does not depend on when the migration begins.
+        deadline_s: when the objectives want it to be over; ``inf``: no hurry.
     """
 
     clairvoyant: Front
@@ -102,6 +107,7 @@ class Bounds:
     write_s: float
     silent_s: float
     may_wait: bool
+    deadline_s: float = math.inf
 
     # ---- the bounds
 
@@ -182,6 +188,7 @@ class Bounds:
             return Regret()
         if not converged or downtime_s is None:
             return self._unconverged(total_s, lost_guest_s)
+        cost_s = self._cost_regret_s(total_s, downtime_s, lost_guest_s)
         if postcopy:
             return Regret(
                 mechanism_downtime_s=0.0,
@@ -191,6 +198,7 @@ class Bounds:
                 mechanism_bytes=0.0,
                 policy_bytes=transferred_bytes - self.once_bytes,
                 policy_lost_guest_s=lost_guest_s - self.least_downtime_s,
+                policy_cost_s=cost_s,
             )
         throttled_s = self.throttled_s(downtime_s, lost_guest_s)
         in_time = self.restricted_point(total_s=total_s, throttled_s=throttled_s, least=1)
@@ -208,7 +216,14 @@ class Bounds:
             mechanism_bytes=_gap(both and both[3], self.once_bytes),
             policy_bytes=_gap(transferred_bytes, both and both[3]),
             policy_lost_guest_s=_gap(lost_guest_s, any_throttle and any_throttle[4]),
+            policy_cost_s=cost_s,
         )
+
+    def _cost_regret_s(self, total_s: float, downtime_s: float, lost_guest_s: float) -> float | None:
+        if downtime_s > self.goal_s or total_s > self.deadline_s:
+            return None
+        costs = [each[0] + each[4] for each in self.points if each[1] <= self.goal_s and each[0] <= self.deadline_s]
+        return _gap(total_s + lost_guest_s, min(costs, default=None))
 
     def throttled_s(self, downtime_s: float, lost_guest_s: float) -> float:
         """What part of the lost guest-seconds must have been lost to throttles: what the outage can't have lost."""
@@ -272,6 +287,7 @@ def bounds_of(trace: Trace, switchover: Switchover, scenario: Scenario) -> Bound
         write_s=float(trace.written_bytes.max() / rates[rates > 0].min()) if (rates > 0).any() else FAR_S,
         silent_s=float(np.diff(trace.capacity.at_s)[rates <= 0].sum()),
         may_wait=not scenario.link.steps and not scenario.link.outages,
+        deadline_s=math.inf if scenario.objectives.deadline_s is None else scenario.objectives.deadline_s,
     )
 
 

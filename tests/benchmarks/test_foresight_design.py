@@ -100,5 +100,5 @@ def test_a_policy_may_do_what_it_is_there_for_and_nothing_else() -> None:
 def test_whoever_holds_a_limit_gives_qemu_half_of_what_is_allowed() -> None:
     for case in ALL:
         found = re.search(r"downtime_limit=(\d+)ms", case.policy)
-        assert (found is not None) is (case.policy_name in ("fixed", "auto_converge"))
+        assert (found is not None) is (case.policy_name in ("fixed", "auto_converge", "hybrid_after"))
         assert found is None or int(found[1]) / 1e3 == case.objectives.downtime_s / 2

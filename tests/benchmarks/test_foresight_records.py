@@ -41,8 +41,17 @@ def test_a_prediction_that_was_touched_afterwards_is_found_out(tmp_path: Path) -
 
 
 def test_what_came_without_a_prediction_is_refused(tmp_path: Path) -> None:
-    (tmp_path / CAME).write_bytes(msgspec.json.encode(came(said(), "none")) + b"\n")
-    with pytest.raises(BadInput, match="nothing"):
+    (tmp_path / CAME).write_bytes(msgspec.json.encode(came(said(), "any")) + b"\n")
+    with pytest.raises(BadInput, match=r"'none' is not allowed"):
+        Store(tmp_path)
+
+
+def test_what_began_before_it_was_predicted_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.predict(said())
+    digest = store.digest(said().case.name, 1)
+    store.record(came(said(), digest, began="2026-11-23T11:59:59.999+00:00"))
+    with pytest.raises(BadInput, match=r"written before .* began"):
         Store(tmp_path)
 
 

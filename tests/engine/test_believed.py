@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.engine.planned import MIB, points, uniform_bytes
+from tests.support.beliefs import MIB, points, uniform_bytes
 from whimbrel.engine.belief import CurvePoint
 from whimbrel.engine.believed import NOISE, believed
 from whimbrel.engine.curve import Curve

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.published import FLOOR_MS, LEAST_THROTTLE, PLATEAU_MS, link, memcached
-from whimbrel.engine.bounds import Sender, floor_s, goodput, least_left_pages, least_throttle, plateau_s
+from whimbrel.engine.bounds import (
+    Sender,
+    floor_s,
+    goodput,
+    least_goodput,
+    least_left_pages,
+    least_speed,
+    least_throttle,
+    plateau_s,
+)
 from whimbrel.engine.curve import PAGE_BYTES, ConstantRate, Curve, DirtyCurve, PoissonClasses, Slowed, Together
 
 MEMCACHED = memcached()
@@ -228,3 +237,40 @@ def test_the_least_throttle_is_enough_and_less_is_not(sender: Sender) -> None:
 
 def test_pages_are_those_of_the_curve() -> None:
     assert PAGE_BYTES == 4096
+
+
+# ---- what would do
+
+
+@pytest.mark.parametrize("window_s", [0.1, 0.5, 2.0])
+def test_the_least_goodput_makes_a_plateau_of_that_length(window_s: float) -> None:
+    least = least_goodput(MEMCACHED, window_s)
+    assert plateau_s(MEMCACHED, least * 1.001) <= window_s
+    assert plateau_s(MEMCACHED, least * 0.999) > window_s
+
+
+@pytest.mark.parametrize("gbit_per_s", [1, 2.5, 4])
+def test_the_least_speed_is_what_the_least_throttle_leaves(gbit_per_s: float) -> None:
+    rate = goodput(link(gbit_per_s))
+    least = least_throttle(MEMCACHED, rate, 0.3)
+    assert least is not None
+    assert 1 - least_speed(MEMCACHED, rate, 0.3) == pytest.approx(least, abs=2e-4)
+
+
+def test_a_guest_that_fits_keeps_its_speed() -> None:
+    assert least_speed(ConstantRate(1e6), 2e6, 0.3) == 1.0
+
+
+def test_a_rate_without_bends_needs_its_own_goodput_whatever_the_window() -> None:
+    assert least_goodput(ConstantRate(1e6), 0.3) == 1e6
+    assert least_speed(ConstantRate(1e6), 0.25e6, 0.3) == pytest.approx(0.25, abs=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(1e5, 1e9), st.lists(st.tuples(st.floats(0.01, 10), st.floats(0, 1e9)), min_size=2, max_size=8,
+                                     unique_by=lambda each: each[0]))  # fmt: skip
+def test_for_straight_curves_the_knots_are_enough(rate: float, found: list[tuple[float, float]]) -> None:
+    """The search between them, that other curves need, finds nothing more."""
+    curve = Curve(tuple(sorted(found)), 1e9)
+    assert floor_s(Together((curve,)), rate) == pytest.approx(floor_s(curve, rate), rel=1e-6, abs=1e-9)
+    assert plateau_s(Together((curve,)), rate) == pytest.approx(plateau_s(curve, rate), rel=1e-6, abs=1e-6)

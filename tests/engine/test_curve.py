@@ -198,3 +198,11 @@ def test_no_curve_falls_or_goes_beyond_its_most(curve: DirtyCurve, a: float, b: 
     slack = 1e-9 * (1 + curve.most_bytes)
     assert -slack <= curve.at(low) <= curve.at(high) + slack
     assert curve.at(high) <= curve.most_bytes + slack
+
+
+def test_a_part_of_the_memory_has_that_part_of_the_curve() -> None:
+    whole = Curve(((1.0, 100.0), (2.0, 150.0)), 1000.0, 400.0)
+    part = whole.scaled(0.25)
+    assert (part.total_bytes, part.zero_bytes, part.most_bytes) == (250.0, 100.0, 150.0)
+    for window_s in (0.1, 1.0, 1.7, 30.0):
+        assert part.at(window_s) == pytest.approx(0.25 * whole.at(window_s))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from statistics import NormalDist, fmean, stdev
+from itertools import combinations
+from operator import mul
+from random import Random
+from statistics import NormalDist, correlation, fmean, pstdev
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from whimbrel.engine.errors import BadInput
 from whimbrel.engine.estimate import Estimate, Range, normal_draws, plain, range_of
 
 SIZES = st.floats(0.001, 1e12)
@@ -61,16 +65,51 @@ def test_what_has_no_end_or_no_size_is_not_widened_there() -> None:
     assert (half.low, half.middle, half.high) == (0.0, 2.0, math.inf)
 
 
-@pytest.mark.parametrize("dimensions", [1, 5, 12])
-def test_draws_lie_as_the_normal_distribution_does_in_every_dimension(dimensions: int) -> None:
-    draws = normal_draws(200, dimensions)
-    assert len(draws) == 200
-    for place in range(dimensions):
-        values = [draw[place] for draw in draws]
-        assert abs(fmean(values)) < 0.06
-        assert abs(stdev(values) - 1.0) < 0.1
-        assert 0.04 <= sum(value > 1.645 for value in values) / 200 <= 0.06, "a twentieth lies beyond"
-    assert normal_draws(200, dimensions) is draws, "the same question has the same answer"
+@pytest.mark.parametrize("dimensions", [1, 5, 14, 20])
+@pytest.mark.parametrize("count", [40, 200])
+def test_draws_lie_as_the_normal_distribution_does_in_every_dimension(count: int, dimensions: int) -> None:
+    draws = normal_draws(count, dimensions)
+    assert len(draws) == count
+    for values in zip(*draws, strict=True):
+        assert math.isclose(fmean(values), 0.0, abs_tol=1e-12)
+        assert abs(pstdev(values) - 1.0) < 0.08
+        assert abs(sum(value > 1.645 for value in values) - count / 20) <= 2, "a twentieth lies beyond"
+    assert normal_draws(count, dimensions) is draws, "the same question has the same answer"
+
+
+def test_no_two_dimensions_of_draws_go_together() -> None:
+    """Else what is not known of the link, say, would be the same as what is not known of the guest."""
+    for count, most in ((40, 0.45), (200, 0.21)):
+        dimensions = tuple(zip(*normal_draws(count, 20), strict=True))
+        assert max(abs(correlation(one, other)) for one, other in combinations(dimensions, 2)) < most
+
+
+@pytest.mark.parametrize(("count", "least", "most"), [(40, 0.7, 0.97), (200, 0.84, 0.95)])
+def test_a_range_out_of_draws_holds_in_nine_of_ten_cases_whatever_matters(
+    count: int, least: float, most: float
+) -> None:
+    """A sum of fourteen things, each weighing as much as chance has it; how likely its range holds is known exactly."""
+    dice = Random(1)
+    held: list[float] = []
+    for _ in range(60):
+        weights = [dice.gammavariate(0.7, 1.0) ** 0.5 for _ in range(14)]
+        found = Range.of(sum(map(mul, weights, draw)) / math.hypot(*weights) for draw in normal_draws(count, 14))
+        assert abs(found.middle) < 1e-9
+        held.append(NormalDist().cdf(found.high) - NormalDist().cdf(found.low))
+    assert least < min(held)
+    assert max(held) < most
+    assert abs(fmean(held) - 0.9) < 0.04
+
+
+def test_every_second_draw_mirrors_the_one_before() -> None:
+    draws = normal_draws(7, 3)
+    assert [tuple(-each for each in draw) for draw in draws[0:6:2]] == list(draws[1:6:2])
+
+
+@pytest.mark.parametrize("dimensions", [0, 21])
+def test_there_are_draws_of_so_many_dimensions_only(dimensions: int) -> None:
+    with pytest.raises(BadInput, match="1 to 20"):
+        normal_draws(10, dimensions)
 
 
 @given(RANGES)

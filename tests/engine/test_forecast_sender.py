@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whimbrel.engine.forecast_records import Costs, Setting
-from whimbrel.engine.forecast_sender import SLICE_S, Sending
+from whimbrel.engine.forecast_sender import SLICE_S, Sending, channels_bytes_per_s
 from whimbrel.engine.policy import Objectives
 
 MIB = 1 << 20
@@ -181,3 +181,25 @@ def test_many_windows_in_one_step_are_the_same_as_one_by_one(
 
 def test_a_slice_is_at_least_fifty_one_milliseconds() -> None:
     assert SLICE_S == 0.051
+
+
+def test_pages_that_are_packed_smaller_go_faster_at_the_links_rate() -> None:
+    it = sender(total_bytes=64 * MIB)
+    it.pack(0.25, 1.5e9)
+    run(it)
+    left = it.pending_bytes
+    assert it.sent_bytes == pytest.approx(0.25 * (64 * MIB - left))
+    assert it.sent_bytes == pytest.approx(LINK * it.now_s, rel=0.02)
+
+
+@pytest.mark.parametrize(("channels", "times"), [(None, 2), (1, 1), (4, 4), (255, 4096 / (0.32 * 0.3e-6) / 1.5e9)])
+def test_channels_send_side_by_side_until_the_main_thread_is_the_limit(channels: int | None, times: float) -> None:
+    assert channels_bytes_per_s(Costs(), channels) == pytest.approx(times * 1.5e9)
+
+
+def test_a_bandwidth_that_is_measured_too_high_lets_more_through() -> None:
+    it = sender()
+    it.off = 1.1
+    run(it)
+    assert it.threshold_bytes == pytest.approx(1.1 * LINK * 0.3)
+    assert it.bandwidth_bytes_per_s == pytest.approx(LINK)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -102,7 +103,7 @@ def test_a_seen_curve_rises_and_stays_below_all_memory(points: list[tuple[float,
     bent = curve.bent(bend)
     values = [curve.at(window_s, bent) for window_s in (0.0, 1e-6, 1e-3, 0.1, 1.0, 10.0, 1e4)]
     assert values[0] == 0.0
-    assert all(before <= after * (1 + 1e-9) for before, after in zip(values, values[1:], strict=False))
+    assert all(before <= after * (1 + 1e-9) for before, after in pairwise(values))
     assert max(values) <= 1e11
     assert bent >= 0.0
 
@@ -271,7 +272,7 @@ def test_whatever_was_seen_courses_come_to_an_end(
 def test_more_bandwidth_never_ends_later(part: float) -> None:
     curve = linear(part * RATE)
     spans = [middle(curve, bytes_per_s=rate * RATE, total_bytes=1e12).ends_s for rate in (1.0, 2.0, 4.0, 8.0)]
-    assert all(after <= before + 0.1 for before, after in zip(spans, spans[1:], strict=False))
+    assert all(after <= before + 0.1 for before, after in pairwise(spans))
 
 
 def test_no_more_is_looked_ahead_than_so_many_syncs() -> None:

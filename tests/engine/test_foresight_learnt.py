@@ -84,7 +84,7 @@ def test_a_cap_bounds_what_is_counted_on_unless_it_is_next_to_nothing() -> None:
 
 
 def test_every_iteration_is_a_point_of_the_curve() -> None:
-    learnt, ledger = fed(Looks(steady).run(4))
+    learnt, _ = fed(Looks(steady).run(4))
     curve = learnt.curve(500 * MIB)
     assert curve is not None
     assert [point.number for point in learnt.points] == [1, 2, 3, 4]
@@ -112,7 +112,7 @@ def test_windows_that_are_alike_are_one_point_in_which_the_latest_counts_most() 
 
 
 def test_points_of_a_guest_that_has_calmed_down_are_dropped() -> None:
-    """Over a slower link it dirties less in a longer time than it used to in a shorter one: it is not the same guest."""
+    """Over a slower link it dirties less in a longer time than it used to in a shorter one: it is not the same."""
     looks = Looks(lambda _: 80.0 * MIB)
     learnt, _ = fed(looks.run(4))
     assert [point.number for point in learnt.points] == [1, 2, 3, 4]

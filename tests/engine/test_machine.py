@@ -7,9 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.driving import SECOND, Drive, Recorder, drive, to_handover, to_precopy, to_the_end
-from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Machine, Marked, Order, Sampled
-from whimbrel.engine.policy import Abilities, Decision, Objectives, Observation, Reason
+from tests.support.driving import SECOND, Drive, Recorder, drive, nothing, to_handover, to_precopy, to_the_end
+from tests.support.looks import MIB, Looks
+from whimbrel.engine.foresight import Basis, Outlook
+from whimbrel.engine.foresight_watch import Foresight
+from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Machine, Marked, Measured, Order, Sampled
+from whimbrel.engine.policy import Abilities, Decision, Measurement, Objectives, Observation, Reason
 from whimbrel.engine.protocol import DEFAULT_WAITS
 from whimbrel.engine.resolve import DestinationClass, SourceClass
 from whimbrel.engine.signals import Command, Signal
@@ -549,3 +552,98 @@ def test_a_hold_says_why_though_the_migration_goes_on() -> None:
     assert (report.outcome, report.guest) == ("failed", "held")
     assert report.why == "deadline", "what went wrong first"
     assert it.at(20, S.DEADLINE).machine.report() == report
+
+
+# ---- looking ahead
+
+
+BUSY = Objectives(downtime_s=0.3)
+
+
+def looked_at(it: Drive, iterations: int) -> Drive:
+    """A guest that is sent again and again, from 4 s on."""
+    looks = Looks(lambda _: 150.0 * MIB)
+    for ledger in looks.run(iterations):
+        assert ledger.last is not None
+        at_s = 4.0 + ledger.last.at_ns / SECOND
+        it.at(at_s, Sampled(replace(ledger.last, at_ns=round(at_s * SECOND))))
+    return it
+
+
+def foreseeing(objectives: Objectives = BUSY, **more: object) -> Drive:
+    """A machine with somebody who looks ahead."""
+    return Drive(Machine(policy=nothing, objectives=objectives, foresight=Foresight(objectives=objectives), **more))  # type: ignore[arg-type]
+
+
+def test_while_memory_is_sent_a_glance_has_the_live_forecast() -> None:
+    it = to_precopy(foreseeing())
+    assert it.machine.progress().outlook is None
+    glance = looked_at(it, 2).machine.progress()
+    assert glance.outlook is not None
+    assert glance.outlook.iteration == 3
+    assert glance.objectives is BUSY
+    assert glance.since_migrate_s == pytest.approx(it.now_s - 3.0)
+    assert glance.outlook.at_s == glance.since_migrate_s
+    made = it.machine.outlooks()
+    assert made[-1] == glance.outlook
+    assert it.machine.outlooks() == []
+
+
+def test_without_one_who_looks_ahead_nothing_is_foreseen() -> None:
+    it = looked_at(to_precopy(drive()), 2)
+    assert it.machine.outlooks() == []
+    assert it.machine.progress().outlook is None
+    assert it.machine.progress().news == ""
+
+
+def test_a_verdict_is_told_in_every_glance_from_then_on_and_stands_in_the_report() -> None:
+    it = looked_at(to_precopy(foreseeing()), 6)
+    news = it.machine.progress().news
+    assert news.startswith("no pre-copy of the guest as it is can do")
+    assert it.machine.progress().outlook != ""
+    it.at(40, S.CANCEL).at(41, S.SOURCE_CANCELLED, S.CANCEL_MIGRATION_DONE).at(42, S.DISCARD_DESTINATION_DONE)
+    it.at(43, S.RESTORE_SOURCE_DONE)
+    report = it.machine.report()
+    assert report is not None
+    assert report.notes.count(news) == 1
+    assert it.machine.progress().outlook is None
+
+
+def test_verdicts_that_come_and_go_do_not_fill_the_report() -> None:
+    class Fickle(Foresight):
+        """Has news at every look."""
+
+        def outlook(self, *given: object, **more: object) -> Outlook | None:
+            made = super().outlook(*given, **more)  # type: ignore[arg-type]
+            return made and replace(made, news=f"news of {made.at_s}")
+
+    it = to_precopy(Drive(Machine(policy=nothing, objectives=BUSY, foresight=Fickle(objectives=BUSY))))
+    looked_at(it, 12).at(40, S.CANCEL).at(41, S.SOURCE_CANCELLED, S.CANCEL_MIGRATION_DONE)
+    it.at(42, S.DISCARD_DESTINATION_DONE).at(43, S.RESTORE_SOURCE_DONE)
+    report = it.machine.report()
+    assert report is not None
+    assert sum(note.startswith("news of") for note in report.notes) == 10
+    assert len(it.machine.outlooks()) > 10
+
+
+def test_what_is_measured_before_the_start_is_known_to_the_one_who_looks_ahead() -> None:
+    probing = Recorder({Reason.SETUP: Decision(measure_s=(1.0,))})
+    foresight = Foresight(objectives=BUSY)
+    it = Drive(Machine(policy=probing, objectives=BUSY, foresight=foresight))
+    it.at(0, S.START).at(1, S.INSPECT_DONE, Learnt({}, Abilities(measuring=True))).at(2, S.PREPARE_DONE)
+    probing.decisions.clear()
+    it.at(3, Measured((Measurement(at_s=1.0, window_s=1.0, dirtied_bytes=5.0 * MIB),))).at(4, S.ARM_DONE)
+    it.at(5, S.SOURCE_ACTIVE)
+    outlook = looked_at(it, 1).machine.outlooks()[0]
+    assert outlook.basis is Basis.MEASURED
+
+
+def test_in_postcopy_it_is_foreseen_when_all_of_the_memory_is_there() -> None:
+    it = looked_at(to_precopy(foreseeing(Objectives(may_postcopy=True))), 2)
+    it.at(20, S.POSTCOPY_CHOSEN, S.SOURCE_STOPPED, S.SOURCE_POSTCOPY, S.DESTINATION_POSTCOPY)
+    it.at(21, S.RESUME_DESTINATION_DONE, S.DESTINATION_RUNNING)
+    it.machine.outlooks()
+    assert it.machine.phase is P.POSTCOPY
+    it.sample(22, iteration=3, sent=900 * MIB, left=50 * MIB)
+    (outlook,) = it.machine.outlooks()
+    assert outlook.basis is Basis.POSTCOPY

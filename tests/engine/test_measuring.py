@@ -21,6 +21,7 @@ from whimbrel.engine.measuring import (
     Mode,
     delta_of,
     looks_for,
+    needed_shares,
     pages_to_sample,
     points_of,
     rate_point,
@@ -109,6 +110,12 @@ def test_a_rate_was_rounded_down_and_comes_from_a_sample() -> None:
     assert point.error_bytes == pytest.approx(
         math.hypot(256 * MIB * math.sqrt(share * (1 - share) / 4096), MIB / math.sqrt(12))
     )
+
+
+def test_what_counts_all_pages_has_no_error_but_its_rounding() -> None:
+    point = rate_point(51 * MIB, 2.0, 256 * MIB, Mode.DIRTY_BITMAP)
+    assert point.dirtied_bytes == 52 * MIB
+    assert point.error_bytes == pytest.approx(2 * MIB / math.sqrt(12))
 
 
 def test_no_rate_at_all_is_not_certain_to_be_none() -> None:
@@ -241,3 +248,21 @@ def test_the_delta_ratio_is_the_mean_with_its_error() -> None:
     assert estimate is not None
     assert estimate.value == pytest.approx(0.3)
     assert estimate.spread == pytest.approx(0.1 / 4 / 0.3)
+
+
+# ---- vCPUs
+
+
+def test_waking_up_is_nothing_that_a_vcpu_needs() -> None:
+    """2000 times a second at 30 us each; a busy one sleeps seldom, and one that does little still needs something."""
+    needs = needed_shares((0.09, 1.0, 0.05), (2000.0, 10.0, 2400.0), "tcg")
+    assert needs == pytest.approx((0.03, 0.9997, 0.0075))
+
+
+def test_under_kvm_waking_up_is_cheaper() -> None:
+    assert needed_shares((0.09,), (2000.0,), "kvm") == pytest.approx((0.084,))
+
+
+def test_what_is_not_known_of_sleeps_is_not_taken_off() -> None:
+    assert needed_shares((0.09,), (), "tcg") == (0.09,)
+    assert needed_shares((0.09,), (2000.0,), "another") == (0.09,)

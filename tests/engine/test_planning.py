@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import count
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.engine.planned import ABLE, MIB, belief, points
+from tests.support.beliefs import ABLE, MIB, belief, points
 from whimbrel.engine.errors import BadInput
 from whimbrel.engine.estimate import Estimate, Range
 from whimbrel.engine.plan import Candidate, Predicted, Strategy
-from whimbrel.engine.planning import LEAST_DRAWS, assess, wilson
+from whimbrel.engine.planning import HOPELESS_DRAWS, LEAST_DRAWS, assess, wilson
 from whimbrel.engine.policies import Fixed
 from whimbrel.engine.policy import Decision, Objectives, Observation, Policy, Reason
 from whimbrel.engine.prediction import COMPONENTS
@@ -32,7 +33,7 @@ def never(seen: Observation) -> Decision:
     return Decision(downtime_limit_s=0.001) if seen.reason is Reason.SETUP else Decision()
 
 
-def told(goal: Objectives = GOAL, make: Callable[[], Policy] = hold, draws: int = 60, **change: object) -> Predicted:
+def told(goal: Objectives = GOAL, make: Callable[[], Policy] = hold, draws: int = 60, **change: Any) -> Predicted:
     return assess(belief(**change), goal, ABLE, PLAIN, make, draws)
 
 
@@ -54,8 +55,7 @@ def test_a_calm_guest_is_moved_for_sure() -> None:
 
 def test_the_components_are_those_of_the_report_and_add_up() -> None:
     """In the middle, where nothing is uncertain."""
-    sure = {name: Estimate(value) for name, value in (("model_time", 1.0), ("model_downtime", 1.2))}
-    it = told(draws=1, **sure)
+    it = told(draws=1, model_time=Estimate(1.0), model_downtime=Estimate(1.2))
     assert tuple(it.components) == COMPONENTS
     assert it.total_s is not None
     assert it.downtime_s is not None
@@ -128,10 +128,12 @@ def clock(step_s: float) -> Callable[[], float]:
 
 
 def test_a_slow_candidate_makes_do_with_fewer_draws_and_says_so() -> None:
-    some = assess(belief(), GOAL, ABLE, PLAIN, hold, 100, clock=clock(0.02), budget_s=0.5)
+    some = assess(belief(), GOAL, ABLE, PLAIN, hold, 100, clock=clock(0.01), budget_s=0.5)
     assert LEAST_DRAWS < some.draws < 100
     least = assess(belief(), GOAL, ABLE, PLAIN, hold, 100, clock=clock(1.0), budget_s=0.5)
     assert least.draws == LEAST_DRAWS
+    hopeless = Objectives(downtime_s=0.3, deadline_s=1.0)
+    assert assess(belief(), hopeless, ABLE, PLAIN, hold, 100, clock=clock(1.0), budget_s=0.5).draws == HOPELESS_DRAWS
     assert assess(belief(), GOAL, ABLE, PLAIN, hold, 60, clock=clock(1e-9), budget_s=0.5) == told()
     assert assess(belief(), GOAL, ABLE, PLAIN, hold, 60, clock=clock(1.0)) == told()
 
@@ -159,7 +161,7 @@ def test_more_bandwidth_is_never_worse_and_all_ranges_are_in_order(
     goal = Objectives(downtime_s=downtime_s, deadline_s=deadline_s)
     known = points(working_set_mib * MIB, time_s)
 
-    def at(link: float) -> Predicted:
+    def at(link: Estimate) -> Predicted:
         return told(goal, lambda: Fixed(downtime_limit_s=downtime_s / 2), 20, points=known, bandwidth_bytes_per_s=link)
 
     slow, fast = at(Estimate(link_mib * MIB, 0.05)), at(Estimate(2 * link_mib * MIB, 0.05))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.engine.planned import ABLE, about, belief, excluded, floors, predicted
+from tests.support.beliefs import ABLE, about, belief, excluded, floors, predicted
 from whimbrel.engine.errors import BadInput
 from whimbrel.engine.estimate import Estimate, Range
 from whimbrel.engine.plan import Predicted, Strategy

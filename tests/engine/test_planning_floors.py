@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.planned import MIB, belief, points, uniform_bytes
+from tests.support.beliefs import MIB, belief, points, uniform_bytes
 from whimbrel.engine.bounds import goodput
 from whimbrel.engine.estimate import Estimate
 from whimbrel.engine.plan import Floors

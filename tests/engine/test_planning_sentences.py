@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.engine.planned import MIB, about, belief, excluded, floors, predicted
+from tests.support.beliefs import MIB, about, belief, excluded, floors, predicted
 from whimbrel.engine.estimate import Estimate, Range
 from whimbrel.engine.plan import Floors, Predicted, Strategy
 from whimbrel.engine.planning_sentences import (

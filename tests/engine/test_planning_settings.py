@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.engine.planned import ABLE, MIB, belief, points
+from tests.support.beliefs import ABLE, MIB, belief, points
 from whimbrel.engine import planning_settings
 from whimbrel.engine.belief import CurvePoint
 from whimbrel.engine.estimate import Estimate
@@ -134,6 +134,14 @@ def test_settings_can_be_made_of_any_shares_and_sizes(shares: list[float], zero_
 
 
 # ---- the model's own error
+
+
+def test_what_qemu_measures_scatters_about_what_there_is() -> None:
+    factors = [factor for setting in settings_of() for factor in setting.scatter]
+    assert statistics.fmean(factors) == pytest.approx(1.0, abs=0.005)
+    assert statistics.stdev(factors) == pytest.approx(0.05, rel=0.1)
+    first, second = settings_of(draws=2)
+    assert first.scatter != second.scatter
 
 
 def test_a_long_outage_is_off_by_no_more_seconds_than_a_short_one() -> None:

@@ -10,6 +10,7 @@ from tests.support.predictions import MOVED, PREDICTION
 from whimbrel.engine.aftermath import NOTHING_PREDICTED
 from whimbrel.engine.reckoning import Reckoning
 from whimbrel.engine.report import CompletedReport
+from whimbrel.engine.states import Phase
 from whimbrel.engine.statistics import Statistics
 from whimbrel.engine.timeline import Downtime, Mark
 
@@ -21,7 +22,8 @@ MARKS = {
     Mark.CONT_SENT: 10.13,
     Mark.DESTINATION_RESUME: 10.14,
 }
-BARE = replace(MOVED, downtime=None, link=None)
+BARE = replace(MOVED, stages=(), downtime=None, link=None)
+SECOND = 1_000_000_000
 
 
 def seen(at_s: float, sent: int, status: str = "active", iteration: int = 2) -> Statistics:
@@ -35,11 +37,23 @@ def seen(at_s: float, sent: int, status: str = "active", iteration: int = 2) -> 
 def told(*answers: Statistics, report: CompletedReport = BARE, stop_after: int = 1) -> CompletedReport:
     """The report of a migration that answered so, and was stopped after so many answers."""
     reckoning = Reckoning(marks=dict(MARKS))
+    reckoning.enter(Phase.PRECOPY, 0)
     for number, answer in enumerate(answers, 1):
         reckoning.see(answer)
         if number == stop_after:
-            reckoning.stop()
+            reckoning.enter(Phase.SWITCHOVER, 10 * SECOND)
     return reckoning.into(report, cap_bytes_per_s=0, foreseen=True)
+
+
+def test_a_stage_takes_as_long_as_its_phases_together() -> None:
+    reckoning = Reckoning()
+    for at_s, phase in enumerate((Phase.PREFLIGHT, Phase.PREPARING, Phase.PRECOPY, Phase.RESOLVING, Phase.PRECOPY)):
+        reckoning.enter(phase, at_s * SECOND)
+    reckoning.enter(Phase.CANCELLED, 10 * SECOND)
+    report = reckoning.into(replace(BARE, outcome="cancelled"), cap_bytes_per_s=0, foreseen=True)
+    assert [(each.stage, each.name, each.seconds) for each in report.stages] == [
+        (1, "prepare the destination", 2.0), (2, "transfer", 7.0)
+    ]  # fmt: skip
 
 
 def test_what_was_sent_after_the_last_look_went_over_in_the_outage() -> None:
@@ -118,6 +132,8 @@ def test_what_is_predicted_is_told_once_and_compared_at_the_end() -> None:
     reckoning = Reckoning(marks=dict(MARKS))
     assert reckoning.into(BARE, cap_bytes_per_s=0, foreseen=True).off == NOTHING_PREDICTED
     assert reckoning.into(BARE, cap_bytes_per_s=0, foreseen=False).off == ""
+    for at_s, phase in ((0, Phase.PRECOPY), (10, Phase.SWITCHOVER)):
+        reckoning.enter(phase, at_s * SECOND)
     reckoning.predict(PREDICTION)
     assert (reckoning.made(), reckoning.made()) == ([PREDICTION], [])
     report = reckoning.into(BARE, cap_bytes_per_s=0, foreseen=True)

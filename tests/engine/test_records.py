@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from math import inf
 
 from tests.support.driving import Recorder, drive, to_precopy
 from whimbrel.engine import records
+from whimbrel.engine.estimate import Range
+from whimbrel.engine.foresight import Outlook, Verdict
 from whimbrel.engine.machine import Happened, Inspected, Learnt, Marked, Measured, Order, Probe, Sampled, Shadowed, Tune
 from whimbrel.engine.pilot import Steering
 from whimbrel.engine.policy import Abilities, Decision, Knobs, Measurement, Reason
@@ -103,3 +106,35 @@ def test_what_a_watching_policy_would_have_done_has_its_line() -> None:
             "clamped": ["so"],
         },
     )
+
+
+def test_a_live_forecast_has_its_line_in_which_never_is_null() -> None:
+    verdict = Verdict(
+        iteration=3, confidence=0.97, left_bytes=1.0, bandwidth_bytes_per_s=2.0, outage_s=3.0, least_throttle=None,
+        sentence="none can",
+    )  # fmt: skip
+    made = Outlook(
+        at_s=1.23456,
+        iteration=4,
+        ends_s=Range(2.0, 3.00049, inf),
+        downtime_s=Range(0.1, 0.20004, 0.3),
+        transferred_bytes=Range(1.4, 2.0, inf),
+        meets=0.12345,
+        hopeless=0.5,
+        verdict=verdict,
+    )
+    plain = {
+        "at_s": 1.235,
+        "iteration": 4,
+        "basis": "iterations",
+        "ends_s": [2.0, 3.0, None],
+        "downtime_s": [0.1, 0.2, 0.3],
+        "transferred_bytes": [1.0, 2.0, None],
+        "meets": 0.123,
+        "hopeless": 0.5,
+    }
+    assert records.of_outlook(made) == ("outlook", plain)
+    told = plain | {"news": "none can", "verdict": asdict(verdict)}
+    assert records.of_outlook(replace(made, news="none can")) == ("outlook", told)
+    taken_back = plain | {"hopeless": None, "news": "it can", "verdict": None}
+    assert records.of_outlook(replace(made, news="it can", verdict=None, hopeless=None)) == ("outlook", taken_back)

@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 
 from tests.support.driving import SECOND, Recorder, nothing
 from tests.support.exploration import ABANDONED, UNASKED
+from tests.support.looks import MIB, Looks
 from tests.support.scribe import Scribe
+from whimbrel.engine import records
+from whimbrel.engine.foresight_watch import Foresight
 from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Machine, Marked, Measured, Order, Sampled
-from whimbrel.engine.policy import Abilities, Decision, Measurement, Objectives, Observation, Reason
+from whimbrel.engine.policy import Abilities, Decision, Knobs, Measurement, Objectives, Observation, Reason
 from whimbrel.engine.protocol import is_settled
 from whimbrel.engine.replay import Replayed, replay
 from whimbrel.engine.resolve import DestinationClass, SourceClass
@@ -348,3 +351,34 @@ def test_lines_that_are_only_worth_reading_change_nothing() -> None:
     scribe.write("qmp", {"side": "source", "event": "STOP", "data": {}, "at_s": 0.0})
     scribe.write("a-kind-of-tomorrow", {})
     assert again(scribe).machine.state == before
+
+
+def test_live_forecasts_in_a_log_change_nothing_and_what_was_seen_is_known_to_the_next_manager() -> None:
+    goal = Objectives(downtime_s=0.3)
+    scribe = Scribe(Machine(policy=nothing, objectives=goal, foresight=Foresight(objectives=goal)))
+    for signal in TO_PRECOPY:
+        scribe.take(signal, SECOND)
+    before_ns = 0
+    for ledger in Looks(lambda _: 150.0 * MIB).run(4):
+        assert ledger.last is not None
+        passed_ns, before_ns = ledger.last.at_ns - before_ns, ledger.last.at_ns
+        scribe.take(Sampled(replace(ledger.last, at_ns=scribe.now_ns + passed_ns)), passed_ns)
+        for outlook in scribe.machine.outlooks():
+            scribe.write(*records.of_outlook(outlook))
+    assert sum(line["kind"] == "outlook" for line in scribe.lines) > 4
+    read = replay(scribe.lines, policy=refused, objectives=goal, foresight=Foresight(objectives=goal))
+    assert read.differs is None
+    assert read.machine.state == scribe.machine.state
+    assert read.machine.outlooks() == []
+    assert read.machine.foresight is not None
+    assert scribe.machine.foresight is not None
+    theirs, ours = (
+        each.outlook(each_ledger, Knobs(), 20.0)
+        for each, each_ledger in (
+            (scribe.machine.foresight, scribe.machine.ledger),
+            (read.machine.foresight, read.machine.ledger),
+        )
+    )
+    assert theirs is not None
+    assert ours is not None
+    assert (ours.ends_s, ours.downtime_s, ours.meets) == (theirs.ends_s, theirs.downtime_s, theirs.meets)

@@ -20,7 +20,7 @@ from whimbrel.engine.measuring import UNREAD_MARK, ZERO_MARK
 from whimbrel.guest.spec import WorkloadSpec
 from whimbrel.qmp_driver.facts import read_facts
 from whimbrel.qmp_driver.monitor import Monitor
-from whimbrel.qmp_driver.peeking import MOST_DELTAS, Peeker, ProcessMemory, peek
+from whimbrel.qmp_driver.peeking import MOST_DELTAS, ZEROS, Peeker, ProcessMemory, peek
 from whimbrel.qmp_driver.peeking_places import CannotPeek, Stretch, find_stretches
 from whimbrel.qmp_driver.processes import ProcessIdentity, identify_peer
 
@@ -45,19 +45,27 @@ def page(letter: str) -> bytes:
 
 
 def whole(pages: int) -> list[Stretch]:
-    return [Stretch("ram", 0, pages * PAGE_BYTES, False)]
+    return [Stretch("ram", 0, pages * PAGE_BYTES)]
 
 
 # ---- a process in files
 
 
-def made_up(folder: Path, *entries: int, pages: str = "") -> ProcessMemory:
-    """A process with these entries in its page map and these pages in its memory; its identity is ours."""
+def made_up(folder: Path, *entries: int, pages: str = "", maps: str = "") -> ProcessMemory:
+    """A process with these entries in its page map and these pages in its memory; its identity is ours.
+
+    Args:
+        folder: for its files.
+        entries: of the page map.
+        pages: a letter for each.
+        maps: its list of mappings.
+    """
     us = identify_peer(os.getpid())
     place = folder / str(us.pid)
     place.mkdir()
     (place / "pagemap").write_bytes(b"".join(entry.to_bytes(8, "little") for entry in entries))
     (place / "mem").write_bytes(b"".join(map(page, pages)))
+    (place / "maps").write_text(maps)
     return ProcessMemory(us, proc=folder)
 
 
@@ -66,6 +74,56 @@ def test_what_was_never_touched_is_zero_and_what_is_in_swap_is_not_fetched(tmp_p
     assert [memory.read(at * PAGE_BYTES) for at in range(3)] == [page("a"), bytes(PAGE_BYTES), None]
     memory.close()
     memory.close()
+
+
+SHARED = """\
+1000-3000 rw-p 00000000 00:00 0
+3000-6000 rw-s 00001000 00:01 7 /memfd:ram (deleted)
+"""
+
+
+def test_of_shared_memory_the_file_says_what_others_have_written(tmp_path: Path) -> None:
+    """QEMU has not touched any of it here: of three shared pages the second is written, the rest are holes."""
+    files = tmp_path / str(os.getpid()) / "map_files"
+    memory = made_up(tmp_path, *[0] * 8, pages="abcdefgh", maps=SHARED)
+    files.mkdir()
+    with (files / "3000-6000").open("wb") as file:
+        file.truncate(8 * PAGE_BYTES)
+        file.seek(2 * PAGE_BYTES)
+        file.write(page("x"))
+    found = [memory.read(at * PAGE_BYTES) for at in range(8)]
+    memory.close()
+    assert found == [ZEROS, ZEROS, ZEROS, ZEROS, page("e"), ZEROS, ZEROS, ZEROS]
+
+
+def test_of_shared_memory_that_nobody_shows_nothing_is_believed(tmp_path: Path) -> None:
+    """Others may have written it: it is neither zero nor unchanged for all that is known."""
+    memory = made_up(tmp_path, *[0] * 6, maps=SHARED)
+    assert [memory.read(at * PAGE_BYTES) for at in (2, 3, 4)] == [ZEROS, None, None]
+    memory.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the kernel shows the files behind mappings to root only")
+def test_what_another_process_writes_into_shared_memory_is_seen() -> None:
+    """As a vhost-user back end does: QEMU itself has touched none of it, and a hole stays one."""
+    file = os.memfd_create("ram")
+    os.truncate(file, 4 * PAGE_BYTES)
+    with mmap.mmap(file, 4 * PAGE_BYTES) as mapping:
+        first = ctypes.c_char.from_buffer(mapping)
+        peeker = Peeker(
+            memory := ProcessMemory(identify_peer(os.getpid())),
+            [Stretch("ram", ctypes.addressof(first), 4 * PAGE_BYTES)],
+        )
+        before = peeker.look()
+        os.pwrite(file, page("z"), PAGE_BYTES)
+        after = peeker.look()
+        memory.close()
+        del first
+    blocks = os.fstat(file).st_blocks
+    os.close(file)
+    assert set(before.marks) == {ZERO_MARK}
+    assert [mark != ZERO_MARK for mark in after.marks] == [False, True, False, False]
+    assert blocks * 512 == PAGE_BYTES
 
 
 def test_a_process_that_ends_has_no_pages_any_more(tmp_path: Path) -> None:
@@ -118,7 +176,7 @@ def test_looking_at_pages_does_not_give_them_a_place(ram: tuple[mmap.mmap, int])
     mapping[: 2 * PAGE_BYTES] = page("a") + page("b")
     before = present(address)
     memory = ProcessMemory(identify_peer(os.getpid()))
-    peeker = Peeker(memory, [Stretch("ram", address, 16 * PAGE_BYTES, False)])
+    peeker = Peeker(memory, [Stretch("ram", address, 16 * PAGE_BYTES)])
     seen = peeker.look()
     memory.close()
     assert present(address) == before
@@ -167,6 +225,15 @@ def test_deltas_are_those_of_pages_that_changed_and_no_more_than_tell() -> None:
     ratios = peeker.ratios()
     assert MOST_DELTAS // 2 < len(ratios) <= MOST_DELTAS
     assert set(ratios) == {6 / PAGE_BYTES}
+
+
+@pytest.mark.parametrize(("size_bytes", "pages"), [(1 << 20, 256), (1 << 30, 4096), (5 << 30, 5120), (1 << 40, 8192)])
+def test_a_large_guest_has_a_larger_sample(size_bytes: int, pages: int) -> None:
+    class Zero:
+        def read(self, address: int) -> bytes:
+            return ZEROS
+
+    assert len(Peeker(Zero(), [Stretch("ram", 0, size_bytes)]).look().marks) == pages
 
 
 def test_memory_that_has_gone_is_one_sentence() -> None:

@@ -6,14 +6,24 @@ import ctypes
 import mmap
 import os
 import subprocess
-from collections.abc import Callable, Generator, Mapping
+import tempfile
+from collections.abc import Generator, Mapping
 
 import pytest
 
 from whimbrel.engine.curve import PAGE_BYTES
 from whimbrel.engine.errors import QemuRefused
 from whimbrel.qmp_driver.facts import RamBlock
-from whimbrel.qmp_driver.peeking_places import CannotPeek, SeenRange, Stretch, find_stretches, seen_by_guest, spread
+from whimbrel.qmp_driver.peeking_places import (
+    CannotPeek,
+    Mapped,
+    SeenRange,
+    Stretch,
+    find_stretches,
+    mappings,
+    seen_by_guest,
+    spread,
+)
 
 MIB = 1 << 20
 TREE = """\
@@ -92,7 +102,7 @@ async def test_qemu_says_where_its_memory_lies_and_the_kernel_agrees(ram: int) -
     """The address is that of the block's first byte, whatever part of it the guest sees first."""
     told = Human({0x100000: ("pc.ram", ram + 0x100000)})
     (found,) = await find_stretches(told, [block("pc.ram"), block("pc.bios", 262144)], os.getpid())
-    assert found == Stretch("pc.ram", ram, 4 * MIB, shared=False)
+    assert found == Stretch("pc.ram", ram, 4 * MIB)
     assert told.asked == ["info mtree -f", "gpa2hva 0x0", "gpa2hva 0xc0000", "gpa2hva 0x100000"]
 
 
@@ -116,13 +126,17 @@ async def test_memory_that_the_kernel_does_not_know_is_not_believed(ram: int) ->
         await find_stretches(told, [block("pc.ram", 1 << 40)], os.getpid())
 
 
-async def test_shared_memory_is_told_from_other() -> None:
-    with mmap.mmap(-1, 4 * MIB) as memory:
-        first = ctypes.c_char.from_buffer(memory)
-        told = Human({0: ("pc.ram", ctypes.addressof(first))})
-        (found,) = await find_stretches(told, [block("pc.ram")], os.getpid())
-        del first
-    assert found.shared
+def test_shared_memory_is_told_from_other(ram: int) -> None:
+    """With the place in its file at which it begins."""
+    with tempfile.TemporaryFile() as file:
+        file.truncate(4 * MIB)
+        with mmap.mmap(file.fileno(), MIB, offset=MIB) as memory:
+            first = ctypes.c_char.from_buffer(memory)
+            address = ctypes.addressof(first)
+            known = {each.first: each for each in mappings(os.getpid())}
+            del first
+    assert known[address] == Mapped(address, address + MIB, True, MIB)
+    assert not any(each.shared for each in known.values() if each.first <= ram < each.after)
 
 
 async def test_a_qemu_that_does_not_say() -> None:
@@ -153,10 +167,11 @@ async def test_the_guests_view_has_sizes_and_offsets() -> None:
     ]
 
 
-@pytest.mark.parametrize("make", [lambda a, s: Stretch("ram", a, s, False), lambda a, s: SeenRange("ram", a, s, 0)])
-def test_pages_are_spread_evenly_one_in_each_piece(make: Callable[[int, int], Stretch | SeenRange]) -> None:
+@pytest.mark.parametrize("as_seen", [False, True], ids=["in QEMU", "as the guest sees it"])
+def test_pages_are_spread_evenly_one_in_each_piece(as_seen: bool) -> None:
     """Over all parts as if they lay side by side; the same every time."""
-    parts = [make(0, 40 * PAGE_BYTES), make(1 << 30, 24 * PAGE_BYTES)]
+    places = ((0, 40 * PAGE_BYTES), (1 << 30, 24 * PAGE_BYTES))
+    parts = [SeenRange("ram", at, size, 0) if as_seen else Stretch("ram", at, size) for at, size in places]
     chosen = list(spread(parts, 16))
     pages = [
         address // PAGE_BYTES if address < 1 << 30 else 40 + (address - (1 << 30)) // PAGE_BYTES for address in chosen
@@ -166,5 +181,5 @@ def test_pages_are_spread_evenly_one_in_each_piece(make: Callable[[int, int], St
 
 
 def test_all_pages_of_a_small_guest_are_chosen() -> None:
-    assert list(spread([Stretch("ram", 8192, 3 * PAGE_BYTES, False)], 4096)) == [8192, 12288, 16384]
+    assert list(spread([Stretch("ram", 8192, 3 * PAGE_BYTES)], 4096)) == [8192, 12288, 16384]
     assert list(spread([], 4096)) == []

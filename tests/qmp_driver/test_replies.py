@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.bare_qemu import BARE, bare_qemu
 from whimbrel.engine.errors import WhimbrelError
+from whimbrel.engine.measuring import Mode
 from whimbrel.qmp_driver import replies
 from whimbrel.qmp_driver.monitor import Monitor
 from whimbrel.qmp_driver.replies import (
@@ -192,6 +193,11 @@ SENT: list[tuple[Call, str, Mapping[str, object] | None]] = [
         {"downtime-limit": 300},
     ),
     (lambda on: replies.calc_dirty_rate(on, 1), "calc-dirty-rate", {"calc-time": 1, "sample-pages": 512}),
+    (
+        lambda on: replies.calc_dirty_rate(on, 0.25, milliseconds=True, mode=Mode.DIRTY_RING),
+        "calc-dirty-rate",
+        {"calc-time": 250, "calc-time-unit": "millisecond", "mode": "dirty-ring"},
+    ),
 ]
 
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import mmap
 import os
 import signal
+import threading
 from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.bare_qemu import bare_qemu
 from tests.support.guests import Guest, World, ask, until
 from tests.support.qmp_server import RUNNING, Drop, QmpServer, Refusal
 from whimbrel.engine.belief import CPU, Kind, Typical
 from whimbrel.engine.errors import BadInput, CannotConnect, QemuRefused, WhimbrelError
 from whimbrel.engine.estimate import Estimate
+from whimbrel.engine.measuring import Mode
 from whimbrel.guest.spec import WorkloadSpec
 from whimbrel.qmp_driver.link_probe import sink
 from whimbrel.qmp_driver.survey import FIXED, QEMU_PIPE_BYTES, SHARED_SPREAD, STARTED_HERE, STARTED_THERE, survey
@@ -23,6 +29,9 @@ MIB = 1 << 20
 LINK = Estimate(1e8, 0.0, "given")
 HEADING = "              Block Name    PSize              Offset               Used              Total\n"
 RAM = "                  pc.ram    4 KiB  0x0000000000000000 0x0000000001400000 0x0000000001400000\n"
+LATER = (
+    b'{"QMP": {"version": {"qemu": {"major": 9, "minor": 2, "micro": 0}, "package": ""}, "capabilities": ["oob"]}}\r\n'
+)
 BUSY = {"status": "measuring", "start-time": 0, "calc-time": 1}
 MEASURED = {"status": "measured", "start-time": 0, "calc-time": 1, "dirty-rate": 8, "calc-time-unit": "millisecond"}
 
@@ -32,24 +41,29 @@ def human(arguments: Any) -> object:
     return HEADING + RAM if arguments["command-line"] == "info ramblock" else ""
 
 
+def script(server: QmpServer) -> None:
+    """What a QEMU with a small guest answers."""
+    server.on("query-status", RUNNING)
+    server.on("query-cpus-fast", [])
+    server.on("qom-get", "pc-q35-8.2-machine")
+    server.on("human-monitor-command", human)
+    server.on("query-memdev", [{"id": "pc.ram", "share": False}])
+    server.on("qom-list", [])
+    server.on("query-pci", [])
+    server.on("query-kvm", {"enabled": True, "present": True})
+    server.on("query-named-block-nodes", [])
+    server.on("query-migrate", {})
+    server.on("query-migrate-capabilities", [{"capability": "xbzrle", "state": False}])
+    server.on("query-migrate-parameters", {"max-bandwidth": 1})
+    server.on("query-dirty-rate", MEASURED)
+    server.on("calc-dirty-rate", {})
+
+
 @pytest.fixture
 async def faraway() -> AsyncGenerator[QmpServer]:
     """A QEMU on another host, as far as anybody can tell: its monitor is on TCP."""
     async with QmpServer() as server:
-        server.on("query-status", RUNNING)
-        server.on("query-cpus-fast", [])
-        server.on("qom-get", "pc-q35-8.2-machine")
-        server.on("human-monitor-command", human)
-        server.on("query-memdev", [{"id": "pc.ram", "share": False}])
-        server.on("qom-list", [])
-        server.on("query-pci", [])
-        server.on("query-kvm", {"enabled": True, "present": True})
-        server.on("query-named-block-nodes", [])
-        server.on("query-migrate", {})
-        server.on("query-migrate-capabilities", [{"capability": "xbzrle", "state": False}])
-        server.on("query-migrate-parameters", {"max-bandwidth": 1})
-        server.on("query-dirty-rate", MEASURED)
-        server.on("calc-dirty-rate", {})
+        script(server)
         yield server
 
 
@@ -105,8 +119,29 @@ async def test_somebody_elses_measurement_is_waited_for_a_little(faraway: QmpSer
 async def test_a_qemu_that_can_not_measure_far_away_can_not_be_measured(faraway: QmpServer) -> None:
     refusal = Refusal("The command query-dirty-rate has not been found", "CommandNotFound")
     faraway.on("query-dirty-rate", refusal)
-    with pytest.raises(WhimbrelError, match="its QEMU has no calc-dirty-rate, and its process is not on this host"):
+    with pytest.raises(
+        WhimbrelError,
+        match="its QEMU has no calc-dirty-rate, and its memory can't be looked at from here: its process is not",
+    ):
         await survey(faraway.address, link=LINK)
+
+
+async def test_a_mode_that_is_not_known_to_work_is_never_tried(faraway: QmpServer) -> None:
+    """This QEMU says that it is 7.2."""
+    with pytest.raises(BadInput, match=r"mode: 'dirty-bitmap' .* is not known to be safe before QEMU 8.0"):
+        await survey(faraway.address, link=LINK, mode=Mode.DIRTY_BITMAP)
+    assert not [each for each in faraway.received if each.command == "calc-dirty-rate"]
+
+
+async def test_one_that_works_counts_every_page() -> None:
+    """KVM, and a later QEMU."""
+    async with QmpServer(greeting=LATER) as server:
+        script(server)
+        found = await survey(server.address, link=LINK, span_s=0.1, mode=Mode.DIRTY_BITMAP)
+        (asked,) = [each.arguments for each in server.received if each.command == "calc-dirty-rate"]
+    assert asked["mode"] == "dirty-bitmap"
+    assert found.belief.points[0].error_bytes == pytest.approx(0.05 * MIB / 12**0.5)
+    assert "(dirty-bitmap): it was asked for" in found.belief.notes[0]
 
 
 async def test_a_measurement_that_qemu_refuses(faraway: QmpServer) -> None:
@@ -221,6 +256,65 @@ async def test_a_named_sink_is_probed(faraway: QmpServer) -> None:
     assert said[1] == "measuring what the guest dirties, for 0.1 s"
 
 
+# ---- this process in the place of QEMU's
+
+TREE = "  0000000000000000-00000000013fffff (prio 0, ram): pc.ram\n"
+
+
+class Nearby:
+    """A QEMU of this host: its process is this one, with a thread for its vCPU and a mapping for its guest's memory."""
+
+    def __init__(self, server: QmpServer, thread: int, address: int) -> None:
+        self.server = server
+        self.lines = {
+            "info ramblock": HEADING + RAM,
+            "info mtree -f": TREE,
+            "gpa2hva 0x0": f"Host virtual address for 0x0 (pc.ram) is {address:#x}",
+        }
+        """What the human monitor says; to all else a page of zeros."""
+        script(server)
+        cpu = {"cpu-index": 0, "qom-path": "/cpu", "thread-id": thread, "target": "x86_64"}
+        server.on("query-cpus-fast", [cpu])
+        server.on("human-monitor-command", lambda asked: self.lines.get(str(asked["command-line"]), "0x" + "0" * 16))
+
+
+@pytest.fixture
+async def nearby(tmp_path: Path) -> AsyncGenerator[Nearby]:
+    gate = threading.Event()
+    vcpu = threading.Thread(target=gate.wait)
+    vcpu.start()
+    assert vcpu.native_id is not None
+    with mmap.mmap(-1, 0x1400000, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        first = ctypes.c_char.from_buffer(memory)
+        async with QmpServer(tmp_path / "q") as server:
+            yield Nearby(server, vcpu.native_id, ctypes.addressof(first))
+        del first
+    gate.set()
+    vcpu.join()
+
+
+async def test_memory_that_is_found_is_looked_at(nearby: Nearby) -> None:
+    """Nobody ever touched it."""
+    found = await survey(nearby.server.address, span_s=0.1, link=LINK)
+    assert found.pid == os.getpid()
+    assert found.belief.zero_bytes.value == 0x1400000
+    assert all(point.dirtied_bytes == 0 for point in found.belief.points)
+    assert found.belief.delta_ratio is None
+    assert (found.belief.notes, found.costs.read_bytes) == ((), 0)
+    assert found.belief.pipe_bytes.value < QEMU_PIPE_BYTES
+
+
+async def test_memory_that_the_guest_does_not_show_leaves_the_measuring_to_qemu(nearby: Nearby) -> None:
+    """One of two backends: what could be looked at would not be all."""
+    nearby.lines["info ramblock"] += RAM.replace("pc.ram", " spare")
+    nearby.server.on("query-memdev", [{"id": "pc.ram"}, {"id": "spare"}])
+    found = await survey(nearby.server.address, span_s=0.1, link=LINK)
+    assert found.pid == os.getpid()
+    assert "the guest does not show where spare lies" in found.belief.notes[0]
+    assert len(found.belief.notes) == 1
+    assert found.belief.zero_bytes.value == 2 * 0x1400000
+
+
 # ---- real QEMUs
 
 KNOWN = WorkloadSpec.parse(("hot:size=4MiB,rate=8MiB/s", "cold:size=8MiB"), beat_hz=200)
@@ -286,3 +380,9 @@ async def test_called_off_it_lets_go_of_the_monitor(world: World) -> None:
     with pytest.raises(asyncio.CancelledError):
         await surveying
     assert ask(guest.qmp, "query-status")[0]["running"]
+
+
+async def test_a_machine_of_nothing_has_nothing_to_measure(tmp_path: Path) -> None:
+    async with bare_qemu(tmp_path, "-machine", "none") as qemu:
+        with pytest.raises(WhimbrelError, match="no guest with memory worth measuring"):
+            await survey(qemu.socket, link=LINK)

@@ -15,7 +15,7 @@ from tests.support.guests import World
 from tests.support.spinner import PROGRAM, spinning
 from whimbrel.qmp_driver import replies
 from whimbrel.qmp_driver.monitor import Monitor
-from whimbrel.qmp_driver.vcpus import by_inner_number, find_threads, run_times_s, shares
+from whimbrel.qmp_driver.vcpus import by_inner_number, find_threads, run_times_s, shares, sleeps
 
 
 @pytest.mark.parametrize(("accelerator", "threads"), [("tcg,thread=single", 1), ("tcg,thread=multi", 2)])
@@ -52,6 +52,31 @@ def test_a_thread_of_this_process_is_found() -> None:
     finally:
         gate.set()
         thread.join()
+
+
+def test_a_thread_that_waits_goes_to_sleep_each_time() -> None:
+    """Ten times here, and once for the end; of one that has ended nobody can tell."""
+    go_on, done = threading.Semaphore(0), threading.Semaphore(0)
+
+    def waits() -> None:
+        for _ in range(11):
+            go_on.acquire()
+            done.release()
+
+    thread = threading.Thread(target=waits)
+    thread.start()
+    assert thread.native_id is not None
+    found = find_threads(os.getpid(), (thread.native_id,))
+    before = sleeps(found)
+    for _ in range(10):
+        go_on.release()
+        done.acquire()
+    after = sleeps(found)
+    go_on.release()
+    thread.join()
+    assert 1 <= after[0] - before[0] <= 50
+    assert sleeps(found) == ()
+    assert sleeps(()) == ()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="making a pid namespace takes root")

@@ -169,3 +169,33 @@ def test_a_dead_manager_does_nothing_more() -> None:
     assert len(bench.pair.log) == lines
     assert bench.pair.source_qemu.migration_status == "pre-switchover"
     assert not bench.pair.source_qemu.is_connected(0)
+
+
+def test_live_forecasts_are_in_the_log_where_they_are_wanted() -> None:
+    """The same every time; all else is as without."""
+    plain, foreseen, again = (Bench(Settings(make_policy=Fixed, foresight=each)) for each in (False, True, True))
+    for bench in (plain, foreseen, again):
+        assert bench.to_the_end() == "completed destination running"
+    assert list(plain.driver.log.of_kind("outlook")) == []
+    assert list(foreseen.driver.log.of_kind("outlook"))
+    assert foreseen.driver.log == again.driver.log
+    kinds = ("outlook", "prediction", "end", "header")
+    for ours, theirs in zip(of_others(foreseen, kinds), of_others(plain, kinds), strict=True):
+        assert ours == theirs
+
+
+def of_others(bench: Bench, kinds: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The lines of other kinds, without their numbers."""
+    lines = [line for line in bench.driver.log.records() if line["kind"] not in kinds]
+    return [{name: value for name, value in line.items() if name != "n"} for line in lines]
+
+
+def test_a_new_manager_goes_on_looking_ahead() -> None:
+    bench = Bench(Settings(make_policy=Fixed, foresight=True))
+    bench.until(Phase.PRECOPY)
+    assert bench.clock.run(lambda: len(list(bench.driver.log.of_kind("outlook"))) > 0, 200 * SECOND_NS)
+    bench.driver.die(in_flight=False)
+    count = len(list(bench.driver.log.of_kind("outlook")))
+    bench.driver = bench.pair.take_over()
+    assert bench.to_the_end() == "completed destination running"
+    assert len(list(bench.driver.log.of_kind("outlook"))) > count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from dataclasses import asdict, replace
@@ -14,7 +15,8 @@ from tests.support.past import KIND, moved, told, write
 from tests.support.predictions import MOVED, OUTAGE, PREDICTION, around
 from whimbrel.calibration import (
     LEAST_PIPE_BYTES,
-    LESS_ALIKE_WORTH,
+    MOST_OFF,
+    MOST_WORTH,
     Hosts,
     Past,
     calibrations,
@@ -136,7 +138,7 @@ def test_what_the_shortest_needed_after_the_last_page_is_the_device_state_and_th
     told = learnt(*(after_the_last_ram(seconds) for seconds in (0.004, 0.004, 0.024, 0.024, 0.024, 0.024)))
     assert sure(told.fixed_s).value == pytest.approx(0.006 + 0.004)
     assert sure(told.pipe_bytes).value == pytest.approx(0.02 * 1e9, rel=1.0)
-    assert sure(learnt(after_the_last_ram(0.004)).pipe_bytes).value == LEAST_PIPE_BYTES
+    assert sure(learnt(after_the_last_ram(0.004)).pipe_bytes).value == pytest.approx(LEAST_PIPE_BYTES)
 
 
 def test_where_the_last_pages_end_was_not_seen_a_long_one_hides_what_came_after_it() -> None:
@@ -150,8 +152,8 @@ def test_where_the_last_pages_end_was_not_seen_a_long_one_hides_what_came_after_
 
 
 def test_postcopy_and_a_guest_that_stood_paused_tell_nothing_of_a_switchover() -> None:
-    for changes in ({"postcopy": True}, {"downtime": None}):
-        assert learnt(moved(**({"downtime": QUICK, "link": NEAR} | changes))).fixed_s is None
+    assert learnt(moved(downtime=QUICK, link=NEAR, postcopy=True)).fixed_s is None
+    assert learnt(moved(downtime=None, link=NEAR)).fixed_s is None
 
 
 def test_a_cap_tells_nothing_of_the_link() -> None:
@@ -179,7 +181,7 @@ def test_those_that_are_less_alike_count_less_and_together_as_no_more_than_a_few
     same = learn([past(slower(0.2))], HOSTS, KIND).model_time
     assert 1.0 < sure(few).value < sure(same).value
     mixed = learn([other] * 40 + [alike] * 20, HOSTS, KIND).model_time
-    assert 1.0 < sure(mixed).value < 1.0 + 0.2 * LESS_ALIKE_WORTH / (LESS_ALIKE_WORTH + 20)
+    assert 1.0 < sure(mixed).value < 1.0 + 0.2 * MOST_WORTH[1] / (MOST_WORTH[1] + 20)
 
 
 def test_guests_of_about_the_same_size_are_of_one_kind() -> None:
@@ -236,6 +238,24 @@ def test_predictions_without_a_size_or_an_end_can_be_learnt_from_or_not(predicti
     told = learnt(moved(prediction))
     assert told.model_time is None
     assert (told.model_downtime is None) == (prediction.downtime_s.middle == 0)
+
+
+def test_one_that_went_wholly_wrong_is_not_taken_at_its_word() -> None:
+    """A long outage that came to a tenth would make a short one a thousandth."""
+    told = learnt(moved(downtime=replace(OUTAGE, total_s=0.02))).model_downtime
+    assert sure(told).value > MOST_OFF**-0.6
+
+
+def test_the_less_a_range_said_the_less_an_error_beyond_its_middle_tells() -> None:
+    """One that was open at an end, or at both."""
+    ends = [(9.9, 10.1), (5.0, 20.0), (5.0, math.inf), (0.0, 20.0), (0.0, math.inf)]
+    told = [
+        sure(learnt(slower(0.2, prediction=replace(PREDICTION, total_s=Range(low, 10.0, high)))).model_time).value
+        for low, high in ends
+    ]
+    assert told[0] > 1.05
+    assert told[1] == pytest.approx(told[2]) == pytest.approx(told[3])
+    assert 1.0 < told[4] < told[1] < told[0]
 
 
 def test_an_actual_of_nothing_is_no_factor() -> None:

@@ -68,6 +68,18 @@ async def test_on_a_terminal_it_is_shown_in_place_and_removed() -> None:
     assert out.getvalue().endswith("\x1b[2K"), "the line is erased at the end"
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+async def test_what_there_is_to_say_of_a_verdict_is_said_once_and_stays(terminal: bool) -> None:
+    drawn, back = "no pre-copy can do", "it is taken back"
+    told = [replace(GLANCE, elapsed_s=tenth / 10, news=drawn if tenth < 15 else back) for tenth in range(5, 25)]
+    ended = replace(GLANCE, phase="failed", stage=None, news=back)
+    out = io.StringIO()
+    shown = Console(file=out, force_terminal=terminal, width=80, _environ={"TERM": "xterm"})
+    await show(each(GLANCE, *told, ended), shown)
+    assert out.getvalue().count(drawn) == out.getvalue().count(back) == 1
+    assert out.getvalue().index(drawn) < out.getvalue().index(back)
+
+
 def test_a_console_prints_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     console().print("[red]x[/red] :smile: 'quoted' 3")
     console(stderr=True).print("[bold]y")

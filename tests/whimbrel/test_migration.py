@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.support.guests import BRISK, End, Guest, World, ask, read_log
-from whimbrel import FromArgv, FromCallable, FromSource, Infeasible, Link, Migration, Options, migrate
+from whimbrel import FromArgv, FromCallable, FromSource, Link, Migration, Options, migrate
+from whimbrel.calibration import pasts
 from whimbrel.engine.errors import (
     BadInput,
     CannotConnect,
@@ -23,6 +24,7 @@ from whimbrel.engine.errors import (
     WhimbrelError,
 )
 from whimbrel.engine.policy import Decision, Objectives, Observation
+from whimbrel.engine.prediction import COMPONENTS
 from whimbrel.engine.report import CompletedReport
 from whimbrel.logbook import report_of
 from whimbrel.qmp_driver.control import ask as ask_manager
@@ -86,18 +88,13 @@ async def test_with_an_objective_and_no_policy_a_plan_chooses_one(world: World) 
     assert policy.startswith("predictive:")
     assert report.prediction is not None
     assert (report.prediction.basis, report.prediction.policy) == ("plan", policy)
+    assert {"total", "downtime", "transferred", "iteration_count", *COMPONENTS} == {
+        each.name for each in report.compared
+    }
+    assert report_of(log) == report
+    (past,) = pasts(log.parent)
+    assert (past.hosts.source, past.hosts.destination) == (os.uname().nodename, os.uname().nodename)
     await world.check_beats("destination")
-
-
-async def test_with_an_objective_that_nothing_can_meet_nothing_is_begun(world: World) -> None:
-    """The error has the plan: what was measured, and what would help."""
-    source = await world.boot()
-    log = world.folder / "log"
-    with pytest.raises(Infeasible) as refused:
-        await migrate(source.qmp, log_path=log, deadline_s=0.4, link=Link(bytes_per_s=1e6), span_s=0.3)
-    assert refused.value.plan.chosen is None
-    assert not log.exists()
-    await world.check_beats("source")
 
 
 async def test_progress_goes_through_the_stages(world: World) -> None:

@@ -172,6 +172,7 @@ async def test_a_guest_is_measured_and_a_way_to_move_it_chosen(world: World) -> 
         objectives=EASY,
         link=GIGABIT,
         span_s=SPAN_S,
+        draws=40,
         tell=said.append,
         assessed=lambda each, of: seen.append((each, of)),
     )

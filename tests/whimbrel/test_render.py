@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,9 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from whimbrel import render
-from whimbrel.engine.policy import Knobs
+from whimbrel.engine.estimate import Range
+from whimbrel.engine.foresight import Basis, Outlook, Verdict
+from whimbrel.engine.policy import Knobs, Objectives
 from whimbrel.engine.report import CompletedReport, OngoingReport, StageTime
 from whimbrel.engine.statistics import Iteration
 from whimbrel.engine.timeline import Downtime
@@ -213,14 +216,26 @@ GLANCES = st.builds(
     throttle=st.floats(0, 1),
     knobs=st.builds(Knobs, downtime_limit_s=st.floats(0, 2000), bandwidth_bytes_per_s=st.integers(0, 1 << 40)),
     because=st.text(st.characters(exclude_categories=["C", "Z", "M"])),
+    since_migrate_s=st.floats(0, 1e6),
+    outlook=st.none()
+    | st.builds(
+        Outlook,
+        at_s=st.floats(0, 1e6),
+        iteration=st.integers(0, 10**6),
+        ends_s=st.tuples(*[st.floats(0, math.inf)] * 3).map(lambda ends: Range(*sorted(ends))),
+        downtime_s=st.just(Range(0.1, 0.2, 0.3)),
+        transferred_bytes=st.just(Range(1.0, 2.0, 3.0)),
+        meets=st.floats(0, 1),
+        basis=st.sampled_from(Basis),
+    ),
 )
 
 
 @given(GLANCES, st.sampled_from(WIDTHS))
-def test_progress_on_a_terminal_takes_three_lines_at_most(glance: OngoingReport, width: int) -> None:
+def test_progress_on_a_terminal_takes_four_lines_at_most(glance: OngoingReport, width: int) -> None:
     """Each cut to the width: a line that wraps would make the display jump."""
     lines = drawn(render.progress(glance), width).splitlines()
-    assert len(lines) <= 3
+    assert len(lines) <= 4
     assert max(cell_len(line) for line in lines) <= width
 
 
@@ -233,3 +248,62 @@ def test_backing_out_names_no_cause() -> None:
     """A failure backs out, too: "cancelling" would tell a user that somebody called it off."""
     glance = OngoingReport(phase="cancelling", stage=None, stage_name="", owner="source", elapsed_s=2.0)
     assert render.progress_line(glance).plain == "backing out, 2.0 s"
+
+
+def ahead(low: float, middle: float, high: float, basis: Basis = Basis.ITERATIONS, **more: object) -> OngoingReport:
+    """A glance at 10 s after ``migrate`` with a forecast of 93 %."""
+    outlook = Outlook(
+        at_s=10.0, iteration=3, ends_s=Range(low, middle, high), downtime_s=Range(0.1, 0.2, 0.3),
+        transferred_bytes=Range(1.0, 2.0, 3.0), meets=0.93, basis=basis,
+    )  # fmt: skip
+    return OngoingReport(
+        phase="precopy", stage=2, stage_name="transfer", owner="source", elapsed_s=11.0, since_migrate_s=10.0,
+        total_bytes=1 << 30, outlook=outlook, **more,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("glance", "said"),
+    [
+        (ahead(13, 14, 16), "ends in 4s (3s to 6s), 93% likely within 300ms"),
+        (ahead(14, 14, 14), "ends in 4s, 93% likely within 300ms"),
+        (ahead(9, 9, 9), "ends in 0s, 93% likely within 300ms"),
+        (ahead(13, 14, math.inf), "ends in 4s (3s, or never), 93% likely within 300ms"),
+        (
+            ahead(13, math.inf, math.inf),
+            "ends in 3s at the earliest, more likely never, 93% likely within 300ms",
+        ),
+        (ahead(math.inf, math.inf, math.inf), "no end in sight, 93% likely within 300ms"),
+        (
+            ahead(13, 14, 16, objectives=Objectives(downtime_s=0.1, deadline_s=120.0)),
+            "ends in 4s (3s to 6s), 93% likely within 100ms and 2m",
+        ),
+        (ahead(13, 14, 16, Basis.LINK), "ends in 3s at the earliest"),
+        (ahead(math.inf, math.inf, math.inf, Basis.LINK), "no end in sight"),
+        (ahead(13, 14, 16, Basis.POSTCOPY), "all of the memory is there in 4s"),
+        (replace(ahead(13, 14, 16), since_migrate_s=0.0), ""),
+        (replace(ahead(13, 14, 16), outlook=None), ""),
+    ],
+)
+def test_the_live_forecast_is_said_in_one_sentence(glance: OngoingReport, said: str) -> None:
+    assert render.outlook_words(glance) == said
+    assert said in render.progress_line(glance).plain
+    assert said in drawn(render.progress(glance), 200)
+
+
+def test_a_verdict_stands_out() -> None:
+    verdict = Verdict(
+        iteration=3, confidence=0.97, left_bytes=1.0, bandwidth_bytes_per_s=1.0, outage_s=1.0, least_throttle=None,
+        sentence="none can",
+    )  # fmt: skip
+    plain = ahead(13, 14, 16)
+    assert plain.outlook is not None
+    loud = replace(plain, outlook=replace(plain.outlook, verdict=verdict))
+    assert styles_of(plain) != styles_of(loud)
+    assert render.verdict("none can").plain == "! none can"
+
+
+def styles_of(glance: OngoingReport) -> set[str]:
+    """Of all that is shown, without what is cut."""
+    buffer = Console(width=200, force_terminal=True, color_system="truecolor")
+    return {str(segment.style) for segment in buffer.render(render.progress(glance)) if "ends in" in segment.text}

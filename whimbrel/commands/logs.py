@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from whimbrel import render, render_predictions
+from whimbrel import render
 from whimbrel.engine.errors import BadInput, CannotConnect
 from whimbrel.engine.states import Side
 from whimbrel.live import console as new_console
 from whimbrel.live import ending, print_json, run, run_shown
 
+from . import prediction_text
 from .codes import FAILED, OK, exit_code
 from .telling import tell
 from .words import Json, OldLog
@@ -127,7 +128,7 @@ def history(
             if as_json:
                 print_json({"calibrations": learnt})
             else:
-                new_console().print(render_predictions.calibrations(learnt))
+                new_console().print(prediction_text.calibrations(learnt))
     found = entries(place, number)
     with ending(OK):
         if as_json:

@@ -62,9 +62,8 @@ def plan_text(planned: Planned) -> RenderableType:
 
 def headline(plan: Plan) -> Text:
     """The recommendation, or that there is none."""
-    if plan.chosen is None:
-        return Text("NOTHING WILL DO", style="bold red").append(f"\n{plan.sentence}", style="default")
-    return Text("RECOMMENDED", style="bold green").append(f"\n{plan.sentence}", style="default")
+    word, style = ("NOTHING WILL DO", "bold red") if plan.chosen is None else ("RECOMMENDED", "bold green")
+    return Text().append(word, style=style).append(f"\n{plan.sentence}")
 
 
 def choice_line(planned: Planned, way: Predicted) -> Text:

@@ -233,19 +233,19 @@ async def _plan(
     link: Link,
     **how: Any,
 ) -> Planned:
-    with _shown(console) as (tell, assessed):
+    with followed(console) as (tell, assessed):
         return await make_plan(source, destination, objectives=wanted, link=link, tell=tell, assessed=assessed, **how)
 
 
 @contextmanager
-def _shown(console: Console) -> Generator[tuple[Callable[[str], None], Callable[[Predicted, int], None]]]:
+def followed(console: Console) -> Generator[tuple[Callable[[str], None], Callable[[Predicted, int], None]]]:
     """How planning is followed: on a terminal as a line that goes when it is done, else as a line for each step."""
     if not console.is_terminal:
         yield lambda text: console.print(text, style="dim", soft_wrap=True), lambda _, of: None
         return
     columns = (TextColumn("{task.description}", style="dim"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=None)
+        task = progress.add_task("looking at the guest", total=None)
 
         def tell(text: str) -> None:
             progress.update(task, description=text)

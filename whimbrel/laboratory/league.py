@@ -50,7 +50,9 @@ def _lines(comparison: Comparison, command: str, pictures: Sequence[tuple[str, s
     if comparison.regrets:
         yield (
             "*Regret*: the median over runs that moved the guest, against the best that QEMU's knobs could have done "
-            "on the very same writes, in the same time or with the same downtime (`whimbrel.sim.bounds`)."
+            "on the very same writes, in the same time or with the same downtime (`whimbrel.sim.bounds`); *cost*: time "
+            "plus work lost of the runs that met the goal, against the least for which the knobs could have met it. "
+            "Post-copy, which the bounds leave out, may be cheaper than that."
         )
     yield ""
     front = [f"`{each.policy}`" for each in league.standings if not each.beaten_by]
@@ -68,7 +70,7 @@ def table(comparison: Comparison) -> Iterator[str]:
     regrets = {each.policy: each for each in comparison.regrets}
     headings = ["", "policy", "rank", "places", "met the goal", "moved", "time, against the first"]
     if regrets:
-        headings += ["regret: time", "regret: downtime", "regret: work lost"]
+        headings += ["regret: cost", "regret: time", "regret: downtime", "regret: work lost"]
     yield f"| {' | '.join(headings)} |"
     yield f"|{'---|' * len(headings)}"
     for place, standing in enumerate(comparison.league.standings, 1):
@@ -84,6 +86,7 @@ def _cells(place: int, standing: Standing, regret: Regrets | None) -> Iterator[s
     yield f"{standing.moved.value:.0%}"
     yield f"{_one(standing.time_ratio.value, 2)}"
     if regret is not None:
+        yield f"{_one(regret.medians['policy_cost_s'].value, 2)} s"
         yield f"{_one(regret.medians['policy_time_s'].value, 2)} s"
         yield f"{_one(regret.medians['policy_downtime_s'].value * 1e3, 0)} ms"
         yield f"{_one(regret.medians['policy_lost_guest_s'].value, 2)} s"

@@ -138,6 +138,12 @@ class Row:
         default=None,
         metadata=_is("work that this run lost beyond what the best use of the knobs loses at this time", "s"),
     )
+    policy_cost_s: float | None = field(
+        default=None,
+        metadata=_is(
+            "time and work lost of a run that met the goal, beyond the least for which the knobs could have met it", "s"
+        ),
+    )
 
     # everything needed to do it again
     whimbrel: str = field(metadata=_is("version of Whimbrel"))

@@ -26,6 +26,7 @@ REGRETS = (
     "mechanism_bytes",
     "policy_bytes",
     "policy_lost_guest_s",
+    "policy_cost_s",
 )
 """Columns of a row."""
 

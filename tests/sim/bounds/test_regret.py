@@ -114,6 +114,20 @@ def test_a_throttle_lowers_the_clairvoyant_bound_by_no_more_than_it_took() -> No
     assert BOUNDS.clairvoyant_total_s(0.05, 0.001) is None
 
 
+def test_what_a_throttle_buys_a_run_that_took_none_is_lost_work_that_it_could_have_been_spared() -> None:
+    """Where lost guest-seconds are compared, throttles are free to be used; anywhere else they are not."""
+    throttled = replace(BOUNDS, points=(*BOUNDS.points, (14.0, 0.5, 0.3, 1400.0, 0.8)))
+    regret = throttled.regret(total_s=20.0, downtime_s=1.5, transferred_bytes=1800, lost_guest_s=1.5)
+    assert regret.policy_lost_guest_s == pytest.approx(1.5 - 0.8)
+    assert regret.policy_downtime_s == pytest.approx(1.5 - 1.0)
+
+
+def test_what_the_link_is_silent_for_may_be_owed_besides() -> None:
+    """The writes that a throttle kept away might have waited for all of it."""
+    silent = replace(BOUNDS, alike=False, silent_s=0.2)
+    assert silent.clairvoyant_downtime_s(11.0, 0.05) == pytest.approx(0.5 - 0.1 - 0.2)
+
+
 def test_bounds_are_plain_numbers_that_can_be_kept() -> None:
     found = bounds(scenario(), 1)
     assert pickle.loads(pickle.dumps(found)) == found

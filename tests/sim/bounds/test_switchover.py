@@ -25,6 +25,14 @@ def test_no_simulated_guest_that_writes_nothing_stands_for_less_and_some_hardly_
     assert min(outage_s for outage_s in outages if outage_s is not None) < least_s + 0.0015
 
 
+def test_a_way_and_a_sync_that_take_longer_make_it_longer_by_as_much() -> None:
+    plain, far = scenario(), scenario(latency_s=0.04)
+    assert switchover_of(far).least_s == pytest.approx(switchover_of(plain).least_s + 0.04 - plain.link.latency_s)
+    costs = plain.qemu.costs
+    slow = replace(plain, qemu=replace(plain.qemu, costs=replace(costs, sync_s=costs.sync_s + 0.03)))
+    assert switchover_of(slow).before_s == pytest.approx(switchover_of(plain).before_s + 0.03)
+
+
 def test_what_is_left_goes_over_before_the_devices_state() -> None:
     switchover = Switchover(before_s=0.5, state_bytes=10, after_s=0.25)
     stops_s, carried = np.array([2.0, 2.0, 2.0]), 2.0 * 100

@@ -88,7 +88,9 @@ async def test_a_left_migration_is_settled(world: World, tmp_path: Path) -> None
     assert "completed  owner: destination, running  downtime " in after.out
 
 
-async def test_a_migration_that_is_looked_after_is_not_settled(world: World, tmp_path: Path) -> None:
+async def test_a_migration_that_is_looked_after_is_not_settled(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Refused in one sentence, and nothing happens to it; ``history`` says that it is under way."""
     log = tmp_path / "log"
     source = await world.boot()
@@ -104,6 +106,21 @@ async def test_a_migration_that_is_looked_after_is_not_settled(world: World, tmp
     assert entry["advice"] == f"whimbrel cancel {log}"
     hear_log(world, log)
     await world.check_beats("destination")
+    _see_predictions(capsys, log)
+
+
+def _see_predictions(capsys: pytest.CaptureFixture[str], log: Path) -> None:
+    """Without a plan it was predicted after its first iteration: ``report`` compares, ``history`` learns from it."""
+    assert "Predicted after the first iteration (" in here(capsys, "report", log).out
+    (entry,) = here(capsys, "history", "--folder", log.parent, "--json").object["migrations"]
+    assert abs(entry["bytes_off"]) < 0.5
+    told = here(capsys, "history", "--folder", log.parent, "--predictions", "--json")
+    (learnt,) = told.object["calibrations"]
+    name = os.uname().nodename
+    assert learnt["hosts"] == {"source": name, "destination": name, "stream": "127.0.0.1"}
+    assert (learnt["kind"]["accelerator"], learnt["kind"]["vcpus"], learnt["migrations"]) == ("tcg", 1, 1)
+    assert learnt["typical"]["preparation_s"]["source"] == "from 1 migration"
+    assert {each["basis"] for each in learnt["quality"]} == {"first iteration"}
 
 
 async def test_what_cannot_be_settled_yet_says_what_would(world: World, tmp_path: Path) -> None:
@@ -166,6 +183,8 @@ def test_without_any_logs_there_is_no_history(capsys: pytest.CaptureFixture[str]
     """Neither in the default folder, which may not even be there, nor in another."""
     assert here(capsys, "history").out == "no migrations yet\n"
     assert here(capsys, "history", "--folder", tmp_path, "--json").object == {"migrations": []}
+    assert here(capsys, "history", "--predictions").out == "no migration that could teach anything yet\n"
+    assert here(capsys, "history", "--folder", tmp_path, "--predictions", "--json").object == {"calibrations": []}
 
 
 async def test_history_is_of_the_default_folder(world: World) -> None:

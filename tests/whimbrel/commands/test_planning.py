@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import signal
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.support.command_line import SMALL_DEMO, hear_log, here, running, whimbrel
 from tests.support.guests import World
+from tests.support.planned import PLAIN
 from whimbrel.cli import BAD_INPUT, CANCELLED, NOT_BEGUN, OK
+from whimbrel.commands.planning import Choosing, choosing, followed
+from whimbrel.planning import Link
 
 EASY = ("--downtime", "500ms", "--deadline", "30s", "--link", "1Gbit/s", "--measure", "300ms")
 """What any policy can meet for the test guest."""
@@ -96,7 +101,37 @@ async def test_ctrl_c_while_it_is_measured_begins_nothing(world: World) -> None:
     await world.check_beats("source")
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_how_far_it_is_is_shown(terminal: bool) -> None:
+    """On a terminal as a line that is gone at the end, else as a line for each step, which stays."""
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=80)
+    with followed(console) as (tell, assessed):
+        tell("measuring it")
+        assessed(PLAIN, 1)
+    assert isinstance(console.file, io.StringIO)
+    written = console.file.getvalue()
+    assert "measuring it" in written
+    assert written.endswith("measuring it\n") is not terminal
+    assert ("━" in written) is terminal
+
+
 # ---- objectives in, policy out
+
+
+@pytest.mark.parametrize(
+    ("policy", "stated", "plans"), [(None, True, True), (None, False, False), ("fixed", True, False)]
+)
+def test_a_plan_chooses_where_objectives_were_stated_and_no_policy(
+    policy: str | None, stated: bool, plans: bool
+) -> None:
+    found = choosing(policy, stated, link=None, probe=None, no_probe=False, measure=None, best_effort=False)
+    assert (found is not None) is plans
+
+
+def test_how_it_is_planned_is_read_from_what_was_typed() -> None:
+    found = choosing(None, True, link="1Gbit/s", probe="other:7", no_probe=False, measure="2s", best_effort=True)
+    link = Link(bytes_per_s=125e6, probe=("other", 7))
+    assert found == Choosing(link=link, span_s=2.0, best_effort=True)
 
 
 def planned_line(text: str) -> str:
@@ -122,37 +157,28 @@ async def test_a_migration_with_objectives_is_planned_first_and_meets_them(world
     await world.check_beats("destination")
 
 
-async def test_a_policy_that_is_given_is_not_planned(world: World, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    source = await world.boot()
-    ran = await whimbrel("migrate", source.qmp, "--downtime", "500ms", "--policy", "fixed", "--log", log)
-    assert ran.code == OK, ran.err
-    assert "planned" not in ran.out
-    assert hear_log(world, log)[0]["policy"] == "fixed"
+async def test_where_nothing_can_meet_the_objectives_only_the_best_effort_moves_it(
+    world: World, tmp_path: Path
+) -> None:
+    """The reason with its numbers; the guest is as it was, and there is no log of a migration.
 
-
-async def test_where_nothing_can_meet_the_objectives_nothing_is_begun(world: World, tmp_path: Path) -> None:
-    """The reason with its numbers; the guest is as it was, and there is no log of a migration."""
+    What the link carries was said wrongly here, so that the guest is moved in no time once it is.
+    """
     source = await world.boot()
     before = source.settings()
-    ran = await whimbrel("migrate", source.qmp, *HOPELESS, "--log", tmp_path / "log", "--json")
-    assert ran.code == NOT_BEGUN
-    assert ran.object["error"]["kind"] == "Infeasible"
-    assert "nothing is likely to meet the objectives: sending the " in ran.sentence
-    assert not (tmp_path / "log").exists()
-    assert source.settings() == before
-    await world.check_beats("source")
-
-
-async def test_the_best_effort_moves_it_all_the_same(world: World, tmp_path: Path) -> None:
-    """What the link carries was said wrongly here, so that the guest is moved in no time."""
     log = tmp_path / "log"
-    source = await world.boot()
-    ran = await whimbrel("migrate", source.qmp, *HOPELESS, "--best-effort", "--log", log)
+    words = ("migrate", source.qmp, *HOPELESS, "--log", log)
+    refused = await whimbrel(*words, "--json")
+    assert refused.code == NOT_BEGUN
+    assert refused.object["error"]["kind"] == "Infeasible"
+    assert "nothing is likely to meet the objectives: sending the " in refused.sentence
+    assert not log.exists()
+    assert source.settings() == before
+    moved = await whimbrel(*words, "--best-effort")
     hear_log(world, log)
-    assert ran.code == OK, ran.err
-    assert "nothing will do: nothing is likely to meet the objectives" in ran.out
-    assert "0% likely to meet what is wanted" in planned_line(ran.out)
+    assert moved.code == OK, moved.err
+    assert "nothing will do: nothing is likely to meet the objectives" in moved.out
+    assert "0% likely to meet what is wanted" in planned_line(moved.out)
     await world.check_beats("destination")
 
 
@@ -171,12 +197,3 @@ async def test_a_demonstration_with_objectives_is_planned_first() -> None:
     assert ran.object["memory_verified"] is True
     assert "likely to meet what is wanted" in planned_line(ran.err)
     assert ran.object["prediction"]["basis"] == "plan"
-
-
-async def test_a_guest_that_shuts_down_while_it_is_measured_ends_the_command(world: World) -> None:
-    source = await world.boot()
-    async with running("plan", source.qmp, "--link", "1Gbit/s", "--measure", "30s") as command:
-        await command.until_it_says("measuring what the guest dirties")
-        source.process.kill()
-        assert await command.end() == NOT_BEGUN
-    assert "while it was measured" in command.seen

@@ -12,12 +12,12 @@ from rich.console import Console, RenderableType
 from tests.support.past import KIND, moved
 from tests.support.predictions import MOVED, OUTAGE, PREDICTION, compared
 from whimbrel.calibration import Calibration, Hosts, Quality
+from whimbrel.commands.prediction_text import calibrations, comparison, percent
 from whimbrel.engine.aftermath import NOTHING_PREDICTED, with_comparison
 from whimbrel.engine.belief import Typical
 from whimbrel.engine.estimate import Estimate, Range
 from whimbrel.engine.prediction import FIRST_ITERATION
 from whimbrel.render import history, report
-from whimbrel.render_predictions import calibrations, comparison, percent
 
 
 def text(shown: RenderableType | None, width: int = 80) -> str:

@@ -20,7 +20,7 @@ NAMES = {
     "total": "until it ran there",
     "downtime": "downtime",
     "transferred": "sent",
-    "iteration_count": "iterations",
+    "iteration_count": "number of iterations",
     "preparation": "preparation",
     "iterations": "iterations",
     "last_ram": "last RAM",
