@@ -177,8 +177,8 @@ async def plan(
         policies: choose among these, as they are written on the command line; none: a short list of what the
             objectives and this QEMU allow.
         everything: besides the short list every policy that there is; that takes longer.
-        draws: in how many of the ways that guest and link may really be each candidate is forecast; fewer where there is
-            no time for more (`whimbrel.engine.planning.assess`).
+        draws: in how many of the ways that guest and link may really be each candidate is forecast; fewer where there
+            is no time for more (`whimbrel.engine.planning.assess`).
         tell: told what is going on, a sentence at a time.
         assessed: told of each candidate when it was forecast, and of how many there are.
 

@@ -184,7 +184,7 @@ def test_a_throttle_whose_effect_cannot_be_seen_is_judged_by_what_is_dirtied() -
         learnt.see(ledger, PLAIN)
     assert learnt.headroom.speed(0.8) == pytest.approx(0.2, abs=0.1)
     assert len(learnt.points) > points
-    assert learnt.points[-1].window_s < 0.5 * ledger.iterations[-1].duration_s
+    assert learnt.points[-1].window_s < 0.5 * looks.ledger.iterations[-1].duration_s
 
 
 def test_a_throttle_before_anything_else_was_seen_is_taken_by_the_book() -> None:

@@ -163,7 +163,7 @@ def test_in_postcopy_what_is_left_follows() -> None:
     looks, foresight = Looks(busy), Foresight(objectives=GOAL)
     for ledger in looks.run(2):
         foresight.see(ledger, KNOBS)
-    made = foresight.outlook(ledger, KNOBS, looks.now_s, moved=True)
+    made = foresight.outlook(looks.ledger, KNOBS, looks.now_s, moved=True)
     assert made is not None
     assert (made.basis, made.meets) == (Basis.POSTCOPY, 1.0)
     left_s = looks.left / looks.rate

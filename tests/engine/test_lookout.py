@@ -50,12 +50,12 @@ def test_what_is_new_of_a_verdict_stays_until_there_is_more() -> None:
 
 
 def test_a_long_migration_is_looked_at_ever_more_seldom() -> None:
-    """A look at each of 20 syncs a second for an hour: about 50 for each time that it takes e times as long."""
+    """A sync every second for an hour: about 50 looks for each time that it takes e times as long."""
     lookout, pilot = keeper()
     looks = Looks(busy)
     for ledger in looks.run(1):
         lookout.look(ledger, pilot, round(looks.now_s * SECOND), moved=False)
-    count = len(lookout.made())
+    ledger, count = looks.ledger, len(lookout.made())
     for second in range(6, 3600):
         at_ns = second * SECOND
         ledger = ledger.add(

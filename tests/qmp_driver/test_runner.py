@@ -32,6 +32,7 @@ from tests.support.taps import (
 )
 from whimbrel.engine.policy import Objectives
 from whimbrel.engine.protocol import SECOND_NS
+from whimbrel.engine.report import OngoingReport
 from whimbrel.guest.spec import WorkloadSpec
 from whimbrel.qmp_driver.hooks import HookContext, Hooks
 from whimbrel.qmp_driver.runner import Runner
@@ -111,6 +112,29 @@ async def test_called_off_while_ram_moves(world: World, signal_name: str) -> Non
     assert end.verdict == CALLED_OFF
     assert end.phases() == ["preparing", "precopy", "cancelling", "cancelled"]
     await world.check(source, end, before=before)
+
+
+async def test_a_live_forecast_is_in_the_log_and_in_a_glance(world: World) -> None:
+    """Called off at the first: of one that needs several seconds it comes in the first of them."""
+    source = await world.boot()
+    glances: list[OngoingReport] = []
+
+    def at_the_first(runner: Runner) -> Tap:
+        def tap(kind: str, fields: Mapping[str, object]) -> None:
+            if kind == "outlook" and not glances:
+                glances.append(runner.machine.progress())
+                runner.cancel()
+
+        return tap
+
+    end = await world.migrate(source, tap=at_the_first, objectives=SLOWLY)
+    assert end.verdict == CALLED_OFF
+    (glance,) = glances
+    assert glance.outlook is not None
+    assert 0 < glance.outlook.at_s <= glance.since_migrate_s
+    lines = [line for line in read_log(end.log) if line["kind"] == "outlook"]
+    assert lines[0]["iteration"] == glance.outlook.iteration == 1
+    assert lines[0]["ends_s"][0] > glance.outlook.at_s
 
 
 async def test_called_off_while_a_hook_holds_the_switchover(world: World) -> None:

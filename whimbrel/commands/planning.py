@@ -53,6 +53,9 @@ T = TypeVar("T")
 SPAN_S = 4.0
 """Of measuring: long enough for the last iterations of most guests, and nobody waits for longer without being asked."""
 
+SHORT = 6
+"""So many candidates are done before anybody wonders."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choosing:
@@ -241,7 +244,17 @@ async def _plan(
 def followed(console: Console) -> Generator[tuple[Callable[[str], None], Callable[[Predicted, int], None]]]:
     """How planning is followed: on a terminal as a line that goes when it is done, else as a line for each step."""
     if not console.is_terminal:
-        yield lambda text: console.print(text, style="dim", soft_wrap=True), lambda _, of: None
+        done: list[Predicted] = []
+
+        def say(text: str) -> None:
+            console.print(text, style="dim", soft_wrap=True)
+
+        def count(each: Predicted, of: int) -> None:
+            done.append(each)
+            if of > SHORT:
+                say(f"{len(done)} of {of}: {each.candidate.policy}")
+
+        yield say, count
         return
     columns = (TextColumn("{task.description}", style="dim"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:

@@ -51,6 +51,7 @@ def test_each_regret_is_a_gap_between_two_of_the_three() -> None:
         "mechanism_bytes": 1500.0 - 1000.0,
         "policy_bytes": 1800.0 - 1500.0,
         "policy_lost_guest_s": 1.5 - 1.0,
+        "policy_cost_s": None,  # the objectives allow 1 s
     }
 
 
@@ -65,7 +66,20 @@ def test_a_run_that_throttled_is_compared_with_what_throttled_no_more() -> None:
 
 def test_where_no_point_is_as_good_there_is_no_regret() -> None:
     regret = BOUNDS.regret(total_s=11.0, downtime_s=0.5, transferred_bytes=1800, lost_guest_s=0.5)
-    assert regret == Regret()
+    assert regret == Regret(policy_cost_s=11.0 + 0.5 - (15.0 + 1.0))
+
+
+def test_the_cost_is_compared_with_the_least_for_which_the_objectives_can_be_met() -> None:
+    """Time and loss together: 15 s and 1.7 guest-seconds are dearer than 15 s and 1; what is late is no match."""
+    assert _cost(BOUNDS, 20.0) == pytest.approx(20.0 + 2.3 - 16.0)
+    assert _cost(replace(BOUNDS, deadline_s=16.0), 15.5) == pytest.approx(15.5 + 2.3 - 16.0)
+    assert _cost(replace(BOUNDS, deadline_s=16.0), 20.0) is None
+    assert _cost(replace(BOUNDS, deadline_s=14.0), 13.0) is None
+
+
+def _cost(bounds: Bounds, total_s: float) -> float | None:
+    run = {"total_s": total_s, "downtime_s": 0.3, "transferred_bytes": 1800.0, "lost_guest_s": 2.3}
+    return bounds.regret(**run).policy_cost_s
 
 
 def test_a_run_that_did_not_converge_has_a_regret_of_time_alone() -> None:
@@ -85,6 +99,7 @@ def test_post_copy_is_compared_with_everything_once_and_nothing_left() -> None:
         "mechanism_bytes": 0.0,
         "policy_bytes": 100.0,
         "policy_lost_guest_s": 0.8 - 0.01,
+        "policy_cost_s": 11.0 + 0.8 - (15.0 + 1.0),  # cheaper than all that can be had before it
     }
 
 

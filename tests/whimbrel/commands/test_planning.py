@@ -115,6 +115,16 @@ def test_how_far_it_is_is_shown(terminal: bool) -> None:
     assert ("━" in written) is terminal
 
 
+def test_without_a_terminal_each_of_many_is_a_line() -> None:
+    console = Console(file=io.StringIO(), force_terminal=False, width=80)
+    with followed(console) as (_, assessed):
+        assessed(PLAIN, 20)
+        assessed(PLAIN, 20)
+    assert isinstance(console.file, io.StringIO)
+    policy = PLAIN.candidate.policy
+    assert console.file.getvalue() == f"1 of 20: {policy}\n2 of 20: {policy}\n"
+
+
 # ---- objectives in, policy out
 
 
