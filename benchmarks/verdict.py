@@ -22,7 +22,6 @@ from statistics import median
 from typing import Any, Final
 
 from whimbrel.engine.errors import BadInput
-from whimbrel.engine.foresight_watch import SURE
 from whimbrel.laboratory.catalogue import named
 from whimbrel.laboratory.matrix import parse_seeds
 from whimbrel.laboratory.records import Case
@@ -55,6 +54,8 @@ class Look:
     sent_bytes: list[float]
     meets: float
     hopeless: float | None
+    stands: bool
+    """A verdict had been drawn and not been taken back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +106,16 @@ def run(case: Case, policy: str, seed: int) -> Run:
 
 def first_looks(lines: Iterable[dict[str, Any]]) -> Iterator[Look]:
     """Of each iteration the first outlook, out of a log's lines."""
-    last = 0
+    last, stands = 0, False
     for line in lines:
+        if "news" in line:
+            stands = line["verdict"] is not None
         if line["iteration"] > last:
             last = line["iteration"]
             ends_s, downtime_s, sent_bytes = (
                 [math.inf if each is None else float(each) for each in line[name]] for name in SPANS
             )
-            yield Look(last, line["at_s"], ends_s, downtime_s, sent_bytes, line["meets"], line["hopeless"])
+            yield Look(last, line["at_s"], ends_s, downtime_s, sent_bytes, line["meets"], line["hopeless"], stands)
 
 
 def can_be_met(runs: Iterable[Run]) -> set[tuple[str, int]]:
@@ -131,8 +134,7 @@ def verdicts(runs: Sequence[Run]) -> list[str]:
             known = [look for look in each.looks if look.iteration <= ended + 1]
             if not known or known[-1].iteration <= 2:
                 continue
-            says = (known[-1].hopeless or 0.0) >= SURE
-            counts[says, (each.case, each.seed) in possible] += 1
+            counts[known[-1].stands, (each.case, each.seed) in possible] += 1
         rows.append(f"| {ended} | {counts[True, False]} | {counts[True, True]} | "
                     f"{counts[False, False]} | {counts[False, True]} |")  # fmt: skip
     return rows
@@ -214,8 +216,8 @@ def earliest(runs: Sequence[Run]) -> str:
     iterations: list[float] = []
     times: list[float] = []
     for each in hopeless:
-        says = [(look, (look.hopeless or 0.0) >= SURE) for look in each.looks]
-        first = next((look for place, (look, _) in enumerate(says) if all(said for _, said in says[place:])), None)
+        looks = each.looks
+        first = next((look for place, look in enumerate(looks) if all(later.stands for later in looks[place:])), None)
         if first is not None:
             iterations.append(first.iteration - 1)
             times.append(first.at_s / each.first_pass_s)

@@ -36,7 +36,7 @@ STILL, STILL_FOR, LUCKIEST = 0.98, 4, 3.5
 fit even if one of them found so many standard deviations less never will."""
 STUCK_AFTER = 2
 """After so many of those in a row a policy allows all that it may."""
-ANY_BEND = (0.05, 60.0)
+ANY_BEND = (0.02, 20.0)
 """A curve of which a single window is known may hardly bend within it, or have been flat since its first hundredth: any
 order of magnitude between is as likely."""
 LEAST_SLOPE = 0.15

@@ -29,12 +29,16 @@ from .statistics import Ledger, Statistics
 
 DRAWS = 40
 """Courses for each outlook."""
-SURE, UNSURE = 0.95, 0.6
-"""A verdict is drawn from this confidence on, and taken back below that."""
-VERDICT_AFTER = 2
-"""Iterations that must have ended."""
+SURE, SURE_FOR, UNSURE = 0.95, 2, 0.8
+"""A verdict is drawn at this confidence after so many iterations in a row, and taken back below that. At the first one
+alone a third of them were wrong, and most of these for an iteration only (``python -m benchmarks verdict``)."""
+JUDGED_AFTER = 2
+"""Iterations that must have ended before it is looked for at all: so it is drawn after the third at the earliest."""
 FIXED_S, FIXED_SPREAD = 0.014, 0.5
 """What a switchover takes with nothing left to send: 6 to 25 ms on QEMU 7.2 with a small guest."""
+MODEL_AHEAD, MODEL_DOWNTIME = 0.15, 0.25
+"""By how much the model itself is off: in what lies ahead, time and bytes, and in the outage; relative standard
+deviations."""
 LEAST_PART = 0.2
 """Of the downtime, what is left for memory in any case."""
 POSTCOPY_PARTS = (1.05, 0.95, 0.6)
@@ -64,6 +68,8 @@ class Foresight:
     _judged: int = -1
     """After how many iterations a verdict was last looked for."""
     _hopeless: float | None = None
+    _sure: int = 0
+    """After so many iterations in a row it was as good as certain."""
 
     def measured(self, measurements: Sequence[Measurement]) -> None:
         """The guest was measured before the start."""
@@ -156,9 +162,9 @@ class Foresight:
         return Outlook(
             at_s=standing.at_s,
             iteration=last.iteration,
-            ends_s=Range.of(each.ends_s for each in endings),
-            downtime_s=Range.of(each.downtime_s for each in endings),
-            transferred_bytes=Range.of(each.sent_bytes for each in endings),
+            ends_s=_from(standing.at_s, [each.ends_s for each in endings]),
+            downtime_s=Range.of(each.downtime_s for each in endings).widened(MODEL_DOWNTIME),
+            transferred_bytes=_from(standing.sent_bytes, [each.sent_bytes for each in endings]),
             meets=_part(met, len(endings)),
         )
 
@@ -172,14 +178,15 @@ class Foresight:
     def _judge(self, standing: Standing, last: Statistics, ledger: Ledger) -> str:
         """Look for a verdict, once after each iteration; what is new of it, as a sentence."""
         ended = len(ledger.iterations)
-        if ended < VERDICT_AFTER or ended == self._judged or standing.curve is None:
+        if ended < JUDGED_AFTER or ended == self._judged or standing.curve is None:
             return ""
         self._judged = ended
         best = self._best(standing)
         endings = courses(best, self.draws)
         hopeless = sum(not self._meets(each) for each in endings)
         self._hopeless = confidence = _part(hopeless, len(endings))
-        if self.verdict is None and confidence >= SURE:
+        self._sure = self._sure + 1 if confidence >= SURE else 0
+        if self.verdict is None and self._sure >= SURE_FOR:
             self.verdict = self._draw(best, endings, ended, confidence)
             return self.verdict.sentence
         if self.verdict is not None and confidence < UNSURE:
@@ -232,6 +239,12 @@ class Foresight:
             middle = (low + high) // 2
             low, high = (low, middle) if enough(middle) else (middle + 1, high)
         return high / 100
+
+
+def _from(now: float, found: Sequence[float]) -> Range:
+    """The range of what lies ahead, counted from the start; what is over is certain."""
+    ahead = Range.of(each - now for each in found).widened(MODEL_AHEAD)
+    return Range(now + ahead.low, now + ahead.middle, now + ahead.high)
 
 
 def _after_the_move(standing: Standing, last: Statistics) -> Outlook:

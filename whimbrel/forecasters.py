@@ -146,8 +146,8 @@ class Forecasters:
             async with asyncio.TaskGroup() as group:
                 for process in self._processes:
                     group.create_task(work(process))
-        except* WhimbrelError as errors:
-            raise errors.exceptions[0] from None
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None  # the others were given up because of it
         return tuple(answers[place] for place in range(len(questions)))
 
     async def _end(self) -> None:
@@ -194,10 +194,10 @@ async def _end(process: asyncio.subprocess.Process, within_s: float) -> None:
     """End one; closing its standard input is enough, unless somebody stopped it."""
     try:
         async with asyncio.timeout(within_s):
-            await process.communicate()
+            await process.communicate(b"")  # without any input Python 3.11 leaves it open
     except TimeoutError:
         process.kill()
-        await process.communicate()
+        await process.communicate(b"")
 
 
 # ---- the process

@@ -32,6 +32,7 @@ from whimbrel.policies import available, resolve
 from whimbrel.qmp_driver import replies
 from whimbrel.qmp_driver.destination import Destination, Existing, FromCallable
 from whimbrel.qmp_driver.journal import default_directory
+from whimbrel.qmp_driver.kinds import host_of
 from whimbrel.qmp_driver.monitor import Monitor
 from whimbrel.qmp_driver.options import Options
 from whimbrel.qmp_driver.sockets import Address, describe
@@ -42,7 +43,7 @@ __all__ = ["Link", "Planned", "plan"]
 
 JOBS = 2
 DRAWS = 200
-SHORTLIST_WITHIN_S = 1.7
+SHORTLIST_WITHIN_S = 1.5
 """From the end of the measuring; the rest of the promised 2 s is for what is done before and after."""
 EACH_WITHIN_S = 6.0
 """For one of many candidates."""
@@ -196,6 +197,8 @@ async def plan(
         resolve(text)  # what can't be had is told before anything is measured
     async with Forecasters(min(JOBS, len(policies)) if policies else JOBS) as forecasters:
         other = await _Other.look(destination)
+        # Behind a socket of a path it is here, but for a forwarded one: then nothing is found for these hosts.
+        source_host = host_of(source, here=False) if isinstance(source, tuple) else None
         surveyed = await survey(
             source,
             span_s=span_s,
@@ -204,7 +207,7 @@ async def plan(
             may_probe=link.may_probe,
             capped_bytes_per_s=objectives.bandwidth_bytes_per_s,
             local=other.local,
-            typical=lambda kind: typical(logs or default_directory(), kind, other.host),
+            typical=lambda kind: typical(logs or default_directory(), kind, other.host, source_host=source_host),
             tell=tell,
         )
         began_s = time.perf_counter()
@@ -225,7 +228,7 @@ class _Other:
 
     Attributes:
         local: it is on this host.
-        host: the name of its host where it is another one and has a name for us.
+        host: its host, as the logs name it; ``None``: this one, or not known.
         capabilities: what its QEMU has; ``None``: not known.
     """
 
@@ -241,8 +244,8 @@ class _Other:
         async with await Monitor.connect(destination.address, side="destination") as monitor:
             peer = await Peer.read(monitor)
             has = await replies.query_capabilities(monitor)
-        host = destination.address[0] if isinstance(destination.address, tuple) else None
-        return cls(local=peer.process is not None, host=host, capabilities=frozenset(has))
+        here = peer.process is not None
+        return cls(local=here, host=host_of(destination.address, here=here), capabilities=frozenset(has))
 
     def both(self, source: Abilities) -> Abilities:
         """What the pair can do, as far as it is known."""

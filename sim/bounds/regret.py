@@ -91,7 +91,7 @@ class Bounds:
         write_s: what the link needs for a page at its slowest.
         silent_s: how long it carries nothing, all in all.
         may_wait: the link does not depend on when the migration begins.
-        deadline_s: when the objectives want it to be over; ``inf``: no hurry.
+        deadline_s: when the objectives want it to be over; ``None``: no hurry.
     """
 
     clairvoyant: Front
@@ -107,7 +107,7 @@ class Bounds:
     write_s: float
     silent_s: float
     may_wait: bool
-    deadline_s: float = math.inf
+    deadline_s: float | None = None
 
     # ---- the bounds
 
@@ -220,9 +220,10 @@ class Bounds:
         )
 
     def _cost_regret_s(self, total_s: float, downtime_s: float, lost_guest_s: float) -> float | None:
-        if downtime_s > self.goal_s or total_s > self.deadline_s:
+        within_s = math.inf if self.deadline_s is None else self.deadline_s
+        if downtime_s > self.goal_s or total_s > within_s:
             return None
-        costs = [each[0] + each[4] for each in self.points if each[1] <= self.goal_s and each[0] <= self.deadline_s]
+        costs = [each[0] + each[4] for each in self.points if each[1] <= self.goal_s and each[0] <= within_s]
         return _gap(total_s + lost_guest_s, min(costs, default=None))
 
     def throttled_s(self, downtime_s: float, lost_guest_s: float) -> float:
@@ -287,7 +288,7 @@ def bounds_of(trace: Trace, switchover: Switchover, scenario: Scenario) -> Bound
         write_s=float(trace.written_bytes.max() / rates[rates > 0].min()) if (rates > 0).any() else FAR_S,
         silent_s=float(np.diff(trace.capacity.at_s)[rates <= 0].sum()),
         may_wait=not scenario.link.steps and not scenario.link.outages,
-        deadline_s=math.inf if scenario.objectives.deadline_s is None else scenario.objectives.deadline_s,
+        deadline_s=scenario.objectives.deadline_s,
     )
 
 

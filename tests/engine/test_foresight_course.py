@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from whimbrel.engine.bounds import plateau_s
 from whimbrel.engine.curve import ConstantRate
 from whimbrel.engine.foresight_course import (
+    ANY_BEND,
     MOST_SYNCS,
     WIRE,
     Ending,
@@ -119,8 +120,7 @@ def test_with_luck_a_curve_does_not_bend_at_all() -> None:
     assert linear(MB).bent(1.0) == pytest.approx(0.0, abs=1e-3)
     assert hot(MB).bent(0.0) > 4
     one = SeenCurve([(1.0, MB)], 1e12)
-    assert one.bent(1.0) == pytest.approx(0.05)
-    assert one.bent(0.0) == pytest.approx(60.0)
+    assert (one.bent(1.0), one.bent(0.0)) == pytest.approx(ANY_BEND)
     assert one.at(4.0, 0.0) == pytest.approx(MB * 4**0.15)
 
 

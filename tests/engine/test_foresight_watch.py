@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support.looks import MIB, Looks
 from whimbrel.engine.estimate import Range
 from whimbrel.engine.foresight import Basis, Outlook
-from whimbrel.engine.foresight_watch import SURE, UNSURE, VERDICT_AFTER, Foresight
+from whimbrel.engine.foresight_watch import JUDGED_AFTER, SURE, UNSURE, Foresight
 from whimbrel.engine.policy import Knobs, Measurement, Objectives
 from whimbrel.engine.prediction import Prediction
 from whimbrel.engine.statistics import Ledger, Statistics
@@ -188,7 +188,7 @@ def test_where_no_precopy_can_do_that_is_said_early_and_once() -> None:
     assert 0.3 < told.verdict.least_throttle < 0.99
     assert told.news == told.verdict.sentence
     assert found[-1].verdict == told.verdict
-    assert all(each.verdict is None for each in found if each.iteration <= VERDICT_AFTER)
+    assert all(each.verdict is None for each in found if each.iteration <= JUDGED_AFTER + 1)
 
 
 def test_of_a_guest_that_can_be_moved_no_verdict_is_drawn() -> None:
@@ -228,7 +228,7 @@ def test_where_not_even_the_greatest_throttle_would_do_none_is_named() -> None:
 
 def test_a_deadline_that_cannot_be_met_is_a_verdict_too() -> None:
     foresight = Foresight(objectives=Objectives(downtime_s=0.3, deadline_s=5.5))
-    found = followed(Looks(lambda window_s: 70.0 * MIB * window_s), 3, foresight)
+    found = followed(Looks(lambda window_s: 70.0 * MIB * window_s), 4, foresight)
     assert found[-1].verdict is not None
 
 

@@ -39,7 +39,12 @@ def foretold(
 ) -> Forecast:
     """A guest of 512 MiB that rewrites half of it at `dirty` times the link."""
     writers = Writers(curve=PoissonClasses(((65536, dirty * LINK / (256 * MIB)),)), cpu_share=0.3)
-    given = {"total_bytes": 512 * MIB, "zero_bytes": 64 * MIB, "bandwidth_bytes_per_s": LINK, "pipe_bytes": 2_500_000}
+    given: dict[str, Any] = {
+        "total_bytes": 512 * MIB,
+        "zero_bytes": 64 * MIB,
+        "bandwidth_bytes_per_s": LINK,
+        "pipe_bytes": 2_500_000,
+    }
     return forecast(
         Setting(writers=(writers,), objectives=objectives, abilities=abilities, limit_s=60.0, **(given | setting)),
         policy,
@@ -283,7 +288,8 @@ SYNC = Observation(
 
 def begun(policy: Predictive, **what: Any) -> Predictive:
     """Asked at the setup, and once in the first pass."""
-    policy(Observation(reason=Reason.SETUP, **({"objectives": ALL, "abilities": HERE} | what)))
+    given: dict[str, Any] = {"objectives": ALL, "abilities": HERE}
+    policy(Observation(reason=Reason.SETUP, **(given | what)))
     first = replace(SYNC, reason=Reason.TICK, elapsed_s=0.1, iteration=1, iterations=(), transferred_bytes=11 * MIB)
     policy(replace(first, **what))
     return policy
@@ -435,3 +441,43 @@ def test_until_the_link_is_known_it_looks_often_and_then_a_few_times() -> None:
     assert wakes[0] == pytest.approx(0.06)
     assert 0.3 <= wakes[-1] < GREATEST_WAKE_S
     assert len(wakes) < 25
+
+
+def test_after_a_landing_all_of_the_bandwidth_is_asked_for_again() -> None:
+    """At the sync that ends the pass the portions are over."""
+    policy = Predictive(throttle=False, postcopy=False)
+    tight = Objectives(downtime_s=0.09)
+    deep: dict[str, Any] = {"objectives": tight, "abilities": HERE, "total_bytes": 200 * MIB, "iteration": 1}
+    policy(Observation(reason=Reason.SETUP, objectives=tight, abilities=HERE))
+    rate, portions = 20.0 * MIB, list[int]()
+    for step in range(1, 1000):
+        at_s = step / 100
+        sent = 2 * MIB + rate * at_s
+        left = round(200 * MIB - sent)
+        seen = Observation(
+            reason=Reason.TICK, elapsed_s=at_s, remaining_bytes=left, transferred_bytes=round(sent), **deep
+        )
+        if left > 0 and (bandwidth := policy(seen).bandwidth_bytes_per_s):
+            portions.append(bandwidth)
+    assert portions
+    assert max(portions) < rate
+    over = ended(1, 0.0, 10.0, remaining_at_start_bytes=200 * MIB, sent_bytes=200 * MIB, dirtied_bytes=MIB)
+    sync = Observation(
+        reason=Reason.ITERATION, elapsed_s=10.0, remaining_bytes=MIB, transferred_bytes=200 * MIB,
+        **(deep | dict[str, Any](iteration=2, iterations=(over,))),
+    )  # fmt: skip
+    assert policy(sync).bandwidth_bytes_per_s == 0
+
+
+def test_what_keeps_to_the_downtime_but_not_to_the_deadline_is_better_than_nothing() -> None:
+    """Nothing is in time any more: what is least late is done, if it keeps to the downtime."""
+    late = replace(GENTLE, deadline_s=4.2)
+    policy = begun(Predictive(), objectives=late)
+    seen = replace(
+        SYNC,
+        objectives=late,
+        remaining_bytes=20 * MIB,
+        iterations=(replace(FIRST, dirtied_bytes=20 * MIB),),
+        elapsed_s=4.1,
+    )
+    assert policy(seen).because.startswith("stop now")

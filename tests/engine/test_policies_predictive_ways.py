@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -66,10 +67,10 @@ def test_passes_that_do_not_shrink_are_not_followed() -> None:
 
 
 def test_syncing_often_sends_what_is_dirtied_before_it_is_sent_only_once() -> None:
-    """A guest that dirties 0.9 of the link at random in 2 s of memory: passes come to 0.4 s, syncs that come often lower."""
+    """At 0.9 of the link, at random in 2 s of memory."""
 
     def at_random(window_s: float) -> float:
-        return 2.0 * (1.0 - 2.718281828 ** (-0.45 * window_s))
+        return -2.0 * math.expm1(-0.45 * window_s)
 
     seen = prospect(at_random, most_s=2.0, limit_s=0.3, room_s=0.3)
     eager = seen.eager()
@@ -100,7 +101,8 @@ def test_a_throttle_slows_what_is_dirtied_and_costs_what_it_takes() -> None:
     """A tenth of its speed: 2 s of link become 0.4, which becomes 0.08; it loses nine tenths of that time."""
     way = prospect(linear(2.0)).slowed(0.9, 0)
     assert way.outage_s == pytest.approx(0.25, abs=0.01)
-    assert way.total_s == pytest.approx(2.0 + 0.4, abs=0.15)
+    # Besides those two passes less what is left over, two syncs that wait for a vCPU that sleeps 18 ms, and the stop.
+    assert way.total_s == pytest.approx(2.0 + 0.4, abs=0.2)
     assert way.lost_s == pytest.approx(0.9 * (way.total_s - way.outage_s) + way.outage_s, rel=0.02)
     assert way.stops_s < way.total_s - way.outage_s
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -123,21 +122,25 @@ async def test_nobody_listens() -> None:
 
 
 async def test_a_probe_that_is_called_off_stops_sending() -> None:
-    began = asyncio.Event()
-    before = threading.active_count()
+    began, gone = asyncio.Event(), asyncio.Event()
+    swallowed: list[Swallowed] = []
+
+    def note(one: Swallowed) -> None:
+        swallowed.append(one)
+        gone.set()
 
     async def probing(host: str, port: int) -> None:
         asyncio.get_running_loop().call_later(0.05, began.set)
         await probe(host, port, span_s=30.0, limit_bytes=1 << 40)
 
-    async with sink("127.0.0.1", 0) as (host, port):
+    async with sink("127.0.0.1", 0, note) as (host, port), asyncio.timeout(5):
         task = asyncio.create_task(probing(host, port))
         await began.wait()
         task.cancel()
-        async with asyncio.timeout(5):
-            with pytest.raises(asyncio.CancelledError):
-                await task
-    assert threading.active_count() <= before + 1  # the loop keeps its idle worker
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await gone.wait()  # long before the half minute that it was to send for
+    assert [one.took_s < 5 for one in swallowed] == [True]
 
 
 # ---- the sink

@@ -112,7 +112,7 @@ async def test_a_process_that_is_ended_under_way_is_told(policies: Path) -> None
 
 async def test_a_question_that_is_given_up_holds_nobody_up(policies: Path) -> None:
     """Its process ends with the block, though it is in the midst of an answer."""
-    async with Forecasters(1, ends_within_s=PATIENCE_S) as forecasters:
+    async with asyncio.timeout(PATIENCE_S), Forecasters(1, ends_within_s=2 * PATIENCE_S) as forecasters:
         task, pid = await hanging(forecasters, policies)
         await given_up(task)
     assert not lives(pid)

@@ -131,7 +131,7 @@ def test_another_package_can_add_one_but_not_replace_ours(monkeypatch: pytest.Mo
     assert limit("patient:limit=30ms") == 0.03
     assert isinstance(resolve("fixed"), Fixed)
     assert list(available())[-1] == "patient"
-    assert "throttle_to_fit, patient, FILE.py:NAME" in why_not("nobody")
+    assert "predictive, patient, FILE.py:NAME" in why_not("nobody")
 
 
 def test_each_one_is_fresh() -> None:

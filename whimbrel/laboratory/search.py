@@ -63,6 +63,7 @@ ALLOWED: Final[Mapping[str, str]] = MappingProxyType(
         "kubevirt_legacy": "",
         "hybrid_after": "",
         "hybrid_progress": "",
+        "predictive": "",
     }
 )
 """What a policy is allowed in its search: as much as it makes use of. Any other is a stop rule: ``pause``."""

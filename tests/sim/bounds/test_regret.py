@@ -78,8 +78,7 @@ def test_the_cost_is_compared_with_the_least_for_which_the_objectives_can_be_met
 
 
 def _cost(bounds: Bounds, total_s: float) -> float | None:
-    run = {"total_s": total_s, "downtime_s": 0.3, "transferred_bytes": 1800.0, "lost_guest_s": 2.3}
-    return bounds.regret(**run).policy_cost_s
+    return bounds.regret(total_s=total_s, downtime_s=0.3, transferred_bytes=1800.0, lost_guest_s=2.3).policy_cost_s
 
 
 def test_a_run_that_did_not_converge_has_a_regret_of_time_alone() -> None:
