@@ -225,6 +225,11 @@ class _Climb:
     dirtied_bytes: float = 0.0
     period_s: float = 0.0
 
+    @property
+    def at_the_top(self) -> bool:
+        """It rises no more."""
+        return self.throttle >= self.ladder.ceiling
+
     def sync(self, dirtied_bytes: float, bytes_per_s: float, span_s: float) -> bool:
         """A sync after so long that found so much; whether the throttle has moved."""
         self.dirtied_bytes += dirtied_bytes
@@ -335,6 +340,7 @@ class _Course:
         "luck",
         "luckiest",
         "most_bytes",
+        "noises",
         "pipe_s",
         "standing",
     )
@@ -357,6 +363,7 @@ class _Course:
             self.level = exp(standing.curve_spread * luck.level)
         self.curve = curve
         self.bent = curve.bent(luck.bend)
+        self.noises = noises()
         self.luckiest = exp(-LUCKIEST * standing.noise)
         self.most_bytes = max(curve.greatest_bytes * self.level, 1.0)
 
@@ -382,7 +389,7 @@ class _Course:
             stuck = stuck + 1 if found > SHRINKING * began else 0
             if here.postcopy and stuck >= STUCK_AFTER and limit_s >= here.goal_limit_s:
                 return self._ended(now_s, found, 0.0, sent)
-            if climb is None:
+            if climb is None or climb.at_the_top:
                 still = still + 1 if found > STILL * began else 0
                 if still >= STILL_FOR and found * self.luckiest > limit_s * rate / STILL:
                     return self._endless(found)
@@ -397,7 +404,7 @@ class _Course:
 
         These are taken to have been dirtied as all others that are ever dirtied.
         """
-        lucky = math.exp(self.standing.noise * noises()[place % _NOISES])
+        lucky = math.exp(self.standing.noise * self.noises[place % _NOISES])
         fresh = min(self.level * lucky * self.curve.at(ran_s, self.bent), self.standing.total_bytes)
         ever = max(self.most_bytes, unsent, fresh)
         return fresh * (1.0 - unsent / ever)

@@ -50,6 +50,18 @@ class Downtime:
     measured: bool = False
     """Whether the moment between `last_ram_s` and `device_state_s` was seen; else it is estimated."""
 
+    @property
+    def items(self) -> dict[str, float]:
+        """What `total_s` is made of, seconds by name, in order of time."""
+        return {
+            "stop_s": self.stop_s,
+            "drain_s": self.drain_s,
+            "last_ram_s": self.last_ram_s,
+            "device_state_s": self.device_state_s,
+            "load_s": self.load_s,
+            "resume_s": self.resume_s,
+        }
+
 
 def itemise(
     marks: Mapping[Mark, float],

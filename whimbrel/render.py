@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -339,10 +338,9 @@ def _downtime(downtime: Downtime) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False)
     table.add_column()
     table.add_column(justify="right")
-    for name, value in asdict(downtime).items():
-        if name in DOWNTIME_ITEMS:
-            guessed = name in ESTIMATED and not downtime.measured
-            table.add_row(DOWNTIME_ITEMS[name] + (" (estimated share)" if guessed else ""), format_duration(value))
+    for name, value in downtime.items.items():
+        guessed = name in ESTIMATED and not downtime.measured
+        table.add_row(DOWNTIME_ITEMS[name] + (" (estimated share)" if guessed else ""), format_duration(value))
     return table
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 from whimbrel.engine.policy import Reason
 from whimbrel.engine.statistics import Statistics
-from whimbrel.engine.timeline import Downtime
 from whimbrel.policies import resolve
 from whimbrel.sim.scenario import Scenario
 from whimbrel.sim.world import Outcome, World, simulate
@@ -75,7 +73,7 @@ def _told(outcome: Outcome, index: int = 0) -> Run:
         iterations=len(rows),
         transferred_bytes=truth.transferred_bytes,
         throttle=max((*(each.throttle for each in seen), *(each.changes.get(OUTSIDE, 0.0) for each in decisions), 0.0)),
-        downtime=_items(report.downtime) if report is not None and report.downtime is not None else {},
+        downtime=report.downtime.items if report is not None and report.downtime is not None else {},
         each_iteration=rows,
         decisions=decisions,
         remaining=tuple(_remaining(rows, seen, began_ns, truth.moved_s if converged and chosen_s is None else None)),
@@ -109,10 +107,6 @@ def _drawn(derived: Mapping[str, Any], index: int) -> dict[str, Any]:
     """Lists have an entry for each migration: this one's."""
     drawn = {name: each for name, each in derived.items() if name != "migrate_ns"}
     return {name: each[index] if isinstance(each, list) else each for name, each in drawn.items()}
-
-
-def _items(downtime: Downtime) -> dict[str, float]:
-    return {each.name: getattr(downtime, each.name) for each in fields(Downtime) if each.name != "total_s"}
 
 
 def _switched_on(lines: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,6 @@ from whimbrel.engine.forecast import forecast
 from whimbrel.engine.forecast_records import Forecast, Setting, Writers
 from whimbrel.engine.policies.fixed import Fixed
 from whimbrel.engine.policy import Objectives
-from whimbrel.engine.timeline import Downtime
 from whimbrel.sim.guests.plan import ExpectedCurve, expected_curve
 from whimbrel.sim.scenario import GuestPlan
 from whimbrel.sim.world import Outcome, simulate
@@ -173,10 +172,8 @@ def _outages_s(ends: Sequence[Outcome]) -> list[float]:
 def _downtime(ends: Sequence[Outcome]) -> dict[str, float]:
     """The items of the reports, the median of each."""
     reported = [end.report.downtime for end in ends if end.report is not None and end.report.downtime is not None]
-    return {
-        field.name.removesuffix("_s"): statistics.median(getattr(each, field.name) for each in reported)
-        for field in fields(Downtime)
-    }
+    each = [{"total_s": one.total_s} | one.items for one in reported]
+    return {name.removesuffix("_s"): statistics.median(one[name] for one in each) for name in each[0]}
 
 
 HELD: Final[tuple[Predictor, ...]] = (fast, by_curve, by_pages)

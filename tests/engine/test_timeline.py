@@ -59,11 +59,9 @@ def test_the_items_add_up(marks: dict[Mark, float], left_bytes: int, bandwidth: 
     found = itemise(marks, left_bytes=left_bytes, bandwidth_bytes_per_s=bandwidth)
     if found is None:
         return
-    items = (
-        found.stop_s, found.drain_s, found.last_ram_s, found.device_state_s, found.load_s, found.resume_s,
-    )  # fmt: skip
-    assert all(item >= 0 for item in items)
-    assert sum(items) == pytest.approx(max(found.total_s, 0.0), abs=1e-6)
+    assert list(found.items) == ["stop_s", "drain_s", "last_ram_s", "device_state_s", "load_s", "resume_s"]
+    assert all(getattr(found, name) == value >= 0 for name, value in found.items.items())
+    assert sum(found.items.values()) == pytest.approx(max(found.total_s, 0.0), abs=1e-6)
 
 
 def test_in_postcopy_the_guest_runs_there_long_before_its_destination_has_everything() -> None:

@@ -102,5 +102,12 @@ def pair(
     return Pair(of, came(of, **more))
 
 
-CALLED_OFF: dict[str, Any] = {"moved": False, "met": False, "downtime_s": None, "outage_s": None, "components": {}, "items": {}}
+CALLED_OFF: dict[str, Any] = {
+    "moved": False,
+    "met": False,
+    "downtime_s": None,
+    "outage_s": None,
+    "components": {},
+    "items": {},
+}
 """What came of one that did not converge."""
