@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from .estimate import Range
+from .estimate import HIGH, NORMAL, Range
 from .foresight import Basis, Outlook, Verdict
 from .foresight_course import WIRE, Ending, Ladder, Standing, courses, likeliest
 from .foresight_learnt import Learnt
@@ -41,6 +41,8 @@ MODEL_AHEAD, MODEL_DOWNTIME = 0.15, 0.25
 deviations."""
 LEAST_PART = 0.2
 """Of the downtime, what is left for memory in any case."""
+SENDING = ("iterations", "last_ram")
+"""The components of a prediction in which the link carries the memory."""
 POSTCOPY_PARTS = (1.05, 0.95, 0.6)
 """What of the link's goodput is used in post-copy, at best, likely, and where the destination asks for many pages."""
 GREATEST_PERCENT = 99
@@ -88,7 +90,13 @@ class Foresight:
         return self._learnt.see(ledger, knobs)
 
     def outlook(
-        self, ledger: Ledger, knobs: Knobs, at_s: float, *, asked_for: frozenset[str] = frozenset(), moved: bool = False
+        self,
+        ledger: Ledger,
+        knobs: Knobs,
+        at_s: float,
+        *,
+        asked_for: frozenset[str] = frozenset(),
+        moved_s: float | None = None,
     ) -> Outlook | None:
         """Look ahead: a millisecond or two.
 
@@ -97,7 +105,7 @@ class Foresight:
             knobs: as they stand.
             at_s: now, seconds since ``migrate``.
             asked_for: the capabilities that the policy asked for at the start.
-            moved: the guest runs at the destination already, and pages follow.
+            moved_s: when the guest began to run at the destination, pages still following; ``None``: it does not yet.
 
         Returns:
             ``None``: nothing has been sent yet, or not for long enough to know the link.
@@ -107,14 +115,14 @@ class Foresight:
         if last is None or rate is None or not last.total_bytes:
             return None
         standing = self._standing(ledger, last, knobs, at_s, rate, asked_for)
-        if moved:
-            return _after_the_move(standing, last)
+        if moved_s is not None:
+            return _after_the_move(standing, last, in_time=moved_s <= _deadline_s(self.objectives))
         news = self._judge(standing, last, ledger)
         made = self._of(courses(standing, self.draws), standing, last)
         if not ledger.iterations:
             made = replace(made, basis=Basis.LINK if standing.curve is None else Basis.MEASURED)
             if self.prediction is not None:
-                made = _as_planned(made, self.prediction, rate)
+                made = _as_planned(made, self.prediction, rate, _deadline_s(self.objectives))
         return replace(made, hopeless=self._hopeless, verdict=self.verdict, news=news)
 
     # ---- inside
@@ -170,7 +178,7 @@ class Foresight:
 
     def _meets(self, ending: Ending) -> bool:
         goal = self.objectives
-        in_time = ending.ends_s <= (goal.deadline_s or math.inf)
+        in_time = ending.ends_s <= _deadline_s(goal)
         return in_time and ending.ends_s < math.inf and ending.downtime_s <= goal.downtime_s
 
     # ---- the verdict
@@ -247,8 +255,12 @@ def _from(now: float, found: Sequence[float]) -> Range:
     return Range(now + ahead.low, now + ahead.middle, now + ahead.high)
 
 
-def _after_the_move(standing: Standing, last: Statistics) -> Outlook:
-    """Post-copy: what is left follows, and the outage is over."""
+def _deadline_s(goal: Objectives) -> float:
+    return math.inf if goal.deadline_s is None else goal.deadline_s
+
+
+def _after_the_move(standing: Standing, last: Statistics, *, in_time: bool) -> Outlook:
+    """Post-copy: what is left follows, and the outage is over; whether that was in time is known."""
     late_s = [standing.at_s + standing.left_bytes / (part * standing.bytes_per_s) for part in POSTCOPY_PARTS]
     outage_s = standing.pipe_s + standing.fixed_s
     sent = last.transferred_bytes + standing.left_bytes * WIRE
@@ -258,15 +270,16 @@ def _after_the_move(standing: Standing, last: Statistics) -> Outlook:
         ends_s=Range(late_s[0], late_s[1], late_s[2]),
         downtime_s=Range(standing.fixed_s / 2, outage_s, 2 * outage_s),
         transferred_bytes=Range(sent, sent, sent),
-        meets=1.0,
+        meets=float(in_time),
         basis=Basis.POSTCOPY,
     )
 
 
-def _as_planned(made: Outlook, planned: Prediction, bytes_per_s: float) -> Outlook:
+def _as_planned(made: Outlook, planned: Prediction, bytes_per_s: float, deadline_s: float) -> Outlook:
     """In the first iteration: what was planned, moved by how fast the link really is; no sooner than it can be."""
-    iterations_s = planned.components.get("iterations", planned.total_s).middle
-    thought = planned.transferred_bytes.middle / iterations_s if iterations_s > 0 else math.inf
+    parts = planned.components
+    sending_s = sum(parts[name].middle for name in SENDING if name in parts) or planned.total_s.middle
+    thought = planned.transferred_bytes.middle / sending_s if sending_s > 0 else math.inf
     if not 0 < thought < math.inf:
         return made
     slower, soonest_s = max(1.0, thought / (bytes_per_s * WIRE)), made.ends_s.low
@@ -278,8 +291,26 @@ def _as_planned(made: Outlook, planned: Prediction, bytes_per_s: float) -> Outlo
         ends_s=ends_s,
         downtime_s=planned.downtime_s,
         transferred_bytes=planned.transferred_bytes,
-        meets=planned.meets,
+        meets=_still_meets(planned, ends_s, deadline_s),
     )
+
+
+def _still_meets(planned: Prediction, ends_s: Range, deadline_s: float) -> float:
+    """How likely what was planned meets the objectives now that it ends then."""
+    before, now = _in_time(planned.total_s, deadline_s), _in_time(ends_s, deadline_s)
+    return planned.meets * now / before if now < before else planned.meets
+
+
+def _in_time(ends_s: Range, deadline_s: float) -> float:
+    """How likely it ends by then, each half of the range taken for one of a normal distribution of the logarithm."""
+    middle = ends_s.middle
+    if not 0 < deadline_s < math.inf or not 0 < middle < math.inf:
+        return float(middle <= deadline_s)
+    end = ends_s.high if deadline_s >= middle else ends_s.low
+    if end == math.inf or end <= 0:
+        return 0.5
+    reach, needed = abs(math.log(end / middle)), math.log(deadline_s / middle)
+    return NORMAL.cdf(needed / reach * NORMAL.inv_cdf(HIGH)) if reach else float(needed >= 0)
 
 
 def _ladder(knobs: Knobs) -> Ladder:

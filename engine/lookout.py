@@ -12,7 +12,8 @@ from .statistics import Ledger
 SECOND_NS = 1_000_000_000
 LOOK_EVERY_NS, LOOK_AT_SYNC_NS, LOOKS = SECOND_NS, SECOND_NS // 10, 50
 """A live forecast is made every second, at a sync sooner, and never before a fiftieth of all the time that has passed
-is over since the last: about 90 in the first minute, 130 more in the hour after it, 150 more in the day after that."""
+is over since the last: about 60 in the first minute, 200 more in the hour after it, 160 more in the day after that, and
+those at syncs."""
 
 
 @dataclass(slots=True)
@@ -31,6 +32,8 @@ class Lookout:
     _made: list[Outlook] = field(default_factory=list[Outlook])
     _at_ns: int | None = None
     """When the last one was made."""
+    _moved_ns: int | None = None
+    """When the guest was first seen to run at the destination."""
 
     def learn(self, ledger: Ledger, pilot: Pilot) -> bool:
         """Take a look, and nothing else: also out of a log. Whether an iteration has ended with it."""
@@ -50,12 +53,18 @@ class Lookout:
         """
         at_sync = self.learn(ledger, pilot)
         elapsed_ns = now_ns - pilot.started_ns
+        if moved and self._moved_ns is None:
+            self._moved_ns = elapsed_ns
         if self._at_ns is not None:
             least_ns = max(LOOK_AT_SYNC_NS if at_sync else LOOK_EVERY_NS, elapsed_ns // LOOKS)
             if now_ns - self._at_ns < least_ns:
                 return None
         made = self.foresight.outlook(
-            ledger, pilot.knobs, elapsed_ns / SECOND_NS, asked_for=pilot.asked_for, moved=moved
+            ledger,
+            pilot.knobs,
+            elapsed_ns / SECOND_NS,
+            asked_for=pilot.asked_for,
+            moved_s=None if self._moved_ns is None else self._moved_ns / SECOND_NS,
         )
         if made is not None:
             self._at_ns, self.last = now_ns, made

@@ -157,6 +157,8 @@ async def sink(
         listener = socket.create_server((host, port), family=found[0][0])
     except OSError as error:
         raise CannotConnect(f"cannot listen at {host}:{port}: {error.strerror or error}") from error
+    except UnicodeError as error:  # "a..b", or 64 letters without a dot
+        raise CannotConnect(f"cannot listen at {host}:{port}: this is no host name") from error
     listener.setblocking(False)
 
     async def serve() -> None:

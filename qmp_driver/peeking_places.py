@@ -157,13 +157,24 @@ async def human(executor: Executor, line: str) -> str:
     return fit(str, line, await executor.execute("human-monitor-command", {"command-line": line}))
 
 
+async def memory_at(executor: Executor, address: int) -> tuple[str, int] | None:
+    """What memory the guest's processors see at an address, and where QEMU has it; ``None``: a device, or nothing.
+
+    Other address spaces (of devices, of system management mode) may have something else there.
+
+    Raises:
+        QemuRefused, OutcomeUnknown, CannotConnect: there is no answer.
+    """
+    answer = _ANSWER.search(await human(executor, f"gpa2hva {address:#x}"))
+    return None if answer is None else (answer["name"], int(answer["host"], 16))
+
+
 async def _address_of(executor: Executor, block: RamBlock, seen: Sequence[SeenRange]) -> int | None:
     """Where QEMU has the first byte of a block; ``None`` where the guest does not see it."""
     for part in dict.fromkeys(part for part in seen if part.is_of(block)):
-        answer = _ANSWER.search(await human(executor, f"gpa2hva {part.address:#x}"))
-        # Another space may have something else at this address: the name tells.
-        if answer is not None and answer["name"] == part.name:
-            return int(answer["host"], 16) - part.offset_bytes
+        found = await memory_at(executor, part.address)
+        if found is not None and found[0] == part.name:
+            return found[1] - part.offset_bytes
     return None
 
 

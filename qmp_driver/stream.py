@@ -70,4 +70,6 @@ async def connect(host: str, port: int, *, timeout_s: float = CONNECT_TIMEOUT_S)
         raise CannotConnect(f"{where} does not answer within {timeout_s:g} s", side="destination") from error
     except OSError as error:
         raise CannotConnect(f"{where} can't be reached: {error.strerror or error}", side="destination") from error
+    except UnicodeError as error:  # "a..b", or 64 letters without a dot
+        raise CannotConnect(f"{where} can't be reached: this is no host name", side="destination") from error
     return stream

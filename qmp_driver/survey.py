@@ -19,6 +19,7 @@ from whimbrel.engine.estimate import Estimate
 from whimbrel.engine.measuring import Mode, needed_shares, rate_point, why_not, windows_for, zero_unknown
 from whimbrel.engine.negotiation import abilities
 from whimbrel.engine.policy import Abilities
+from whimbrel.engine.resolve import MOVING_STATUSES, POSTCOPY_STATUSES
 
 from . import replies
 from .facts import SideFacts, read_facts
@@ -288,7 +289,9 @@ class _Surveyor:
         status = await replies.query_status(self._monitor)
         if not status.running:
             message = f"the guest does not run (it is {status.status}), so what it dirties can't be measured"
-            raise WhimbrelError(message, side="source", advice="let it run first")
+            raise WhimbrelError(
+                message, side="source", advice="let it run first, or give a policy: then nothing is measured"
+            )
 
     async def _abilities(self, able: bool, threads: bool) -> Abilities:
         capabilities = await replies.query_capabilities(self._monitor)
@@ -386,7 +389,7 @@ _HOW_TO_KNOW = "--link RATE, --probe HOST:PORT of a whimbrel sink at the destina
 def _check_memory(facts: SideFacts) -> None:
     if facts.ram_bytes < LEAST_BYTES:
         raise WhimbrelError("this QEMU has no guest with memory worth measuring", side="source")
-    if facts.migration_status in ("setup", "active", "device", "pre-switchover", "postcopy-active", "cancelling"):
+    if facts.migration_status in MOVING_STATUSES | POSTCOPY_STATUSES:
         raise WhimbrelError("the guest is being migrated already", side="source")
 
 

@@ -7,7 +7,7 @@ looked at, each by its first bytes first, which settles most of those that are n
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Final
 
 import msgspec
@@ -18,7 +18,7 @@ from whimbrel.engine.estimate import Estimate
 from whimbrel.engine.measuring import UNREAD_MARK, ZERO_MARK, Look, zero_of, zero_unknown
 
 from .facts import RamBlock
-from .peeking_places import human, seen_by_guest, spread
+from .peeking_places import human, memory_at, seen_by_guest, spread
 from .replies import Executor, fit
 
 PAGES: Final = 256
@@ -56,12 +56,23 @@ async def sample_zero(executor: Executor, blocks: Sequence[RamBlock], *, pages: 
             return zero_unknown(ram_bytes)
         seen = await seen_by_guest(executor)
         ranges = tuple(dict.fromkeys(part for part in seen if any(part.is_of(block) for block in blocks)))
-        zero = [await _is_zero(executor, address) for address in spread(ranges, pages)]
+        names = {part.name for part in ranges}
+        zero = [
+            await _is_zero(executor, address)
+            for address in spread(ranges, pages)
+            if await _is_memory(executor, address, names)
+        ]
     except QemuRefused:
         return zero_unknown(ram_bytes)
     if not zero:
         return zero_unknown(ram_bytes)
     return zero_of([Look((), tuple(ZERO_MARK if each else UNREAD_MARK for each in zero))], ram_bytes)
+
+
+async def _is_memory(executor: Executor, address: int, names: Container[str]) -> bool:
+    """Whether the guest's processors see its RAM there: to read from a device may change it."""
+    found = await memory_at(executor, address)
+    return found is not None and found[0] in names
 
 
 async def _is_zero(executor: Executor, address: int) -> bool:

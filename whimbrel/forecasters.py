@@ -40,6 +40,8 @@ LENGTH: Final = struct.Struct(">I")
 PROGRAM: Final = "from whimbrel.forecasters import main; main()"
 ENDS_WITHIN_S: Final = 2.0
 """A process whose standard input was closed ends at once; one that does not is killed."""
+ANSWERS_WITHIN_S: Final = 120.0
+"""One candidate takes seconds: somebody's policy that has not answered by then never will."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,15 +86,24 @@ class _Answer:
 class Forecasters:
     """A pool of processes that answer questions. An asynchronous context manager: they end with its block."""
 
-    def __init__(self, jobs: int, *, python: str = "", ends_within_s: float = ENDS_WITHIN_S) -> None:
+    def __init__(
+        self,
+        jobs: int,
+        *,
+        python: str = "",
+        answers_within_s: float = ANSWERS_WITHIN_S,
+        ends_within_s: float = ENDS_WITHIN_S,
+    ) -> None:
         """
         Args:
             jobs: how many processes, 1 or more.
             python: the interpreter; empty: the one that runs this.
+            answers_within_s: how long an answer may take before it is given up.
             ends_within_s: how long one may take to end before it is killed.
         """
         self._jobs = jobs
         self._python = python or sys.executable
+        self._answers_within_s = answers_within_s
         self._ends_within_s = ends_within_s
         self._processes: list[asyncio.subprocess.Process] = []
 
@@ -129,7 +140,7 @@ class Forecasters:
             The answers, in the order of the questions.
 
         Raises:
-            WhimbrelError: a forecast broke, or its process was ended.
+            WhimbrelError: a forecast broke or came to no end, or its process was ended.
 
         If cancelled: no more questions are asked, and the pool is of no more use.
         """
@@ -139,7 +150,7 @@ class Forecasters:
         async def work(process: asyncio.subprocess.Process) -> None:
             while waiting:
                 place, question = waiting.pop()
-                answers[place] = await _exchange(process, question)
+                answers[place] = await _exchange(process, question, self._answers_within_s)
                 answered(answers[place])
 
         try:
@@ -173,16 +184,19 @@ async def _start(python: str) -> asyncio.subprocess.Process:
     )
 
 
-async def _exchange(process: asyncio.subprocess.Process, question: Question) -> Predicted:
+async def _exchange(process: asyncio.subprocess.Process, question: Question, within_s: float) -> Predicted:
     assert process.stdin is not None
     assert process.stdout is not None
     frame = msgspec.msgpack.encode(question)
     name = question.candidate.policy
     try:
-        process.stdin.write(LENGTH.pack(len(frame)) + frame)
-        await process.stdin.drain()
-        (size,) = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
-        answer = msgspec.msgpack.decode(await process.stdout.readexactly(size), type=_Answer)
+        async with asyncio.timeout(within_s):
+            process.stdin.write(LENGTH.pack(len(frame)) + frame)
+            await process.stdin.drain()
+            (size,) = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
+            answer = msgspec.msgpack.decode(await process.stdout.readexactly(size), type=_Answer)
+    except TimeoutError:
+        raise WhimbrelError(f"{name} was not forecast within {within_s:g} s", advice="does it always answer?") from None
     except (asyncio.IncompleteReadError, ConnectionError):
         raise WhimbrelError(f"the process that forecast {name} was ended", advice="is there memory enough?") from None
     if answer.predicted is None:

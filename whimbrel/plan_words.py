@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from whimbrel.engine.belief import Belief
 from whimbrel.engine.estimate import HIGH, NORMAL, Estimate, Range
 from whimbrel.engine.plan import Floors, Predicted
+from whimbrel.engine.planning_sentences import bandwidth_bytes_per_s
 from whimbrel.engine.policy import Objectives
 from whimbrel.qmp_driver.survey import Costs
 from whimbrel.units import format_duration, format_rate, format_size
@@ -119,9 +120,7 @@ def of_costs(costs: Costs, thought_s: float) -> Iterator[str]:
 
 def of_floors(floors: Floors, belief: Belief, objectives: Objectives) -> Iterator[str]:
     """What no policy can beat, a sentence each."""
-    rate = belief.bandwidth_bytes_per_s.value
-    if objectives.bandwidth_bytes_per_s is not None:
-        rate = min(rate, objectives.bandwidth_bytes_per_s)
+    rate = bandwidth_bytes_per_s(belief, objectives)
     yield f"sending all RAM once takes {time(floors.first_pass_s)}"
     yield f"no pre-copy can beat an outage of {around(floors.floor_s, time)} at {format_rate(rate)}"
     if floors.plateau_s.middle == math.inf:

@@ -228,7 +228,7 @@ class _Other:
 
     Attributes:
         local: it is on this host.
-        host: its host, as the logs name it; ``None``: this one, or not known.
+        host: its host, as the logs name it, empty where it is not known; ``None``: this one.
         capabilities: what its QEMU has; ``None``: not known.
     """
 
@@ -240,7 +240,8 @@ class _Other:
     async def look(cls, destination: Destination | None) -> _Other:
         """Ask the one that runs already; the others would be started by us, on this host, or by somebody else."""
         if not isinstance(destination, Existing):
-            return cls(local=not isinstance(destination, FromCallable))
+            elsewhere = isinstance(destination, FromCallable)
+            return cls(local=not elsewhere, host="" if elsewhere else None)
         async with await Monitor.connect(destination.address, side="destination") as monitor:
             peer = await Peer.read(monitor)
             has = await replies.query_capabilities(monitor)

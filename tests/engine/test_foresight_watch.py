@@ -95,6 +95,27 @@ def test_a_link_slower_than_planned_puts_the_end_off() -> None:
     assert made.ends_s.middle == pytest.approx(12.0, rel=0.1)
 
 
+def test_a_link_too_slow_for_the_deadline_makes_a_plan_unlikely() -> None:
+    """Planned: 6 s of 9 s allowed. At half of the rate that was thought it takes twice as long."""
+    goal = replace(GOAL, deadline_s=9.0)
+    as_fast, at_half, in_time = (
+        followed(Looks(calm, rate=rate * MIB), 1, Foresight(objectives=aim, prediction=PLANNED))[0]
+        for rate, aim in ((100.0, goal), (50.0, goal), (50.0, replace(goal, deadline_s=60.0)))
+    )
+    assert as_fast.meets == pytest.approx(0.9, abs=0.02)
+    assert at_half.ends_s.low > 9.0
+    assert at_half.meets < 0.1
+    assert in_time.meets == pytest.approx(0.9)
+
+
+def test_a_link_as_fast_as_planned_puts_nothing_off() -> None:
+    """Of what is transferred a part goes over as the last RAM, after the iterations."""
+    parts = {"iterations": Range(4.0, 5.0, 7.0), "last_ram": Range(0.9, 1.0, 1.1), "fixed": Range(0.01, 0.01, 0.01)}
+    planned = replace(PLANNED, components=parts)
+    made = followed(Looks(calm), 1, Foresight(objectives=GOAL, prediction=planned))[0]
+    assert made.ends_s.middle == pytest.approx(6.0, rel=0.03)
+
+
 @pytest.mark.parametrize("total_s", [Range(0.0, 0.0, 0.0), Range(5.0, math.inf, math.inf)])
 def test_a_plan_without_a_rate_is_passed_over(total_s: Range) -> None:
     empty = replace(PLANNED, total_s=total_s)
@@ -163,12 +184,22 @@ def test_in_postcopy_what_is_left_follows() -> None:
     looks, foresight = Looks(busy), Foresight(objectives=GOAL)
     for ledger in looks.run(2):
         foresight.see(ledger, KNOBS)
-    made = foresight.outlook(looks.ledger, KNOBS, looks.now_s, moved=True)
+    made = foresight.outlook(looks.ledger, KNOBS, looks.now_s, moved_s=looks.now_s)
     assert made is not None
     assert (made.basis, made.meets) == (Basis.POSTCOPY, 1.0)
     left_s = looks.left / looks.rate
     assert looks.now_s < made.ends_s.low < looks.now_s + 1.1 * left_s < made.ends_s.high
     assert made.transferred_bytes.middle == pytest.approx(looks.sent + looks.left, rel=0.01)
+
+
+@pytest.mark.parametrize(("moved_s", "meets"), [(5.0, 1.0), (6.0, 1.0), (6.1, 0.0)])
+def test_one_that_went_over_to_postcopy_after_its_deadline_was_late(moved_s: float, meets: float) -> None:
+    looks, foresight = Looks(busy), Foresight(objectives=replace(GOAL, deadline_s=6.0))
+    for ledger in looks.run(2):
+        foresight.see(ledger, KNOBS)
+    made = foresight.outlook(looks.ledger, KNOBS, 7.0, moved_s=moved_s)
+    assert made is not None
+    assert made.meets == meets
 
 
 # ---- the verdict

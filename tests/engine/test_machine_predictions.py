@@ -11,6 +11,7 @@ from tests.support.driving import SECOND, Drive, drive, nothing, to_precopy, to_
 from tests.support.predictions import PREDICTION, around
 from whimbrel.engine import records
 from whimbrel.engine.aftermath import NOTHING_PREDICTED
+from whimbrel.engine.errors import BadInput
 from whimbrel.engine.foresight import Basis, Outlook
 from whimbrel.engine.foresight_watch import Foresight
 from whimbrel.engine.machine import Machine, Marked, Measured, Sampled
@@ -128,7 +129,13 @@ class Oracle(Foresight):
         return False
 
     def outlook(
-        self, ledger: Ledger, knobs: Knobs, at_s: float, *, asked_for: frozenset[str] = frozenset(), moved: bool = False
+        self,
+        ledger: Ledger,
+        knobs: Knobs,
+        at_s: float,
+        *,
+        asked_for: frozenset[str] = frozenset(),
+        moved_s: float | None = None,
     ) -> Outlook | None:
         return self.told and replace(self.told, at_s=at_s)
 
@@ -175,6 +182,29 @@ def test_without_one_there_is_nothing_to_show() -> None:
     to_precopy(it).sample(5)
     assert (it.machine.outlooks(), it.machine.progress().outlook) == ([], None)
     assert to_precopy(drive()).sample(5).machine.outlooks() == []
+
+
+@dataclass(slots=True, kw_only=True)
+class Broken(Foresight):
+    """A forecast with a defect; what it raises is an error of ours, which elsewhere means that the log is lost."""
+
+    def see(self, ledger: Ledger, knobs: Knobs) -> bool:
+        raise BadInput("points", 0, "one or more")
+
+
+def test_one_that_fails_is_not_asked_again_and_the_guest_is_moved() -> None:
+    finished = report(through_precopy(Drive(Machine(policy=nothing, foresight=Broken(objectives=Objectives())))))
+    assert finished.outcome == "completed"
+    (note,) = finished.notes
+    assert note.startswith("no forecasts from here on, by an internal error: BadInput")
+
+
+def test_one_that_fails_on_a_log_keeps_nobody_from_taking_over() -> None:
+    it = to_precopy(Drive(Machine(policy=nothing, foresight=Broken(objectives=Objectives()))))
+    it.machine.recall(Sampled(Statistics(at_ns=4 * SECOND, iteration=1)), 4 * SECOND)
+    it.sample(5)
+    assert it.machine.progress().outlook is None
+    assert it.machine.outlooks() == []
 
 
 def test_out_of_a_log_it_learns_and_says_nothing() -> None:

@@ -157,6 +157,15 @@ async def test_a_sink_that_can_not_listen_says_why() -> None:
             pass
 
 
+@pytest.mark.parametrize("name", ["a..b", "ä" * 70])
+async def test_what_is_no_hosts_name_is_told_on_both_ends(name: str) -> None:
+    with pytest.raises(CannotConnect, match="cannot listen at"):
+        async with sink(name, 0):
+            pass
+    with pytest.raises(CannotConnect, match="can't be reached"):
+        await probe(name, 7777)
+
+
 async def test_a_sink_serves_several_and_ends_with_those_still_there() -> None:
     ended: list[Swallowed] = []
     async with sink("127.0.0.1", 0, ended.append) as (host, port):

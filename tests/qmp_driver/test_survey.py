@@ -97,8 +97,10 @@ async def test_a_guest_that_does_not_run_is_not_measured(faraway: QmpServer) -> 
         await survey(faraway.address, link=LINK)
 
 
-async def test_a_guest_that_is_being_migrated_is_not_measured(faraway: QmpServer) -> None:
-    faraway.on("query-migrate", {"status": "active"})
+@pytest.mark.parametrize("status", ["wait-unplug", "active", "postcopy-active", "postcopy-paused"])
+async def test_a_guest_that_is_being_migrated_is_not_measured(faraway: QmpServer, status: str) -> None:
+    """Nor one that has just arrived, and whose pages still follow: nobody may wait for one of those."""
+    faraway.on("query-migrate", {"status": status})
     with pytest.raises(WhimbrelError, match="is being migrated already"):
         await survey(faraway.address, link=LINK)
 
@@ -275,7 +277,12 @@ class Nearby:
         script(server)
         cpu = {"cpu-index": 0, "qom-path": "/cpu", "thread-id": thread, "target": "x86_64"}
         server.on("query-cpus-fast", [cpu])
-        server.on("human-monitor-command", lambda asked: self.lines.get(str(asked["command-line"]), "0x" + "0" * 16))
+        server.on("human-monitor-command", self.say)
+
+    def say(self, asked: Any) -> object:
+        line = str(asked["command-line"])
+        otherwise = f"Host virtual address for {line[8:]} (pc.ram) is 0x1000" if "gpa2hva" in line else "0x" + "0" * 16
+        return self.lines.get(line, otherwise)
 
 
 @pytest.fixture

@@ -20,6 +20,15 @@ from whimbrel.qmp_driver.zero_pages import PAGES, sample_zero
 RAM = RamBlock("pc.ram", 0, 4 << 20, 4 << 20, 4096)
 
 
+DEVICE = range(0xA0000, 0xC0000)
+"""Where a PC's processors see its video card, and its system management mode sees RAM."""
+SMM = """\
+FlatView #2
+ AS "cpu-smm-0", root: mem
+  0000000000000000-00000000000fffff (prio 0, ram): pc.ram
+"""
+
+
 class Printing:
     """A QEMU that prints memory: zero above an address, below it a word in each page, behind many zeros."""
 
@@ -39,6 +48,9 @@ class Printing:
         line = str(arguments["command-line"])
         if line == "info mtree -f":
             return self._tree
+        if line.startswith("gpa2hva"):
+            name = "vga-lowmem" if int(line.split()[1], 16) in DEVICE else "pc.ram"
+            return f"Host virtual address for {line.split()[1]} ({name}) is 0x1000\r\n"
         word, count, address = line.split()
         assert word == "xp"
         words = int(count.strip("/gx"))
@@ -65,6 +77,14 @@ async def test_memory_where_reading_makes_places_is_left_alone() -> None:
     assert await sample_zero(shared, [RAM]) == zero_unknown(RAM.used_bytes)
     assert await sample_zero(plain, [replace(RAM, page_bytes=2 << 20)]) == zero_unknown(RAM.used_bytes)
     assert shared.looked_at == plain.looked_at == []
+
+
+async def test_where_the_processors_see_a_device_nothing_is_read() -> None:
+    """Though another address space has RAM there: to read from a device may change it."""
+    printing = Printing(0, tree=SMM)
+    found = await sample_zero(printing, [RAM])
+    assert {at for at, _ in printing.looked_at} == set(range(0, 1 << 20, PAGE_BYTES)) - set(DEVICE)
+    assert found.value == RAM.used_bytes
 
 
 async def test_memory_that_is_not_found_is_not_known() -> None:

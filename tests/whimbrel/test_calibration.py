@@ -15,6 +15,7 @@ from tests.support.past import KIND, moved, told, write
 from tests.support.predictions import MOVED, OUTAGE, PREDICTION, around
 from whimbrel.calibration import (
     LEAST_PIPE_BYTES,
+    LEAST_SCATTER,
     MOST_OFF,
     MOST_WORTH,
     Hosts,
@@ -101,6 +102,7 @@ def test_hosts_that_are_not_named_are_this_one(tmp_path: Path) -> None:
     assert typical(tmp_path, KIND).preparation_s is not None
     assert typical(tmp_path, KIND, "elsewhere").preparation_s is None
     assert typical(tmp_path, KIND, source_host="elsewhere").preparation_s is None
+    assert typical(tmp_path, KIND, "").preparation_s is None, "one that nobody knows may be anywhere"
 
 
 def test_a_thousand_logs_take_about_a_second(tmp_path: Path) -> None:
@@ -218,6 +220,12 @@ def test_scatter_that_was_foreseen_is_not_the_models() -> None:
     assert sure(other).spread < 0.03
 
 
+def test_however_well_outages_were_foreseen_what_no_prediction_can_know_of_the_next_remains() -> None:
+    told = learnt(*[moved()] * 60)
+    assert sure(told.model_downtime).spread == LEAST_SCATTER["downtime"] > 0.1
+    assert sure(told.model_time).spread < LEAST_SCATTER["downtime"] / 5
+
+
 def test_a_long_outage_counts_as_what_a_short_one_would_be_off_by() -> None:
     long = replace(PREDICTION, downtime_s=around(0.1 / 0.5, 0.001))
     outage = replace(OUTAGE, total_s=0.2 * 1.1, device_state_s=0.08)
@@ -244,6 +252,14 @@ def test_one_that_went_wholly_wrong_is_not_taken_at_its_word() -> None:
     """A long outage that came to a tenth would make a short one a thousandth."""
     told = learnt(moved(downtime=replace(OUTAGE, total_s=0.02))).model_downtime
     assert sure(told).value > MOST_OFF**-0.6
+
+
+@pytest.mark.parametrize("part", [0.1, 10.0])
+def test_an_outage_of_minutes_that_was_far_off_can_be_learnt_from(part: float) -> None:
+    """One that nothing may be learnt of would stand in the way of every plan to come."""
+    minutes = replace(PREDICTION, downtime_s=around(160.0))
+    told = learnt(moved(minutes, downtime=replace(OUTAGE, total_s=160.0 * part))).model_downtime
+    assert 1 / MOST_OFF <= sure(told).value <= MOST_OFF
 
 
 def test_the_less_a_range_said_the_less_an_error_beyond_its_middle_tells() -> None:

@@ -110,6 +110,12 @@ async def test_a_process_that_is_ended_under_way_is_told(policies: Path) -> None
             await forecasters.ask([question(f"{policies}:dies")])
 
 
+async def test_a_policy_that_never_answers_is_not_waited_for_for_ever(policies: Path) -> None:
+    async with Forecasters(1, answers_within_s=0.2) as forecasters:
+        with pytest.raises(WhimbrelError, match=r"p.py:hangs was not forecast within 0.2 s"):
+            await forecasters.ask([question(f"{policies}:hangs")])
+
+
 async def test_a_question_that_is_given_up_holds_nobody_up(policies: Path) -> None:
     """Its process ends with the block, though it is in the midst of an answer."""
     async with asyncio.timeout(PATIENCE_S), Forecasters(1, ends_within_s=2 * PATIENCE_S) as forecasters:

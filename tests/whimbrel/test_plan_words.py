@@ -132,6 +132,11 @@ def test_a_cap_is_the_bandwidth_that_counts() -> None:
     assert told[1].endswith("at 50MiB/s")
 
 
+def test_what_one_thread_can_send_is_the_bandwidth_where_that_is_less() -> None:
+    slow = replace(BELIEF, cpu_bytes_per_s=Estimate(40.0 * MIB))
+    assert list(of_floors(FLOORS, slow, OBJECTIVES))[1].endswith("at 40MiB/s")
+
+
 def test_where_nothing_would_do_that_is_told() -> None:
     never = Range(math.inf, math.inf, math.inf)
     hopeless = replace(FLOORS, plateau_s=never, least_bandwidth_bytes_per_s=None, least_throttle=None)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from tests.support.guests import World, ask
+from tests.support.past import moved, told, write
 from tests.support.planned import EXCLUDED, OBJECTIVES, PLAIN, THROTTLED, a_plan, planned
 from whimbrel.engine.errors import BadInput, CannotConnect, Infeasible, WhimbrelError
 from whimbrel.engine.estimate import Range
@@ -223,12 +226,17 @@ async def test_what_the_destination_lacks_is_not_counted_on(world: World) -> Non
     assert made.plan.chosen.candidate.policy == "fixed"
 
 
-async def test_a_link_that_is_not_known_and_may_not_be_probed_is_refused(world: World) -> None:
-    """One clear sentence with what would do; nothing is known of where a destination of the caller's own would be."""
+async def test_a_link_that_is_not_known_and_may_not_be_probed_is_refused(world: World, tmp_path: Path) -> None:
+    """One clear sentence with what would do; nothing is known of where a destination of the caller's own would be.
+
+    What moves on this host have shown is another link.
+    """
+    here = os.uname().nodename
+    write(tmp_path / "log", moved(facts=told(source=here, destination=here)))
     source = await world.boot(listen=False)
     elsewhere = FromCallable(lambda truth: never())
     with pytest.raises(BadInput, match=r"^link: 'unknown' is not allowed; allowed: .*--link RATE"):
-        await plan(source.qmp, elsewhere, objectives=EASY, link=Link(may_probe=False), span_s=SPAN_S)
+        await plan(source.qmp, elsewhere, objectives=EASY, link=Link(may_probe=False), span_s=SPAN_S, logs=tmp_path)
 
 
 async def never() -> str:
