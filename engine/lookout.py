@@ -39,7 +39,7 @@ class Lookout:
         """Take a look, and nothing else: also out of a log. Whether an iteration has ended with it."""
         return self.foresight.see(ledger, pilot.knobs)
 
-    def look(self, ledger: Ledger, pilot: Pilot, now_ns: int, *, moved: bool) -> Outlook | None:
+    def look(self, ledger: Ledger, pilot: Pilot, now_ns: int, *, moved: bool, silent: bool = False) -> Outlook | None:
         """Take a look, and make a forecast if the last one is old enough.
 
         Args:
@@ -47,11 +47,14 @@ class Lookout:
             pilot: its knobs, what it asked for, and when it began.
             now_ns: the machine's clock.
             moved: the guest runs at the destination already.
+            silent: out of a log: nothing is made of it.
 
         Returns:
             The new one; ``None``: there is none.
         """
         at_sync = self.learn(ledger, pilot)
+        if silent:
+            return None
         elapsed_ns = now_ns - pilot.started_ns
         if moved and self._moved_ns is None:
             self._moved_ns = elapsed_ns

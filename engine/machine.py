@@ -433,12 +433,12 @@ class Machine:
     def _look_ahead(self) -> None:
         if self._lookout is None or self.phase not in SENDING_PHASES:
             return
+        moved, silent = self.phase is Phase.POSTCOPY, self._recalling
         try:
-            made = self._looked_ahead(self._lookout)
+            made = self._lookout.look(self.ledger, self._pilot, self._now_ns, moved=moved, silent=silent)
         except Exception as error:  # a forecast decides nothing: whatever is wrong with it must not strand a guest
-            self._lookout = None
+            made = self._lookout = None
             self._notes.append(f"no forecasts from here on, by an internal error: {error!r}")
-            return
         if made is None:
             return
         if made.basis is Basis.ITERATIONS and self.reckoning.prediction is None:
@@ -446,12 +446,6 @@ class Machine:
         if made.news and self._verdicts < MOST_VERDICTS:
             self._verdicts += 1
             self._notes.append(made.news)
-
-    def _looked_ahead(self, lookout: Lookout) -> Outlook | None:
-        if self._recalling:
-            lookout.learn(self.ledger, self._pilot)
-            return None
-        return lookout.look(self.ledger, self._pilot, self._now_ns, moved=self.phase is Phase.POSTCOPY)
 
     @property
     def _quiet_since_ns(self) -> int:

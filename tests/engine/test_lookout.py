@@ -70,6 +70,19 @@ def test_a_long_migration_is_looked_at_ever_more_seldom() -> None:
     assert 3 * LOOKS < count < 6 * LOOKS
 
 
+def test_when_the_guest_moved_decides_whether_it_was_in_time() -> None:
+    """Not when it is looked at again: pages of a guest that moved in time may follow for long."""
+    for deadline_s, meets in ((5.5, 0.0), (6.5, 1.0)):
+        goal, looks = Objectives(deadline_s=deadline_s), Looks(busy)
+        lookout, pilot = Lookout(Foresight(objectives=goal)), Pilot(nothing, goal)
+        for ledger in looks.run(1):
+            lookout.look(ledger, pilot, round(looks.now_s * SECOND), moved=False)
+        for at_s in (6.0, 8.0):
+            lookout.look(looks.ledger, pilot, round(at_s * SECOND), moved=True)
+            assert lookout.last is not None
+            assert lookout.last.meets == meets
+
+
 def test_what_comes_out_of_a_log_is_learnt_from_and_nothing_is_said() -> None:
     lookout, pilot = keeper()
     ended = [lookout.learn(ledger, pilot) for ledger in Looks(busy).run(3)]
