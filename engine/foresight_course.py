@@ -81,6 +81,10 @@ class Luck(NamedTuple):
     """Of what was never measured: zero pages in the first iteration, what it dirties; 0 to 1."""
     place: int
     """Where in the table of noises it begins."""
+    ahead: float = 0.0
+    """How far off the model itself is in what lies ahead, time and bytes."""
+    outage: float = 0.0
+    """And in the outage."""
 
 
 MIDDLING = Luck(0.0, 0.5, 0.0, 0.5, 0.0, 0.5, 0.5, 0.5, 0)
@@ -92,8 +96,10 @@ def lucks(count: int) -> tuple[Luck, ...]:
     """So many that fill the space evenly."""
     part = NORMAL.cdf
     return tuple(
-        Luck(level, part(bend), bandwidth, part(pipe), fixed, part(limit), part(last), part(unseen), 7 * place)
-        for place, (level, bend, bandwidth, pipe, fixed, limit, last, unseen) in enumerate(normal_draws(count, 8))
+        Luck(level, part(bend), bandwidth, part(pipe), fixed, part(limit), part(last), part(unseen), 7 * place, *model)
+        for place, (level, bend, bandwidth, pipe, fixed, limit, last, unseen, *model) in enumerate(
+            normal_draws(count, 10)
+        )
     )
 
 
@@ -420,6 +426,29 @@ class _Course:
 def courses(standing: Standing, count: int) -> list[Ending]:
     """So many, all as likely."""
     return [_Course(standing, luck).run() for luck in lucks(count)]
+
+
+def corrected(endings: Sequence[Ending], standing: Standing, ahead: float, outage: float) -> list[Ending]:
+    """What may really come of courses, each with its own luck in by how much the model itself is off.
+
+    Args:
+        endings: all that `courses` made.
+        standing: of which they were made: what is over is certain.
+        ahead: relative standard deviation of what lies ahead, time and bytes.
+        outage: of the outage.
+    """
+    found: list[Ending] = []
+    for each, luck in zip(endings, lucks(len(endings)), strict=True):
+        off = math.exp(ahead * luck.ahead)
+        found.append(
+            Ending(
+                standing.at_s + off * (each.ends_s - standing.at_s),
+                each.downtime_s * math.exp(outage * luck.outage),
+                standing.sent_bytes + off * (each.sent_bytes - standing.sent_bytes),
+                each.left_bytes,
+            )
+        )
+    return found
 
 
 def likeliest(standing: Standing) -> Ending:

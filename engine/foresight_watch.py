@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 
 from .estimate import HIGH, NORMAL, Range
 from .foresight import Basis, Outlook, Verdict
-from .foresight_course import WIRE, Ending, Ladder, Standing, courses, likeliest
+from .foresight_course import WIRE, Ending, Ladder, Standing, corrected, courses, likeliest
 from .foresight_learnt import Learnt
 from .foresight_words import drawn, taken_back
 from .pilot import QEMUS_FIRST_THROTTLE
@@ -116,8 +116,9 @@ class Foresight:
             return None
         standing = self._standing(ledger, last, knobs, at_s, rate, asked_for)
         if moved_s is not None:
-            return _after_the_move(standing, last, in_time=moved_s <= _deadline_s(self.objectives))
-        news = self._judge(standing, last, ledger)
+            in_time = moved_s <= _deadline_s(self.objectives)
+            return _after_the_move(standing, last, self.objectives.downtime_s if in_time else 0.0)
+        news = self._judge(standing, last, ledger, asked_for)
         made = self._of(courses(standing, self.draws), standing, last)
         if not ledger.iterations:
             made = replace(made, basis=Basis.LINK if standing.curve is None else Basis.MEASURED)
@@ -166,14 +167,15 @@ class Foresight:
         )
 
     def _of(self, endings: list[Ending], standing: Standing, last: Statistics) -> Outlook:
-        met = sum(self._meets(each) for each in endings)
+        """Ranges, and how likely the objectives are met, of the same draws: so they can't contradict each other."""
+        found = corrected(endings, standing, MODEL_AHEAD, MODEL_DOWNTIME)
         return Outlook(
             at_s=standing.at_s,
             iteration=last.iteration,
-            ends_s=_from(standing.at_s, [each.ends_s for each in endings]),
-            downtime_s=Range.of(each.downtime_s for each in endings).widened(MODEL_DOWNTIME),
-            transferred_bytes=_from(standing.sent_bytes, [each.sent_bytes for each in endings]),
-            meets=_part(met, len(endings)),
+            ends_s=Range.of(each.ends_s for each in found),
+            downtime_s=Range.of(each.downtime_s for each in found),
+            transferred_bytes=Range.of(each.sent_bytes for each in found),
+            meets=_part(sum(self._meets(each) for each in found), len(found)),
         )
 
     def _meets(self, ending: Ending) -> bool:
@@ -183,8 +185,11 @@ class Foresight:
 
     # ---- the verdict
 
-    def _judge(self, standing: Standing, last: Statistics, ledger: Ledger) -> str:
-        """Look for a verdict, once after each iteration; what is new of it, as a sentence."""
+    def _judge(self, standing: Standing, last: Statistics, ledger: Ledger, asked_for: frozenset[str]) -> str:
+        """Look for a verdict, once after each iteration; what is new of it, as a sentence.
+
+        By how much the model is off in the outage is left out here: a policy can make up for it with a lower limit.
+        """
         ended = len(ledger.iterations)
         if ended < JUDGED_AFTER or ended == self._judged or standing.curve is None:
             return ""
@@ -195,7 +200,7 @@ class Foresight:
         self._hopeless = confidence = _part(hopeless, len(endings))
         self._sure = self._sure + 1 if confidence >= SURE else 0
         if self.verdict is None and self._sure >= SURE_FOR:
-            self.verdict = self._draw(best, endings, ended, confidence)
+            self.verdict = self._draw(best, endings, ended, confidence, asked_for)
             return self.verdict.sentence
         if self.verdict is not None and confidence < UNSURE:
             before, self.verdict = self.verdict, None
@@ -219,7 +224,9 @@ class Foresight:
             postcopy=False,
         )
 
-    def _draw(self, best: Standing, endings: list[Ending], ended: int, confidence: float) -> Verdict:
+    def _draw(
+        self, best: Standing, endings: list[Ending], ended: int, confidence: float, asked_for: frozenset[str]
+    ) -> Verdict:
         lefts = sorted(each.left_bytes for each in endings)
         left = lefts[len(lefts) // 2]
         outage_s = left / best.bytes_per_s + best.pipe_s + best.fixed_s
@@ -232,7 +239,8 @@ class Foresight:
             least_throttle=self._least_throttle(best),
             sentence="",
         )
-        return replace(verdict, sentence=drawn(verdict, self.objectives, throttle=best.throttle))
+        sentence = drawn(verdict, self.objectives, throttle=best.throttle, asked_for=asked_for)
+        return replace(verdict, sentence=sentence)
 
     def _least_throttle(self, best: Standing) -> float | None:
         """In whole percent, by what is most likely; ``None``: not even the greatest would do."""
@@ -249,28 +257,28 @@ class Foresight:
         return high / 100
 
 
-def _from(now: float, found: Sequence[float]) -> Range:
-    """The range of what lies ahead, counted from the start; what is over is certain."""
-    ahead = Range.of(each - now for each in found).widened(MODEL_AHEAD)
-    return Range(now + ahead.low, now + ahead.middle, now + ahead.high)
-
-
 def _deadline_s(goal: Objectives) -> float:
     return math.inf if goal.deadline_s is None else goal.deadline_s
 
 
-def _after_the_move(standing: Standing, last: Statistics, *, in_time: bool) -> Outlook:
-    """Post-copy: what is left follows, and the outage is over; whether that was in time is known."""
+def _after_the_move(standing: Standing, last: Statistics, downtime_s: float) -> Outlook:
+    """Post-copy: what is left follows, and the outage is over, though nobody has told yet how long it was.
+
+    Args:
+        standing, last: where it stands.
+        downtime_s: allowed; 0: it came too late anyhow.
+    """
     late_s = [standing.at_s + standing.left_bytes / (part * standing.bytes_per_s) for part in POSTCOPY_PARTS]
     outage_s = standing.pipe_s + standing.fixed_s
+    downtime = Range(standing.fixed_s / 2, outage_s, 2 * outage_s)
     sent = last.transferred_bytes + standing.left_bytes * WIRE
     return Outlook(
         at_s=standing.at_s,
         iteration=last.iteration,
         ends_s=Range(late_s[0], late_s[1], late_s[2]),
-        downtime_s=Range(standing.fixed_s / 2, outage_s, 2 * outage_s),
+        downtime_s=downtime,
         transferred_bytes=Range(sent, sent, sent),
-        meets=float(in_time),
+        meets=_within(downtime, downtime_s),
         basis=Basis.POSTCOPY,
     )
 
@@ -297,19 +305,20 @@ def _as_planned(made: Outlook, planned: Prediction, bytes_per_s: float, deadline
 
 def _still_meets(planned: Prediction, ends_s: Range, deadline_s: float) -> float:
     """How likely what was planned meets the objectives now that it ends then."""
-    before, now = _in_time(planned.total_s, deadline_s), _in_time(ends_s, deadline_s)
+    before, now = _within(planned.total_s, deadline_s), _within(ends_s, deadline_s)
     return planned.meets * now / before if now < before else planned.meets
 
 
-def _in_time(ends_s: Range, deadline_s: float) -> float:
-    """How likely it ends by then, each half of the range taken for one of a normal distribution of the logarithm."""
-    middle = ends_s.middle
-    if not 0 < deadline_s < math.inf or not 0 < middle < math.inf:
-        return float(middle <= deadline_s)
-    end = ends_s.high if deadline_s >= middle else ends_s.low
+def _within(told: Range, limit: float) -> float:
+    """How likely it is no more than that, each half of the range taken for one of a normal distribution of the
+    logarithm."""
+    middle = told.middle
+    if not 0 < limit < math.inf or not 0 < middle < math.inf:
+        return float(middle <= limit)
+    end = told.high if limit >= middle else told.low
     if end == math.inf or end <= 0:
         return 0.5
-    reach, needed = abs(math.log(end / middle)), math.log(deadline_s / middle)
+    reach, needed = abs(math.log(end / middle)), math.log(limit / middle)
     return NORMAL.cdf(needed / reach * NORMAL.inv_cdf(HIGH)) if reach else float(needed >= 0)
 
 

@@ -30,10 +30,18 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A way to move the guest: a policy as it is written on the command line, and its strategy."""
+    """A way to move the guest.
+
+    Attributes:
+        policy: as it is written on the command line; what is forecast.
+        strategy: by what means.
+        runs: what is run instead, if anything: the same with what the objectives allow besides held in reserve, for a
+            guest or a link that turns out otherwise.
+    """
 
     policy: str
     strategy: Strategy
+    runs: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

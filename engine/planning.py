@@ -110,7 +110,8 @@ def _seen(one: Drawn, told: Forecast, objectives: Objectives) -> _Seen:
     state_s = off * (outage.pipe_s + outage.device_state_s + outage.load_s)
     return _Seen(
         moved=True,
-        late=deadline_s is not None and total_s > deadline_s,
+        # Over it is when the last page is there.
+        late=deadline_s is not None and one.time * told.total_s > deadline_s,
         long=downtime_s > objectives.downtime_s,
         total_s=total_s,
         downtime_s=downtime_s,

@@ -60,7 +60,7 @@ def check(objectives: Objectives) -> None:
         raise BadInput("deadline", f"{deadline_s:g} s", allowed)
 
 
-def shortlist(objectives: Objectives, abilities: Abilities) -> tuple[Candidate, ...]:
+def shortlist(objectives: Objectives, abilities: Abilities, fixed_s: float | None = None) -> tuple[Candidate, ...]:
     """The ways that are always looked at, six of them, each by our own policy with one permission at most.
 
     Those that can't be taken are among them: assessed they say why not, which is what a user wants to know.
@@ -68,11 +68,15 @@ def shortlist(objectives: Objectives, abilities: Abilities) -> tuple[Candidate, 
     Args:
         objectives: what is wanted. With post-copy allowed nothing else changes: a way without it is the plainer one.
         abilities: what the pair can do.
+        fixed_s: what a switchover takes with nothing left to send, for the policy to reckon with; ``None``: its own
+            default.
     """
     possible = sorted(
         _SHORTLIST, key=lambda each: bool(_not_allowed(each[0], objectives) or _lacks(each[0], abilities))
     )
-    return tuple(Candidate(policy=f"predictive:{parameters}", strategy=strategy) for strategy, parameters in possible)
+    fixed = "" if fixed_s is None else f",fixed={math.ceil(1e3 * fixed_s)}ms"
+    named = [(strategy, f"predictive:{parameters}{fixed}") for strategy, parameters in possible]
+    return tuple(Candidate(policy=text, strategy=strategy, runs=f"{text},reserve=true") for strategy, text in named)
 
 
 def why_not(strategy: Strategy, belief: Belief, objectives: Objectives, abilities: Abilities) -> str:
@@ -109,7 +113,13 @@ def _lacks(strategy: Strategy, abilities: Abilities) -> str:
     return f"this QEMU has no {needed}" if needed is not None and needed not in has else ""
 
 
-def choose(belief: Belief, objectives: Objectives, floors: Floors, predicted: Sequence[Predicted]) -> Plan:
+def choose(
+    belief: Belief,
+    objectives: Objectives,
+    floors: Floors,
+    predicted: Sequence[Predicted],
+    abilities: Abilities | None = None,
+) -> Plan:
     """Which way to take: the cheapest that is sure to meet the objectives, and of those that cost alike the plainest.
 
     What a way costs is its time and the guest-seconds that it loses, in seconds, as in the league; with post-copy the
@@ -121,6 +131,7 @@ def choose(belief: Belief, objectives: Objectives, floors: Floors, predicted: Se
         objectives: what is wanted.
         floors: what no pre-copy can beat.
         predicted: every candidate that was assessed, and those that were excluded.
+        abilities: what the pair can do, so that nothing else is offered where nothing will do; ``None``: not known.
     """
     can = [each for each in predicted if not each.excluded]
     chosen = _chosen(can)
@@ -128,7 +139,7 @@ def choose(belief: Belief, objectives: Objectives, floors: Floors, predicted: Se
     if chosen is not None:
         sentence = recommendation(chosen, belief, objectives, floors, can)
     else:
-        sentence = refusal(belief, objectives, floors, can)
+        sentence = refusal(belief, objectives, floors, can, abilities)
     return Plan(
         belief=belief,
         objectives=objectives,

@@ -66,7 +66,7 @@ class Drawn:
         delta_ratio: of XBZRLE; ``None``: not measured.
         scatter: of what QEMU measures, iteration by iteration.
         time, bytes: what really comes of a forecast, as a factor of it.
-        downtime, downtime_off: the same of the outage: a factor, and the logarithm of one that a small outage has.
+        downtime_off: the same of a small outage, as the logarithm of the factor.
     """
 
     curve: Curve
@@ -82,12 +82,11 @@ class Drawn:
     scatter: tuple[float, ...]
     time: float
     bytes: float
-    downtime: float
     downtime_off: float
 
     def outage_factor(self, outage_s: float) -> float:
         """What really comes of an outage that was forecast, as a factor of it."""
-        return self.downtime * math.exp(self.downtime_off * outage_error(self.downtime * outage_s))
+        return math.exp(self.downtime_off * outage_error(outage_s))
 
 
 @lru_cache(maxsize=4)
@@ -117,8 +116,7 @@ def drawn(belief: Belief, draws: int) -> tuple[Drawn, ...]:
                 scatter=_scatter(scatter),
                 time=belief.model_time.drawn(time),
                 bytes=belief.model_bytes.drawn(sent),
-                downtime=belief.model_downtime.value,
-                downtime_off=belief.model_downtime.spread * downtime,
+                downtime_off=math.log(belief.model_downtime.value) + belief.model_downtime.spread * downtime,
             )
         )
     return tuple(found)

@@ -60,7 +60,8 @@ class Objectives:
     downtime_s: float = 0.3
     """The greatest downtime allowed, 0.001 to 2000 s (QEMU's own range)."""
     deadline_s: float | None = None
-    """When the migration should be over, seconds from its start; ``None``: no hurry."""
+    """When the migration should be over, seconds from its start, with post-copy until its last page is there; ``None``:
+    no hurry."""
     bandwidth_bytes_per_s: int | None = None
     """The most that may be sent, bytes per second; ``None``: all that the link takes."""
     greatest_throttle: float = 0.0

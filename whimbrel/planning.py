@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from whimbrel.calibration import typical
+from whimbrel.engine.belief import Belief
 from whimbrel.engine.errors import BadInput, Infeasible
 from whimbrel.engine.estimate import Estimate
 from whimbrel.engine.plan import Candidate, Plan, Predicted, Strategy
@@ -138,11 +139,12 @@ class Planned:
             Infeasible: as `way`.
         """
         way = self.way(best_effort=best_effort)
+        policy = way.candidate.runs or way.candidate.policy
         return replace(
             options or Options(),
             objectives=self.plan.objectives,
-            policy=resolve(way.candidate.policy),
-            policy_name=way.candidate.policy,
+            policy=resolve(policy),
+            policy_name=policy,
             prediction=of_predicted(way, self.plan.belief),
         )
 
@@ -212,13 +214,13 @@ async def plan(
         )
         began_s = time.perf_counter()
         abilities = other.both(surveyed.abilities)
-        candidates = _candidates(objectives, abilities, policies, everything)
+        candidates = _candidates(objectives, abilities, surveyed.belief, policies, everything)
         tell(f"forecasting {len(candidates)} ways to move it")
         least = await asyncio.to_thread(floors, surveyed.belief, objectives)
         within_s = EACH_WITHIN_S if everything else SHORTLIST_WITHIN_S * JOBS / max(len(candidates), JOBS)
         questions = [_question(surveyed, objectives, abilities, each, draws, within_s) for each in candidates]
         predicted = await forecasters.ask(questions, lambda each: assessed(each, len(candidates)))
-        chosen = choose(surveyed.belief, objectives, least, predicted)
+        chosen = choose(surveyed.belief, objectives, least, predicted, abilities)
         return Planned(plan=chosen, survey=surveyed, thought_s=time.perf_counter() - began_s)
 
 
@@ -256,12 +258,13 @@ class _Other:
 
 
 def _candidates(
-    objectives: Objectives, abilities: Abilities, policies: Sequence[str], everything: bool
+    objectives: Objectives, abilities: Abilities, belief: Belief, policies: Sequence[str], everything: bool
 ) -> tuple[Candidate, ...]:
     """Those that were named; or the short list, and besides it every policy where all are wanted."""
     if policies:
         return tuple(_candidate(text, objectives, abilities) for text in policies)
-    short = shortlist(objectives, abilities)
+    # Now and then a switchover takes longer than most: the policy leaves room for that.
+    short = shortlist(objectives, abilities, belief.fixed_s.drawn(1.0))
     if not everything:
         return short
     listed = {each.policy for each in short}

@@ -91,6 +91,8 @@ def came_of(
     ended_s = moments.mark_s("destination-resume") if report.moved else _called_off_s(moments, sent_s)
     total_s = max(0.0, ended_s - sent_s)
     downtime = report.downtime if report.moved else None
+    postcopy_s = _postcopy_s(moments, ended_s) if report.moved else 0.0
+    in_time = total_s + postcopy_s <= case.deadline_s
     first_ns = report.iterations[0].started_ns if report.iterations else 0
     return Came(
         case=case.name,
@@ -98,7 +100,7 @@ def came_of(
         said=said,
         began=stamp(sent_s),
         moved=report.moved,
-        met=downtime is not None and downtime.total_s <= case.objectives.downtime_s and total_s <= case.deadline_s,
+        met=downtime is not None and downtime.total_s <= case.objectives.downtime_s and in_time,
         total_s=total_s,
         downtime_s=downtime.total_s if downtime is not None else None,
         outage_s=outage_s,
@@ -106,7 +108,7 @@ def came_of(
         iterations=round(found.get("iteration_count", 0.0)),
         throttle=_throttle(lines),
         lost_s=min(lost_guest_s(timeline, case.guest, report.moved), total_s),
-        postcopy_s=_postcopy_s(moments, ended_s) if report.moved else 0.0,
+        postcopy_s=postcopy_s,
         components={name: found[name] for name in COMPONENTS if name in found} if report.moved else {},
         items={}
         if downtime is None

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from whimbrel.engine.pilot import GREATEST_WAKE_S, LEAST_DOWNTIME_LIMIT_S, LEAST_WAKE_S, POSTCOPY
-from whimbrel.engine.policy import Decision, Observation, Reason
+from whimbrel.engine.policy import Decision, Objectives, Observation, Reason
 from whimbrel.engine.slowing import SYNC_S
 
 from .checking import above_zero, not_negative
@@ -67,6 +67,8 @@ VAIN_AFTER, LOST_AFTER = 6, 8
 """Syncs without progress after which the guest may be paused, and after which a throttle is lifted."""
 HOPELESS = 2.0
 """An outage that is so many times too long is out of reach."""
+RESERVE_AFTER = 2
+"""Passes in a row at which nothing else would do, before what is held in reserve is used: one may be chance."""
 HASTY_S = 0.5
 """With a deadline a pass is looked at half way, if that is not so soon."""
 SAME = 0.1
@@ -81,6 +83,8 @@ class Predictive:
         throttle: whether the guest may be slowed; besides the objectives' permission, as with the next two.
         postcopy: whether it may go over to post-copy.
         pause: whether the guest may be paused.
+        reserve: whether what these three forbid is held in reserve instead, for where nothing else will do, as far as
+            the objectives allow it.
         xbzrle: whether to ask for XBZRLE.
         multifd: channels of multifd to ask for, up to 255; 0: none. Post-copy can't be had then.
         fixed_s: what a switchover takes with nothing left to send and an empty pipe, seconds.
@@ -99,6 +103,7 @@ class Predictive:
     throttle: bool = True
     postcopy: bool = True
     pause: bool = True
+    reserve: bool = False
     xbzrle: bool = False
     multifd: int = 0
     fixed_s: float = FIXED_S
@@ -125,6 +130,8 @@ class Predictive:
     """Syncs since then."""
     _vainly_slowed: int = field(default=0, init=False)
     """And those of them under a throttle."""
+    _short: int = field(default=0, init=False)
+    """Passes in a row at which nothing would do but what is held in reserve."""
     _measured: bool = field(default=False, init=False)
     _over: bool = field(default=False, init=False)
     """There is nothing left to decide."""
@@ -132,7 +139,7 @@ class Predictive:
     def __post_init__(self) -> None:
         not_negative(fixed_s=self.fixed_s, caution_s=self.caution_s, measure_s=self.measure_s, multifd=self.multifd)
         above_zero(worth=self.worth, patience=self.patience)
-        self._brake = Brake(allowed=self.throttle)
+        self._brake = Brake(allowed=self.throttle or self.reserve)
         self._landing = Landing(self._known.link)
 
     def __call__(self, seen: Observation) -> Decision:
@@ -191,7 +198,7 @@ class Predictive:
             return Decision(measure_s=(self.measure_s,), because=f"measure what is dirtied in {self.measure_s:g} s")
         self._known.measured(seen)
         wanted: dict[str, bool] = {}
-        self._why_no_postcopy = why_no_postcopy(seen) if self.postcopy else "told not to"
+        self._why_no_postcopy = why_no_postcopy(seen) if self.postcopy or self.reserve else "told not to"
         if self.multifd:
             wanted["multifd"] = True
             self._why_no_postcopy = self._why_no_postcopy or "it does not go with multifd"
@@ -199,7 +206,8 @@ class Predictive:
             wanted["xbzrle"] = True
         if not self._why_no_postcopy:
             wanted[POSTCOPY] = True
-            self._preempts = PREEMPT in seen.abilities.capabilities
+            # Its connection costs the passed one, and with it a little of each outage: not for what may never be used.
+            self._preempts = self.postcopy and PREEMPT in seen.abilities.capabilities
             if self._preempts:
                 wanted[PREEMPT] = True
         decision = Decision(
@@ -229,7 +237,7 @@ class Predictive:
         """Whether this pass is as good as the one that was last decided on, and it would be decided again so."""
         goal = seen.objectives
         late = goal.deadline_s is not None and seen.elapsed_s > goal.deadline_s
-        may_end = goal.may_abort or (self.pause and goal.may_pause)
+        may_end = goal.may_abort or self._may_pause(goal)
         patient = not may_end or seen.elapsed_s < self.patience / 4 * self._first_pass_s
         patient &= late or not self._in_haste(seen, self._first_pass_s)
         settled = self._vain > VAIN_AFTER and patient and not self._slowed_by
@@ -285,7 +293,8 @@ class Predictive:
         That care is given up where it was in vain and post-copy can't be had.
         """
         goal_s = seen.objectives.downtime_s
-        careful = max(0.0, 1.0 - self._vain / CAREFUL_FOR) if self._why_no_postcopy else 1.0
+        sure = self.postcopy and not self._why_no_postcopy
+        careful = 1.0 if sure else max(0.0, 1.0 - self._vain / CAREFUL_FOR)
         slower = 1.0 + SWINGS * careful * max(0.0, self._known.swing - STEADY)
         return max(LEAST_PART * goal_s, (goal_s - self._after_s()) / slower)
 
@@ -310,7 +319,7 @@ class Predictive:
 
     def _ways(self, seen: Observation, prospect: Prospect) -> Iterator[Way]:
         """All that may be taken; what slows the guest already is not eased, for then it is nearly over."""
-        in_force = self._brake.in_force(seen)
+        in_force = self._brake.holds(seen)
         if not in_force:
             yield from prospect.plain()
             if (often := prospect.eager()) is not None:
@@ -358,10 +367,28 @@ class Predictive:
     def _choose(self, seen: Observation, ways: Sequence[Way]) -> Way | None:
         """The way to take; ``None``: there is none that is allowed."""
         good = [way for way in ways if self._miss(seen, way) <= 1.0]
-        if good:
-            return min(good, key=self._cost_s)
+        first = [way for way in good if not self._reserved(way)]
+        self._short = 0 if first else self._short + (seen.reason is Reason.ITERATION)
+        if not first and not self._reserve_due(seen):
+            ways, good = [way for way in ways if not self._reserved(way)], []
+        if first or good:
+            return min(first or good, key=self._cost_s)
         allowed = [way for way in ways if self._may(seen, way)]
         return min(allowed, key=lambda way: self._miss(seen, way), default=None)
+
+    def _reserved(self, way: Way) -> bool:
+        """Whether a way is held in reserve."""
+        if way.means is Means.POSTCOPY:
+            return not self.postcopy
+        return way.means is Means.THROTTLE and not self.throttle
+
+    def _reserve_due(self, seen: Observation) -> bool:
+        """Whether it is time for that: for good, or in haste; what has begun goes on."""
+        due = self._short >= RESERVE_AFTER or self._brake.holds(seen) > 0.0
+        return due or self._in_haste(seen, self._first_pass_s)
+
+    def _may_pause(self, goal: Objectives) -> bool:
+        return (self.pause or self.reserve) and goal.may_pause
 
     def _may(self, seen: Observation, way: Way) -> bool:
         """Whether a way may be taken that misses an objective."""
@@ -369,7 +396,7 @@ class Predictive:
             return self._miss(seen, way) <= WORTH_TRYING
         if way.means is Means.POSTCOPY or way.outage_s <= seen.objectives.downtime_s:
             return True
-        if not (self.pause and seen.objectives.may_pause):
+        if not self._may_pause(seen.objectives):
             return False
         hopeless = self._miss(seen, way) > HOPELESS
         waited = self._waited(seen, self.patience / 4 if hopeless else self.patience)
@@ -432,7 +459,7 @@ class Predictive:
         if not self._why_no_postcopy:
             self._over = True
             return self._brake.take(seen, 0.0, Decision(start_postcopy=True, because="late: post-copy ends it soonest"))
-        self._over = pause = self.pause and seen.objectives.may_pause
+        self._over = pause = self._may_pause(seen.objectives)
         decision = Decision(switch_over=True, pause=pause, because="late: all of the downtime allowed")
         return self._brake.take(seen, self._brake.greatest(seen), decision)
 

@@ -77,6 +77,10 @@ class Brake:
             self.taken = 0.0  # also where it can't be held any more
         return max(self.taken, of_qemu(seen))
 
+    def holds(self, seen: Observation) -> float:
+        """The same, but for one from outside that has brought nothing: that is to be lifted."""
+        return 0.0 if self._lost and self.from_outside(seen) else self.in_force(seen)
+
     def greatest(self, seen: Observation) -> float:
         """The most that may and can be taken; 0: none."""
         if self._lost:

@@ -65,6 +65,12 @@ def test_each_has_one_permission_at_most() -> None:
     assert texts[Strategy.MULTIFD].endswith("multifd=4")
 
 
+def test_what_else_is_allowed_is_held_in_reserve_by_what_is_run() -> None:
+    for each in shortlist(ALL, ABLE, 0.0171):
+        assert each.policy.endswith(",fixed=18ms")
+        assert each.runs == f"{each.policy},reserve=true"
+
+
 @pytest.mark.parametrize(
     ("strategy", "goal", "abilities", "reason"),
     [

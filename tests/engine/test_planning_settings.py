@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from typing import Any
 
@@ -151,4 +152,6 @@ def test_a_long_outage_is_off_by_no_more_seconds_than_a_short_one() -> None:
     long = statistics.stdev(one.outage_factor(3.0) * 3.0 for one in ways)
     assert small == pytest.approx(0.2 * 1.1 * 0.05, rel=0.1)
     assert middling == pytest.approx(long, rel=0.15)
-    assert statistics.median(one.outage_factor(3.0) for one in ways) == pytest.approx(1.1, rel=0.01)
+    assert statistics.median(one.outage_factor(0.05) for one in ways) == pytest.approx(1.1, rel=0.01)
+    late_s = statistics.median(one.outage_factor(3.0) * 3.0 - 3.0 for one in ways)
+    assert late_s == pytest.approx(0.1 * math.log(1.1), rel=0.1)

@@ -168,6 +168,36 @@ def test_a_throttle_that_brings_nothing_is_lifted_and_the_guest_paused_where_tha
         assert course.throttles[-1] == 0.0
 
 
+RESERVED: dict[str, Any] = {"throttle": False, "postcopy": False, "pause": False, "reserve": True}
+"""Pre-copy and nothing else, and the rest in reserve."""
+
+
+@pytest.mark.parametrize("dirty", [0.0, 0.05, 0.5])
+def test_what_is_held_in_reserve_is_not_used_where_it_need_not_be(dirty: float) -> None:
+    course, plain = (run(Predictive(**(RESERVED | {"reserve": kept})), dirty=dirty) for kept in (True, False))
+    assert (course.postcopy, course.throttles) == (False, [])
+    assert course.total_s == pytest.approx(plain.total_s, rel=0.02)
+
+
+def test_where_nothing_else_will_do_what_is_held_in_reserve_is_used() -> None:
+    course = run(Predictive(**RESERVED), dirty=1.5)
+    assert course.moved
+    assert course.postcopy
+    slowed = run(Predictive(**RESERVED), dirty=1.5, objectives=PRECOPY)
+    assert slowed.moved
+    assert slowed.outage_s <= 0.3
+    assert max(slowed.throttles) > 0.5
+    pausing = replace(GENTLE, may_pause=True)
+    paused = run(Predictive(**RESERVED, patience=4.0), dirty=1.5, vcpu=None, objectives=pausing)
+    assert paused.moved
+    assert paused.outage_s > 0.3
+
+
+def test_what_the_objectives_forbid_can_not_be_held_in_reserve() -> None:
+    course = run(Predictive(**RESERVED), dirty=3.0, objectives=GENTLE, limit_s=15.0)
+    assert (course.moved, course.postcopy, course.throttles) == (False, False, [])
+
+
 def test_it_gives_up_where_nothing_will_do_and_that_is_allowed() -> None:
     course = run(Predictive(patience=3.0), dirty=3.0, objectives=replace(GENTLE, may_abort=True))
     assert not course.moved
@@ -387,22 +417,24 @@ def test_a_throttle_is_eased_for_the_stop() -> None:
     assert decision.outside_throttle == 0.93
 
 
-def test_a_throttle_under_which_nothing_gets_better_is_given_up() -> None:
+@pytest.mark.parametrize("left", [45, 60, 80, 200])
+def test_a_throttle_under_which_nothing_gets_better_is_given_up(left: int) -> None:
+    """Also where what is left misses by so little that it would be worth trying."""
     policy = begun(Predictive(postcopy=False), objectives=PRECOPY)
     ends, iterations = 4.0, [FIRST]
     taken: list[float] = []
     for number in range(2, LOST_AFTER + 6):
         seen = replace(
             SYNC, objectives=PRECOPY, elapsed_s=ends, iteration=number, iterations=tuple(iterations),
-            remaining_bytes=200 * MIB, transferred_bytes=round(ends * LINK),
+            remaining_bytes=left * MIB, transferred_bytes=round(ends * LINK),
         )  # fmt: skip
         decision = policy(seen)
         if decision.outside_throttle is not None:
             taken.append(decision.outside_throttle)
-        ends += 1.75
+        ends += left * MIB / LINK
         iterations.append(
-            ended(number, ends - 1.75, ends, remaining_at_start_bytes=200 * MIB, sent_bytes=200 * MIB,
-                  dirtied_bytes=200 * MIB)
+            ended(number, ends - left * MIB / LINK, ends, remaining_at_start_bytes=left * MIB, sent_bytes=left * MIB,
+                  dirtied_bytes=left * MIB)
         )  # fmt: skip
     assert taken[0] > 0.9
     assert taken[-1] == 0.0
