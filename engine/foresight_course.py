@@ -57,6 +57,9 @@ LADDER_S, LADDER_COUNTS = 1.0, 2
 UNSEEN_DIRT = (-1.0, 1.5)
 """Of a guest of which nothing is known yet: mean and standard deviation of the logarithm of what it dirties in the
 first iteration, as a part of what is sent in it. From next to nothing to several times as much."""
+ERRORS = ((-1.463, -0.599), (-0.599, 1.463), (0.0, 0.0), (0.599, -1.463), (1.463, 0.599))
+"""By how much the model may be off in what lies ahead, and in the outage: the middles of five equal parts of a normal
+distribution, stretched to a variance of 1, in an order in which the two do not correlate."""
 _NOISES = 61
 """A prime, so that the steps below go through all of them."""
 
@@ -81,10 +84,6 @@ class Luck(NamedTuple):
     """Of what was never measured: zero pages in the first iteration, what it dirties; 0 to 1."""
     place: int
     """Where in the table of noises it begins."""
-    ahead: float = 0.0
-    """How far off the model itself is in what lies ahead, time and bytes."""
-    outage: float = 0.0
-    """And in the outage."""
 
 
 MIDDLING = Luck(0.0, 0.5, 0.0, 0.5, 0.0, 0.5, 0.5, 0.5, 0)
@@ -96,10 +95,8 @@ def lucks(count: int) -> tuple[Luck, ...]:
     """So many that fill the space evenly."""
     part = NORMAL.cdf
     return tuple(
-        Luck(level, part(bend), bandwidth, part(pipe), fixed, part(limit), part(last), part(unseen), 7 * place, *model)
-        for place, (level, bend, bandwidth, pipe, fixed, limit, last, unseen, *model) in enumerate(
-            normal_draws(count, 10)
-        )
+        Luck(level, part(bend), bandwidth, part(pipe), fixed, part(limit), part(last), part(unseen), 7 * place)
+        for place, (level, bend, bandwidth, pipe, fixed, limit, last, unseen) in enumerate(normal_draws(count, 8))
     )
 
 
@@ -428,27 +425,35 @@ def courses(standing: Standing, count: int) -> list[Ending]:
     return [_Course(standing, luck).run() for luck in lucks(count)]
 
 
-def corrected(endings: Sequence[Ending], standing: Standing, ahead: float, outage: float) -> list[Ending]:
-    """What may really come of courses, each with its own luck in by how much the model itself is off.
+def corrected(
+    endings: Sequence[Ending], standing: Standing, ahead: float, outage: float
+) -> list[tuple[Ending, Ending]]:
+    """What may really come of courses, the model itself being off by more or less, all as likely.
 
     Args:
-        endings: all that `courses` made.
-        standing: of which they were made: what is over is certain.
+        endings: of some courses.
+        standing: from which they went on: what is over is certain.
         ahead: relative standard deviation of what lies ahead, time and bytes.
         outage: of the outage.
+
+    Returns:
+        Each course as it ends and as it may really end, `ERRORS` times over.
     """
-    found: list[Ending] = []
-    for each, luck in zip(endings, lucks(len(endings)), strict=True):
-        off = math.exp(ahead * luck.ahead)
-        found.append(
+    factors = [(math.exp(ahead * one), math.exp(outage * other)) for one, other in ERRORS]
+    now_s, sent = standing.at_s, standing.sent_bytes
+    return [
+        (
+            each,
             Ending(
-                standing.at_s + off * (each.ends_s - standing.at_s),
-                each.downtime_s * math.exp(outage * luck.outage),
-                standing.sent_bytes + off * (each.sent_bytes - standing.sent_bytes),
+                now_s + off * (each.ends_s - now_s),
+                off_outage * each.downtime_s,
+                sent + off * (each.sent_bytes - sent),
                 each.left_bytes,
-            )
+            ),
         )
-    return found
+        for each in endings
+        for off, off_outage in factors
+    ]
 
 
 def likeliest(standing: Standing) -> Ending:

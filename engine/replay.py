@@ -9,6 +9,7 @@ before anything is done.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -65,7 +66,9 @@ class Replayed:
             case "reopened":
                 self.machine.state, self.ended = reopened(self.machine.state), False
             case "prediction":
-                self.machine.reckoning.prediction = prediction_of(line)
+                # Nothing is decided by it: one that another version wrote must not keep a guest from being settled.
+                with suppress(KeyError, TypeError, ValueError, AttributeError):
+                    self.machine.reckoning.prediction = prediction_of(line)
             case "end":
                 self._take_end(line)
             case _:

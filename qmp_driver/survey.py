@@ -23,7 +23,7 @@ from whimbrel.engine.resolve import MOVING_STATUSES, POSTCOPY_STATUSES
 
 from . import replies
 from .facts import SideFacts, read_facts
-from .kinds import kind_of
+from .kinds import host_of, kind_of
 from .link_probe import LinkFound, probe_here
 from .link_probe import probe as probe_there
 from .measuring import Measuring
@@ -101,6 +101,7 @@ class Survey:
 class Question:
     """How to survey; see `survey`."""
 
+    source: Address
     span_s: float
     link: Estimate | None
     probe: tuple[str, int] | None
@@ -108,11 +109,11 @@ class Question:
     capped_bytes_per_s: int | None
     local: bool
     mode: Mode
-    typical: Callable[[Kind], Typical]
+    typical: Callable[[Kind, str], Typical]
     tell: Callable[[str], None]
 
 
-def nothing_known(_kind: Kind) -> Typical:
+def nothing_known(_kind: Kind, _host: str) -> Typical:
     """No history."""
     return Typical()
 
@@ -131,7 +132,7 @@ async def survey(
     capped_bytes_per_s: int | None = None,
     local: bool = True,
     mode: Mode = Mode.PAGE_SAMPLING,
-    typical: Callable[[Kind], Typical] = nothing_known,
+    typical: Callable[[Kind, str], Typical] = nothing_known,
     tell: Callable[[str], None] = tell_nobody,
 ) -> Survey:
     """Measure a running guest and its link. Nothing is changed.
@@ -149,7 +150,8 @@ async def survey(
         capped_bytes_per_s: the most that is going to be sent.
         local: whether the destination is going to be on this host.
         mode: sampling, by us where that is possible; or have QEMU count every page, where that is known to work.
-        typical: what history says of a kind of guest; called once, in a thread.
+        typical: what history says of a kind of guest on a host as the logs name it (empty: nobody knows which one it
+            is); called once, in a thread.
         tell: told what is being done, a clause at a time.
 
     Raises:
@@ -167,6 +169,7 @@ async def survey(
     if link is not None and not 0 < link.value < float("inf"):
         raise BadInput("link", link.value, "bytes per second, above 0")
     question = Question(
+        source=source,
         span_s=span_s,
         link=link,
         probe=probe,
@@ -261,7 +264,7 @@ class _Surveyor:
         against = why_not(ask.mode, kind.version, kind.accelerator)
         if against:
             raise BadInput("mode", ask.mode.value, f"{Mode.PAGE_SAMPLING}: {against}")
-        typical = await asyncio.to_thread(ask.typical, kind)
+        typical = await asyncio.to_thread(ask.typical, kind, host_of(ask.source, here=pid is not None))
         link = await self._link(typical, pid)
         threads = find_threads(pid, facts.cpu_threads) if pid is not None else ()
         measuring = Measuring(lambda: run_times_s(threads), mode=ask.mode)

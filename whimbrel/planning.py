@@ -199,8 +199,6 @@ async def plan(
         resolve(text)  # what can't be had is told before anything is measured
     async with Forecasters(min(JOBS, len(policies)) if policies else JOBS) as forecasters:
         other = await _Other.look(destination)
-        # Behind a socket of a path it is here, but for a forwarded one: then nothing is found for these hosts.
-        source_host = host_of(source, here=False) if isinstance(source, tuple) else None
         surveyed = await survey(
             source,
             span_s=span_s,
@@ -209,7 +207,7 @@ async def plan(
             may_probe=link.may_probe,
             capped_bytes_per_s=objectives.bandwidth_bytes_per_s,
             local=other.local,
-            typical=lambda kind: typical(logs or default_directory(), kind, other.host, source_host=source_host),
+            typical=lambda kind, host: typical(logs or default_directory(), kind, other.host, source_host=host),
             tell=tell,
         )
         began_s = time.perf_counter()

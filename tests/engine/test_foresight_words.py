@@ -23,17 +23,32 @@ VERDICT = Verdict(
 GOAL = Objectives(downtime_s=0.3, greatest_throttle=0.9, may_postcopy=True)
 
 
+HAD = frozenset({"auto-converge", "postcopy-ram"})
+
+
 def test_a_verdict_has_its_numbers_and_what_would_help() -> None:
-    assert drawn(VERDICT, GOAL) == (
+    assert drawn(VERDICT, GOAL, asked_for=HAD) == (
         "no pre-copy of the guest as it is can do: 149 MiB are left after every pass; at 114 MiB/s that is 1.3 s of "
-        "outage, where 300 ms is allowed. What would: a throttle of 85%, or post-copy, or about 497 MiB/s of bandwidth."
+        "outage, where 300 ms is allowed. What would help: a throttle of at least 85%, or post-copy, or a bandwidth of "
+        "about 535 MiB/s."
     )
 
 
 def test_what_is_not_allowed_is_named_as_that() -> None:
-    said = drawn(VERDICT, Objectives(downtime_s=0.3))
+    said = drawn(VERDICT, Objectives(downtime_s=0.3), asked_for=HAD)
     assert "85% (not allowed)" in said
     assert "post-copy (not allowed)" in said
+
+
+def test_what_qemu_was_not_asked_for_it_may_not_have() -> None:
+    assert "85% (if this QEMU has it), or post-copy (if this QEMU has it)" in drawn(VERDICT, GOAL)
+    assert "post-copy (not allowed; if this QEMU has it)" in drawn(VERDICT, Objectives(downtime_s=0.3))
+    assert "85%, or post-copy (if this QEMU has it)" in drawn(VERDICT, GOAL, throttle=0.2)
+
+
+def test_where_the_pipe_and_the_fixed_cost_alone_take_longer_than_allowed_nothing_else_is_offered() -> None:
+    said = drawn(replace(VERDICT, least_throttle=None), Objectives(downtime_s=0.01), asked_for=HAD)
+    assert said.endswith("where 10 ms is allowed. Only a longer downtime would help.")
 
 
 def test_a_throttle_that_does_not_exist_is_not_named() -> None:

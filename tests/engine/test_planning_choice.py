@@ -147,6 +147,13 @@ def test_one_that_is_excluded_is_never_taken_and_comes_last() -> None:
     assert nobody.sentence.startswith("nothing is likely")
 
 
+def test_where_nothing_will_do_only_what_the_pair_can_do_is_offered() -> None:
+    hot = floors(floor_s=about(0.95))
+    assert "post-copy" in choose(belief(), GOAL, hot, (), ABLE).sentence
+    assert "post-copy" not in choose(belief(), GOAL, hot, (), Abilities(capabilities=frozenset({"xbzrle"}))).sentence
+    assert "post-copy if this QEMU has it" in choose(belief(), GOAL, hot, ()).sentence
+
+
 some_candidates = st.lists(
     st.builds(
         predicted,

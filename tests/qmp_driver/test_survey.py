@@ -209,7 +209,7 @@ async def test_far_away_qemu_itself_measures(faraway: QmpServer) -> None:
 
 async def test_what_history_says_comes_before_a_cap_and_before_defaults(faraway: QmpServer) -> None:
     """It is asked once, with the kind of guest that was found."""
-    asked: list[Kind] = []
+    asked: list[tuple[Kind, str]] = []
     said = Typical(
         bandwidth_bytes_per_s=Estimate(2e8, 0.05, "from 3 migrations"),
         pipe_bytes=Estimate(1e5, 0.1, "from 3 migrations"),
@@ -222,21 +222,24 @@ async def test_what_history_says_comes_before_a_cap_and_before_defaults(faraway:
         device_state_part=0.5,
     )
 
-    def typical(kind: Kind) -> Typical:
-        asked.append(kind)
+    def typical(kind: Kind, host: str) -> Typical:
+        asked.append((kind, host))
         return said
 
     found = await survey(
         faraway.address, span_s=0.1, capped_bytes_per_s=10**7, may_probe=False, local=False, typical=typical
     )
     belief = found.belief
-    assert asked == [found.kind]
+    # Not proven to be of this host, so it is known by its address.
+    assert asked == [(found.kind, "127.0.0.1")]
     assert all(getattr(belief, name) == getattr(said, name) for name in said.__dataclass_fields__)
 
 
 async def test_a_given_link_comes_before_all_else(faraway: QmpServer) -> None:
     known = Typical(bandwidth_bytes_per_s=Estimate(2e8, 0.05, "from 3 migrations"))
-    found = await survey(faraway.address, span_s=0.1, link=LINK, probe=("nowhere", 1), typical=lambda _: known)
+    found = await survey(
+        faraway.address, span_s=0.1, link=LINK, probe=("nowhere", 1), typical=lambda _kind, _host: known
+    )
     assert found.belief.bandwidth_bytes_per_s == LINK
 
 
@@ -251,7 +254,9 @@ async def test_a_named_sink_is_probed(faraway: QmpServer) -> None:
     said: list[str] = []
     known = Typical(bandwidth_bytes_per_s=Estimate(1.0, 0.05, "from 3 migrations"))
     async with sink("127.0.0.1", 0) as (host, port):
-        found = await survey(faraway.address, span_s=0.1, probe=(host, port), typical=lambda _: known, tell=said.append)
+        found = await survey(
+            faraway.address, span_s=0.1, probe=(host, port), typical=lambda _kind, _host: known, tell=said.append
+        )
     assert found.belief.bandwidth_bytes_per_s.source == "probed"
     assert found.costs.link_bytes > MIB
     assert said[0] == "probing the link to 127.0.0.1"
