@@ -57,9 +57,6 @@ LADDER_S, LADDER_COUNTS = 1.0, 2
 UNSEEN_DIRT = (-1.0, 1.5)
 """Of a guest of which nothing is known yet: mean and standard deviation of the logarithm of what it dirties in the
 first iteration, as a part of what is sent in it. From next to nothing to several times as much."""
-ERRORS = ((-1.463, -0.599), (-0.599, 1.463), (0.0, 0.0), (0.599, -1.463), (1.463, 0.599))
-"""By how much the model may be off in what lies ahead, and in the outage: the middles of five equal parts of a normal
-distribution, stretched to a variance of 1, in an order in which the two do not correlate."""
 _NOISES = 61
 """A prime, so that the steps below go through all of them."""
 
@@ -423,37 +420,6 @@ class _Course:
 def courses(standing: Standing, count: int) -> list[Ending]:
     """So many, all as likely."""
     return [_Course(standing, luck).run() for luck in lucks(count)]
-
-
-def corrected(
-    endings: Sequence[Ending], standing: Standing, ahead: float, outage: float
-) -> list[tuple[Ending, Ending]]:
-    """What may really come of courses, the model itself being off by more or less, all as likely.
-
-    Args:
-        endings: of some courses.
-        standing: from which they went on: what is over is certain.
-        ahead: relative standard deviation of what lies ahead, time and bytes.
-        outage: of the outage.
-
-    Returns:
-        Each course as it ends and as it may really end, `ERRORS` times over.
-    """
-    factors = [(math.exp(ahead * one), math.exp(outage * other)) for one, other in ERRORS]
-    now_s, sent = standing.at_s, standing.sent_bytes
-    return [
-        (
-            each,
-            Ending(
-                now_s + off * (each.ends_s - now_s),
-                off_outage * each.downtime_s,
-                sent + off * (each.sent_bytes - sent),
-                each.left_bytes,
-            ),
-        )
-        for each in endings
-        for off, off_outage in factors
-    ]
 
 
 def likeliest(standing: Standing) -> Ending:

@@ -14,7 +14,6 @@ from whimbrel.engine.bounds import plateau_s
 from whimbrel.engine.curve import ConstantRate
 from whimbrel.engine.foresight_course import (
     ANY_BEND,
-    ERRORS,
     MOST_SYNCS,
     WIRE,
     Ending,
@@ -23,7 +22,6 @@ from whimbrel.engine.foresight_course import (
     Standing,
     Straight,
     bend_of_slope,
-    corrected,
     courses,
     likeliest,
     lucks,
@@ -282,29 +280,3 @@ def test_no_more_is_looked_ahead_than_so_many_syncs() -> None:
     ended = middle(linear(0.94 * RATE), left_bytes=1e12, iteration_bytes=1e12, total_bytes=1e15)
     assert 0.94**MOST_SYNCS * 1e12 > 0.3 * RATE
     assert ended.ends_s == math.inf
-
-
-# ---- the error of the model itself
-
-
-def test_the_errors_of_the_model_are_standard_and_do_not_correlate() -> None:
-    for errors in zip(*ERRORS, strict=True):
-        assert sum(errors) == pytest.approx(0.0, abs=1e-9)
-        assert sum(each * each for each in errors) / len(ERRORS) == pytest.approx(1.0, rel=0.01)
-    assert sum(one * other for one, other in ERRORS) == pytest.approx(0.0, abs=1e-9)
-
-
-def test_what_lies_ahead_may_be_off_and_what_is_over_may_not() -> None:
-    here = standing(linear(0.5 * RATE))
-    ending = Ending(here.at_s + 4.0, 0.2, here.sent_bytes + 100.0, 7.0)
-    pairs = corrected([ending], here, 0.1, 0.2)
-    assert all(each is ending for each, _ in pairs)
-    found = [may for _, may in pairs]
-    assert len(found) == len(ERRORS)
-    assert ending in found
-    assert max(each.ends_s for each in found) == pytest.approx(here.at_s + 4.0 * math.exp(0.1463))
-    assert min(each.sent_bytes for each in found) == pytest.approx(here.sent_bytes + 100.0 * math.exp(-0.1463))
-    assert max(each.downtime_s for each in found) == pytest.approx(0.2 * math.exp(0.2926))
-    assert all(each.left_bytes == 7.0 for each in found)
-    never = corrected([Ending(math.inf, 0.2, math.inf, 7.0)], here, 0.1, 0.2)
-    assert all(each.ends_s == each.sent_bytes == math.inf for _, each in never)

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from tests.support.looks import MIB, Looks
 from whimbrel.engine.estimate import Range
 from whimbrel.engine.foresight import Basis, Outlook
-from whimbrel.engine.foresight_watch import JUDGED_AFTER, SURE, UNSURE, Foresight
+from whimbrel.engine.foresight_course import Ending, Standing
+from whimbrel.engine.foresight_watch import (
+    ERRORS,
+    JUDGED_AFTER,
+    MODEL_AHEAD,
+    MODEL_DOWNTIME,
+    SURE,
+    UNSURE,
+    Foresight,
+    corrected,
+)
 from whimbrel.engine.policy import Knobs, Measurement, Objectives
 from whimbrel.engine.prediction import Prediction
 from whimbrel.engine.statistics import Ledger, Statistics
@@ -106,6 +116,14 @@ def test_a_link_too_slow_for_the_deadline_makes_a_plan_unlikely() -> None:
     assert at_half.ends_s.low > 9.0
     assert at_half.meets < 0.1
     assert in_time.meets == pytest.approx(0.9)
+
+
+def test_a_plan_that_may_never_end_is_unlikely_on_a_slower_link_too() -> None:
+    planned = replace(PLANNED, total_s=Range(5.0, 6.0, math.inf))
+    foresight = Foresight(objectives=replace(GOAL, deadline_s=9.0), prediction=planned)
+    made = followed(Looks(calm, rate=50.0 * MIB), 1, foresight)[0]
+    assert (made.basis, made.ends_s.high) == (Basis.PLAN, math.inf)
+    assert made.meets < 0.1
 
 
 def test_a_link_as_fast_as_planned_puts_nothing_off() -> None:
@@ -280,6 +298,37 @@ def test_a_deadline_that_cannot_be_met_is_a_verdict_too() -> None:
     foresight = Foresight(objectives=Objectives(downtime_s=0.3, deadline_s=5.5))
     found = followed(Looks(lambda window_s: 70.0 * MIB * window_s), 4, foresight)
     assert found[-1].verdict is not None
+
+
+# ---- the error of the model itself
+
+
+def test_the_errors_of_the_model_are_standard_and_do_not_correlate() -> None:
+    for errors in zip(*ERRORS, strict=True):
+        assert sum(errors) == pytest.approx(0.0, abs=1e-9)
+        assert sum(each * each for each in errors) / len(ERRORS) == pytest.approx(1.0, rel=0.01)
+    assert sum(one * other for one, other in ERRORS) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_what_lies_ahead_may_be_off_and_what_is_over_may_not() -> None:
+    here = Standing(
+        at_s=10.0, sent_bytes=1e9, left_bytes=1e8, iteration_bytes=1e9, curve=None, total_bytes=4e9, bytes_per_s=1e8,
+        limit_s=0.3, least_limit_s=0.3, goal_limit_s=0.3,
+    )  # fmt: skip
+    ending = Ending(here.at_s + 4.0, 0.2, here.sent_bytes + 100.0, 7.0)
+    pairs = corrected([ending], here)
+    assert all(each is ending for each, _ in pairs)
+    found = [may for _, may in pairs]
+    assert len(found) == len(ERRORS)
+    assert ending in found
+    assert max(each.ends_s for each in found) == pytest.approx(here.at_s + 4.0 * math.exp(1.711 * MODEL_AHEAD))
+    assert min(each.sent_bytes for each in found) == pytest.approx(
+        here.sent_bytes + 100.0 * math.exp(-1.711 * MODEL_AHEAD)
+    )
+    assert max(each.downtime_s for each in found) == pytest.approx(0.2 * math.exp(1.711 * MODEL_DOWNTIME))
+    assert all(each.left_bytes == 7.0 for each in found)
+    never = corrected([Ending(math.inf, 0.2, math.inf, 7.0)], here)
+    assert all(each.ends_s == each.sent_bytes == math.inf for _, each in never)
 
 
 # ---- whatever is seen
