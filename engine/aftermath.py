@@ -106,13 +106,14 @@ def compare(prediction: Prediction, came: Mapping[str, float]) -> tuple[Compared
 
 def _compared(name: str, predicted: Range, came: float) -> Compared:
     known = 0 < predicted.middle < math.inf
+    off = came / predicted.middle - 1.0 if known else math.inf
     return Compared(
         name=name,
         unit=UNITS.get(name, "s"),
         predicted=predicted,
         actual=came,
         within=predicted.holds(came),
-        off=came / predicted.middle - 1.0 if known else None,
+        off=off if math.isfinite(off) else None,  # a median next to nothing is as good as none
     )
 
 

@@ -64,7 +64,7 @@ def of_predicted(predicted: Predicted, belief: Belief) -> Prediction | None:
         return None
     return Prediction(
         basis=PLAN,
-        policy=predicted.candidate.policy,
+        policy=predicted.candidate.runs or predicted.candidate.policy,
         meets=predicted.meets,
         total_s=predicted.total_s,
         downtime_s=predicted.downtime_s,

@@ -44,12 +44,12 @@ def test_what_was_chosen_becomes_the_policy_with_what_was_predicted_of_it() -> N
     assert options.policy is not None
 
 
-def test_a_way_that_holds_more_in_reserve_is_run_so_and_predicted_without() -> None:
+def test_a_way_that_holds_more_in_reserve_is_run_so() -> None:
     kept = replace(PLAIN, candidate=replace(PLAIN.candidate, runs="predictive:throttle=false,reserve=true"))
     options = planned(a_plan(kept, chosen=kept)).options()
     assert options.policy_name == "predictive:throttle=false,reserve=true"
     assert options.prediction is not None
-    assert options.prediction.policy == "predictive:throttle=false"
+    assert options.prediction.policy == options.policy_name
 
 
 def test_where_nothing_was_chosen_nothing_is_begun() -> None:

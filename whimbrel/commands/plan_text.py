@@ -68,7 +68,7 @@ def headline(plan: Plan) -> Text:
 
 def choice_line(planned: Planned, way: Predicted) -> Text:
     """The way that is taken, and what it is likely to come to, in a line."""
-    line = Text("planned: ").append(way.candidate.policy, style="bold")
+    line = Text("planned: ").append(way.candidate.runs or way.candidate.policy, style="bold")
     if way.total_s is not None and way.downtime_s is not None:
         line.append(f", over in {between(way.total_s, time)}, outage {between(way.downtime_s, time)}")
     return line.append(f", {share(way.meets)} likely to meet what is wanted ({goals(planned.plan.objectives)})")
