@@ -116,7 +116,7 @@ class Forecasters:
         try:
             for _ in range(self._jobs):
                 self._processes.append(await _start(self._python))
-        except BaseException:
+        except BaseException:  # also where we are called off meanwhile: those that were started must not stay
             await self._end()
             raise
         return self
