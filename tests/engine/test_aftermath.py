@@ -19,7 +19,8 @@ from whimbrel.engine.aftermath import (
     what_was_off,
     with_comparison,
 )
-from whimbrel.engine.prediction import COMPONENTS, Prediction, Range
+from whimbrel.engine.estimate import Range
+from whimbrel.engine.prediction import COMPONENTS, Prediction
 from whimbrel.engine.report import CompletedReport, LinkSeen, StageTime
 from whimbrel.engine.timeline import Downtime
 
