@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .foresight import Outlook
 from .foresight_watch import Foresight
@@ -20,62 +20,79 @@ those at syncs."""
 class Lookout:
     """Has a `Foresight` see everything, and asks it now and then.
 
+    Whatever is wrong with a forecast must not strand a guest: one that raises is not asked again.
+
     Attributes:
         foresight: who looks ahead.
         last: the newest live forecast; ``None``: none could be made yet.
         news: the last that there was to say of a verdict, as a sentence; empty: nothing.
+        fault: what it raised.
     """
 
     foresight: Foresight
     last: Outlook | None = None
     news: str = ""
-    _made: list[Outlook] = field(default_factory=list[Outlook])
+    fault: str = ""
+    _seen: bool = False
+    """There is something new since the last look ahead."""
+    _at_sync: bool = False
+    """An iteration has ended with it."""
     _at_ns: int | None = None
     """When the last one was made."""
     _moved_ns: int | None = None
     """When the guest was first seen to run at the destination."""
 
-    def learn(self, ledger: Ledger, pilot: Pilot) -> bool:
-        """Take a look, and nothing else: also out of a log. Whether an iteration has ended with it."""
-        return self.foresight.see(ledger, pilot.knobs)
-
-    def look(self, ledger: Ledger, pilot: Pilot, now_ns: int, *, moved: bool, silent: bool = False) -> Outlook | None:
-        """Take a look, and make a forecast if the last one is old enough.
+    def see(self, ledger: Ledger, pilot: Pilot, *, silent: bool = False) -> None:
+        """Take in what is new; that takes microseconds.
 
         Args:
             ledger: with the newest statistics.
+            pilot: its knobs.
+            silent: it is out of a log: no forecast is made of it.
+        """
+        if not self.fault:
+            try:
+                at_sync = self.foresight.see(ledger, pilot.knobs)
+            except Exception as error:
+                self.fault = repr(error)
+            else:
+                self._seen = not silent
+                self._at_sync = (self._at_sync or at_sync) and not silent
+
+    def look(self, ledger: Ledger, pilot: Pilot, now_ns: int, *, moved: bool) -> Outlook | None:
+        """Make a forecast if there is something new and the last one is old enough; that takes milliseconds.
+
+        Args:
+            ledger: as it was seen last.
             pilot: its knobs, what it asked for, and when it began.
             now_ns: the machine's clock.
             moved: the guest runs at the destination already.
-            silent: out of a log: nothing is made of it.
 
         Returns:
             The new one; ``None``: there is none.
         """
-        at_sync = self.learn(ledger, pilot)
-        if silent:
-            return None
         elapsed_ns = now_ns - pilot.started_ns
         if moved and self._moved_ns is None:
             self._moved_ns = elapsed_ns
-        if self._at_ns is not None:
-            least_ns = max(LOOK_AT_SYNC_NS if at_sync else LOOK_EVERY_NS, elapsed_ns // LOOKS)
-            if now_ns - self._at_ns < least_ns:
-                return None
-        made = self.foresight.outlook(
-            ledger,
-            pilot.knobs,
-            elapsed_ns / SECOND_NS,
-            asked_for=pilot.asked_for,
-            moved_s=None if self._moved_ns is None else self._moved_ns / SECOND_NS,
-        )
+        if self.fault or not self._seen or not self._due(now_ns, elapsed_ns):
+            return None
+        try:
+            made = self.foresight.outlook(
+                ledger,
+                pilot.knobs,
+                elapsed_ns / SECOND_NS,
+                asked_for=pilot.asked_for,
+                moved_s=None if self._moved_ns is None else self._moved_ns / SECOND_NS,
+            )
+        except Exception as error:
+            self.fault, self.last = repr(error), None
+            return None
+        self._seen = self._at_sync = False
         if made is not None:
             self._at_ns, self.last = now_ns, made
             self.news = made.news or self.news
-            self._made.append(made)
         return made
 
-    def made(self) -> list[Outlook]:
-        """All that were made since the last call, in order."""
-        given, self._made = self._made, []
-        return given
+    def _due(self, now_ns: int, elapsed_ns: int) -> bool:
+        least_ns = max(LOOK_AT_SYNC_NS if self._at_sync else LOOK_EVERY_NS, elapsed_ns // LOOKS)
+        return self._at_ns is None or now_ns - self._at_ns >= least_ns

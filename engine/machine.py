@@ -229,8 +229,24 @@ class Machine:
         return given
 
     def outlooks(self) -> list[Outlook]:
-        """The live forecasts made since the last call, in order; for the log."""
-        return self._lookout.made() if self._lookout is not None else []
+        """The live forecast that is due, if one is; for the log.
+
+        Making it takes milliseconds: what was ordered should be under way when this is asked.
+        """
+        if self._lookout is None or self.phase not in SENDING_PHASES:
+            return []
+        made = self._lookout.look(self.ledger, self._pilot, self._now_ns, moved=self.phase is Phase.POSTCOPY)
+        if self._lookout.fault:
+            self._notes.append(f"no forecasts from here on, by an internal error: {self._lookout.fault}")
+            self._lookout = None
+        if made is None:
+            return []
+        if made.basis is Basis.ITERATIONS and self.reckoning.prediction is None:
+            self.reckoning.predict(of_outlook(made, self.policy_name))
+        if made.news and self._verdicts < MOST_VERDICTS:
+            self._verdicts += 1
+            self._notes.append(made.news)
+        return [made]
 
     def next_deadline_ns(self) -> int | None:
         """When `receive_time` must be called at the latest; ``None``: only events matter."""
@@ -419,7 +435,8 @@ class Machine:
         self.reckoning.see(statistics)
         if self.phase in STEERED_PHASES and not self._recalling:
             self._ask_policies(Reason.ITERATION if len(self.ledger.iterations) > before else Reason.TICK)
-        self._look_ahead()
+        if self._lookout is not None and self.phase in SENDING_PHASES:
+            self._lookout.see(self.ledger, self._pilot, silent=self._recalling)
 
     def _ask_policies(self, reason: Reason) -> None:
         """Those who only watch are asked first, so that they see what the policy sees.
@@ -429,23 +446,6 @@ class Machine:
         self._watch(reason)
         if reason is Reason.ITERATION or self._pilot.tick_due(self._now_ns):
             self._steer(reason)
-
-    def _look_ahead(self) -> None:
-        if self._lookout is None or self.phase not in SENDING_PHASES:
-            return
-        moved, silent = self.phase is Phase.POSTCOPY, self._recalling
-        try:
-            made = self._lookout.look(self.ledger, self._pilot, self._now_ns, moved=moved, silent=silent)
-        except Exception as error:  # a forecast decides nothing: whatever is wrong with it must not strand a guest
-            made = self._lookout = None
-            self._notes.append(f"no forecasts from here on, by an internal error: {error!r}")
-        if made is None:
-            return
-        if made.basis is Basis.ITERATIONS and self.reckoning.prediction is None:
-            self.reckoning.predict(of_outlook(made, self.policy_name))
-        if made.news and self._verdicts < MOST_VERDICTS:
-            self._verdicts += 1
-            self._notes.append(made.news)
 
     @property
     def _quiet_since_ns(self) -> int:

@@ -47,6 +47,7 @@ from .takeover import FENCE_LOOK_S, Takeover, believe_fences, the_dead
 
 SHADOW_WITHIN_S = 0.2
 """Those that only watch are asked one after the other while the one that steers waits."""
+FORETELL_AFTER_S = 0.002
 
 
 class Runner:
@@ -99,6 +100,7 @@ class Runner:
         self._header = dict(header) | {"host": asdict(self._host), "options": record_options(options, source)}
         self._tasks: dict[asyncio.Task[None], Command | None] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._foretelling: asyncio.TimerHandle | None = None
         self._poll_wake = asyncio.Event()
         self._watching = False
         self._ended = asyncio.Event()
@@ -144,8 +146,9 @@ class Runner:
         finally:
             self._ended.set()
             self._tell()
-            if self._timer is not None:
-                self._timer.cancel()
+            for timer in (self._timer, self._foretelling):
+                if timer is not None:
+                    timer.cancel()
             await self._source.close()
             await self._destination.close()
             await self.procedures.helm.close()
@@ -290,6 +293,9 @@ class Runner:
         self._tell()
         if after.is_end:
             self._ended.set()
+        elif self._foretelling is None:
+            # It takes milliseconds: what has just been ordered goes out first.
+            self._foretelling = asyncio.get_running_loop().call_later(FORETELL_AFTER_S, self._look_ahead)
 
     def _tell(self) -> None:
         """Wake whoever follows the progress."""
@@ -469,8 +475,15 @@ class Runner:
             self._note(*records.of_shadow(shadowed))
         for prediction in self.machine.reckoning.made():
             self._note(*records.of_prediction(prediction))
-        for outlook in self.machine.outlooks():
-            self._note(*records.of_outlook(outlook))
+
+    def _look_ahead(self) -> None:
+        self._foretelling = None
+        if outlooks := self.machine.outlooks():
+            for outlook in outlooks:
+                self._note(*records.of_outlook(outlook))
+            for prediction in self.machine.reckoning.made():
+                self._note(*records.of_prediction(prediction))
+            self._tell()
 
     def _log_order(self, order: Order | Tune | Probe) -> None:
         for kind, fields in records.of_order(order, self.machine):

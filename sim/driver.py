@@ -6,7 +6,7 @@ back what happens, asks at the same cadence, keeps one timer, and writes each li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -283,6 +283,7 @@ class Driver:
             if after is Phase.PRECOPY and self._adopted:
                 self._have_set(parameters_of(self.machine.progress().knobs, {}))
         self._arm_timer()
+        self._look_ahead()
         if after.is_end and not self._over:
             self._over = True
             self.loop.soon(self._end)
@@ -447,16 +448,19 @@ class Driver:
             self.log.write(kind, self.elapsed_ns(), self.loop.now_ns, fields)
 
     def _log_taken(self) -> None:
-        taken, outlooks = self.machine.taken(), self.machine.outlooks()
-        if not taken and not outlooks:
-            return
+        if taken := self.machine.taken():
+            told = [records.of_prediction(each) for each in self.machine.reckoning.made()]
+            self._log_all([*told, *(record for each in taken for record in records.of_taken(each))])
+
+    def _look_ahead(self) -> None:
+        if outlooks := self.machine.outlooks():
+            told = [records.of_outlook(each) for each in outlooks]
+            self._log_all([*told, *map(records.of_prediction, self.machine.reckoning.made())])
+
+    def _log_all(self, told: Sequence[tuple[str, dict[str, Any]]]) -> None:
         t_ns, now_ns = self.elapsed_ns(), self.loop.now_ns
-        foreseen = [records.of_prediction(each) for each in self.machine.reckoning.made()]
-        for kind, fields in (*foreseen, *map(records.of_outlook, outlooks)):
+        for kind, fields in told:
             self.log.write(kind, t_ns, now_ns, fields)
-        for each in taken:
-            for kind, fields in records.of_taken(each):
-                self.log.write(kind, t_ns, now_ns, fields)
 
     def _log_order(self, order: Order | Tune | Probe) -> None:
         t_ns, now_ns = self.elapsed_ns(), self.loop.now_ns

@@ -48,7 +48,7 @@ def send(it: Drive, *, first_s: int = 10, more_s: int = 5) -> Drive:
             bandwidth_bytes_per_s=100.0 * MIB,
             qemu_total_s=tenth / 10,
         )
-        it.at(at_s, Sampled(answer))
+        it.at(at_s, Sampled(answer)).machine.outlooks()
     return it
 
 
@@ -160,7 +160,8 @@ def asking(told: Outlook | None) -> tuple[Oracle, Drive]:
 
 def through_precopy(it: Drive) -> Drive:
     """A move that goes well, with one look at its first stage."""
-    to_precopy(it).sample(5).at(10, Signal.SOURCE_STOPPED, Signal.SOURCE_PRE_SWITCHOVER)
+    to_precopy(it).sample(5).machine.outlooks()
+    it.at(10, Signal.SOURCE_STOPPED, Signal.SOURCE_PRE_SWITCHOVER)
     it.at(11, Signal.QUIESCE_DONE, Signal.CONTINUE_DONE)
     it.at(12, Signal.SOURCE_DEVICE, Signal.DESTINATION_COMPLETED, Signal.SOURCE_COMPLETED)
     return it.at(13, Signal.CLAIM_DONE, Signal.DESTINATION_RUNNING).at(14, Signal.RELEASE_SOURCE_DONE)
@@ -203,8 +204,8 @@ def test_one_that_fails_on_a_log_keeps_nobody_from_taking_over() -> None:
     it = to_precopy(Drive(Machine(policy=nothing, foresight=Broken(objectives=Objectives()))))
     it.machine.recall(Sampled(Statistics(at_ns=4 * SECOND, iteration=1)), 4 * SECOND)
     it.sample(5)
-    assert it.machine.progress().outlook is None
     assert it.machine.outlooks() == []
+    assert it.machine.progress().outlook is None
 
 
 def test_out_of_a_log_it_learns_and_says_nothing() -> None:
