@@ -41,6 +41,7 @@ HASTY_SPREAD: Final = 0.3
 PIPE_SPREAD: Final = 0.25
 """The kernel goes on to resize its buffers long after a second."""
 CONNECT_WITHIN_S: Final = 3.0
+ACCEPT_AGAIN_S: Final = 0.05
 _SIOCOUTQ: Final = 0x5411
 """``SIOCOUTQ`` in linux/sockios.h: bytes that were not acknowledged yet."""
 _INFO: Final = struct.Struct("=8B24I2QQ")
@@ -163,7 +164,11 @@ async def sink(
 
     async def serve() -> None:
         while True:
-            sender, peer = await loop.sock_accept(listener)
+            try:
+                sender, peer = await loop.sock_accept(listener)
+            except OSError:  # no descriptors left, or the sender has gone already: the next one may have more luck
+                await asyncio.sleep(ACCEPT_AGAIN_S)
+                continue
             task = loop.create_task(_swallow(sender, str(peer[0]), on_end))
             tasks.add(task)
             task.add_done_callback(tasks.discard)

@@ -53,7 +53,9 @@ async def test_killed_anywhere(short_folder: Path, kind: str) -> None:
     assert len(seen.moments) >= LEAST_MOMENTS[kind]
     if kind == "move":
         assert set(MUST) <= set(numbered(seen.moments))
-    for run, folder in zip(random.Random(SEED).sample(sweep(kind, seen.moments), DRAWN), folders[1:], strict=True):
+    # Not every run has as many looks and forecasts, so a later moment may not come; the last ones are in MUST.
+    runs = sweep(kind, seen.moments[: LEAST_MOMENTS[kind]])
+    for run, folder in zip(random.Random(SEED).sample(runs, DRAWN), folders[1:], strict=True):
         assert (await settled(run, folder)).evidence.died
 
 
