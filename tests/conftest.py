@@ -43,14 +43,37 @@ APART = (
     "tests/whimbrel/test_shielding.py",
 )
 """These among them do: they start QEMUs, real ones or simulated ones that keep the time of the wall, or workers."""
+ALONE = (
+    "tests/benchmarks/",
+    "tests/conformance/test_live",
+    "tests/qmp_driver/test_outside",
+    "tests/qmp_driver/test_policy_moves.py",
+    "tests/whimbrel/laboratory/test_link.py",
+    "tests/whimbrel/laboratory/test_load.py",
+    "tests/whimbrel/laboratory/test_real.py",
+    "tests/whimbrel/laboratory/test_stage.py",
+)
+"""These measure what a guest or a processor gets done in a time of the wall, or have a processor to themselves."""
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what has to have the machine to itself (``-m alone``): real QEMUs, and clocks of the wall."""
-    for item in items:
-        place = item.path.relative_to(config.rootpath).as_posix()
-        if not place.startswith(TOGETHER) or place.startswith(APART):
-            item.add_marker("alone")
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a part of the tests be asked for."""
+    parser.addoption("--part", choices=("pure", "real", "alone"), help="only these tests; see tests/conftest.py")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out what belongs to another part; files are not even read."""
+    wanted: str | None = config.getoption("--part")
+    if wanted is None or not collection_path.name.startswith("test_"):
+        return None
+    return True if part_of(collection_path.relative_to(config.rootpath).as_posix()) != wanted else None
+
+
+def part_of(place: str) -> str:
+    """``alone``: needs the machine to itself; ``real``: starts processes, waits for them; ``pure``: neither."""
+    if place.startswith(ALONE):
+        return "alone"
+    return "pure" if place.startswith(TOGETHER) and not place.startswith(APART) else "real"
 
 
 def pytest_asyncio_loop_factories(
