@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from whimbrel.engine.errors import CannotConnect, PreparationFailed, QemuRefused, WhimbrelError
+from whimbrel.engine.errors import CannotConnect, PreparationFailed, WhimbrelError
 from whimbrel.engine.machine import Event, Happened, Inspected, Learnt, Marked, Order
-from whimbrel.engine.negotiation import for_side, negotiate, parameters_of, to_put_back
 from whimbrel.engine.pilot import Steering
 from whimbrel.engine.report import CompletedReport, OngoingReport
 from whimbrel.engine.resolve import STILL_STATES
@@ -25,7 +24,7 @@ from whimbrel.engine.states import Fact, State
 from whimbrel.engine.states import Side as SideName
 from whimbrel.engine.timeline import Mark
 
-from . import badge, replies
+from . import replies
 from .adoption import ELSEWHERE, Host, Judged, Legacy, find_process, started_again
 from .breaking import break_stream
 from .consent import Consent
@@ -40,8 +39,9 @@ from .launch import end_in
 from .monitor import Monitor
 from .options import Options
 from .postcopy import listen, pause
-from .releasing import leave_no_settings, quit_source, take_final_figures
-from .restoring import await_final_status, put_back, see_as_it_is, see_running
+from .releasing import quit_source, take_final_figures
+from .restoring import await_final_status, see_as_it_is, see_running
+from .settings import Settings
 from .side import Side
 from .sockets import Address
 from .sole import SoleManagers
@@ -73,26 +73,17 @@ class Procedures:
     failure: WhimbrelError | None = None
     """The first error of a preparatory command, for the caller: it says more than the report's sentence."""
     uri: str = ""
-    armed: bool = False
-    """The source's settings are about to be changed, or were."""
     adopted: bool = False
     """Another manager began this migration: see `take_up`."""
     unborn: Path | None = None
     """The private directory of a destination of which nothing else is known: it was being started."""
-    _capabilities: dict[str, dict[str, bool]] = field(default_factory=dict[str, dict[str, bool]])
-    _badge: str | None = None
-    """What the source wears while this migration is not settled."""
-    _changed: dict[str, dict[str, bool]] = field(default_factory=dict[str, dict[str, bool]])
-    """The capabilities that we set otherwise, as they were."""
-    _parameters: dict[str, object] = field(default_factory=dict[str, object])
-    """All of the source's, as it had them."""
-    _parameters_before: dict[str, dict[str, object]] = field(default_factory=dict[str, dict[str, object]])
-    """Those that are put back, by side."""
     _sole: SoleManagers = field(default_factory=SoleManagers)
+    settings: Settings = field(init=False)
     helm: Helm = field(init=False)
     _consent: Consent = field(init=False)
 
     def __post_init__(self) -> None:
+        self.settings = Settings(self.deliver, self.write)
         self.helm = Helm(self.source, self.options, deliver=self.deliver, write=self.write)
         self._consent = Consent(
             options=self.options,
@@ -154,11 +145,8 @@ class Procedures:
             self.started = started_again(left, process)
         elif legacy.directory is not None and here.judge(legacy.host) is not Judged.ELSEWHERE:
             self.unborn = legacy.directory
-        for side, before in legacy.settings.items():
-            self._changed[side] = dict(before.capabilities)
-            self._parameters_before[side] = dict(before.parameters)
-            self.armed = self.armed or side == "source"
-        self._badge = self.source.badge = legacy.badge
+        self.settings.take_up(legacy)
+        self.source.badge = legacy.badge
 
     def be_the_only_one(self) -> None:
         """See to it that no other manager of this host touches either QEMU, as long as we live.
@@ -185,7 +173,8 @@ class Procedures:
         self.truth = await SourceTruth.read(monitor)
         facts = self.truth.facts
         self.source.status = facts.migration_status or ""  # of an earlier migration: no news for this one
-        self._capabilities["source"], self._parameters, _ = await asyncio.gather(
+        settings = self.settings
+        settings.has["source"], settings.parameters, _ = await asyncio.gather(
             replies.query_capabilities(monitor), replies.query_parameters(monitor), self.helm.look(monitor, facts)
         )
         self.deliver(
@@ -216,8 +205,8 @@ class Procedures:
         if not self.started.owned:
             await replies.stop(monitor)  # clears autostart on a destination that is still inmigrate
         facts, has = await asyncio.gather(read_facts(monitor, pid=pid), replies.query_capabilities(monitor))
-        self._capabilities["destination"] = has
-        offered = await self.helm.offer(self._capabilities["source"], has, self._parameters)
+        self.settings.has["destination"] = has
+        offered = await self.helm.offer(self.settings.has["source"], has, self.settings.parameters)
         self.deliver(
             Learnt(
                 {
@@ -238,32 +227,12 @@ class Procedures:
         """Set both ends up, let the destination listen, make the log safe."""
         assert setup is not None
         source, destination = self.source.require(), self.destination.require()
-        has = self._capabilities
-        agreed = negotiate(has["source"], has["destination"], setup.decision.capabilities)
-        for sentence in agreed.dropped:
-            self.deliver(Learnt({}, note=sentence))
-        self.armed = True
-        wanted = {side: for_side(agreed, has[side]) for side in ("source", "destination")}
-        self._changed = {side: {name: has[side][name] for name in names} for side, names in wanted.items()}
-        self._parameters_before["source"] = to_put_back(self._parameters)
-        told = parameters_of(setup.knobs, self._parameters, destination=True)
-        if told:  # most migrations have nothing to tell it
-            known = await replies.query_parameters(destination)
-            told = {name: value for name, value in told.items() if name in known}
-            self._parameters_before["destination"] = {name: known[name] for name in told}
-        for side, before in self._changed.items():
-            parameters = self._parameters_before.get(side, {})
-            self.write("settings", {"side": side, "capabilities": before, "parameters": parameters})
-        if wanted["destination"]:
-            await replies.set_capabilities(destination, wanted["destination"])
-        if told:  # before it listens: it counts the connections that it waits for
-            await replies.set_parameters(destination, told)
+        agreed = self.settings.agree(setup)
+        await self.settings.tell_destination(destination, agreed, setup.knobs)
         await replies.migrate_incoming(destination, _listen_uri(self.options))
         listening, *_ = await asyncio.gather(
             replies.query_migrate(destination),
-            replies.set_capabilities(source, wanted["source"]),
-            replies.set_parameters(source, parameters_of(setup.knobs, self._parameters)),
-            self._wear_badge(source),
+            self.settings.tell_source(source, agreed, setup.knobs),
             self.journal.arm(),
         )
         if not listening.socket_address:
@@ -279,21 +248,6 @@ class Procedures:
             with await connect(self.options.host.strip("[]"), int(address.port or 0)) as stream:
                 await source.send_descriptor(NAME, stream.fileno())
             self.uri = f"fd:{NAME}"
-
-    async def _wear_badge(self, source: Monitor) -> None:
-        try:
-            await badge.put_on(source, worn := badge.invent())
-        except QemuRefused as error:
-            self.deliver(Learnt({}, note=f"the source can't be marked as ours: {error.description}"))
-        else:
-            self._badge = worn
-            self.write("badge", {"id": worn})
-
-    async def _take_badge_off(self, source: Monitor) -> None:
-        if self._badge is not None:
-            self.write("badge", {"id": None})
-            await badge.take_off(source, self._badge)
-            self._badge = None
 
     def _may_hand_over_a_stream(self) -> bool:
         """A descriptor can only be passed over a UNIX socket, and has to be of the source's own network."""
@@ -377,12 +331,7 @@ class Procedures:
         if self.source.alive:
             await take_final_figures(self.source, self.now_ns, self.deliver)
         # Before the source goes: its end is the end of the migration.
-        stay = self._sides if self.options.keep_source else (self.destination,)
-        if self.options.keep_source and self.source.alive:
-            await self._take_badge_off(self.source.require())  # first, as in `_put_back`
-        stays = {each.name.value for each in stay}
-        parameters = {side: before for side, before in self._parameters_before.items() if side in stays - {"source"}}
-        await leave_no_settings(stay, self._changed, self.deliver, parameters=parameters)
+        await self.settings.leave(self.source, self.destination, source_stays=self.options.keep_source)
         if self.options.keep_source or self.source.fenced:
             return
         try:
@@ -420,7 +369,7 @@ class Procedures:
 
     async def restore_source(self) -> None:
         """See the source in the run state that it had, with its parameters as they were."""
-        if not self.armed:
+        if not self.settings.armed:
             if self.adopted:
                 await see_as_it_is(await self._reach_source(), self.deliver)
             elif self.truth is None:
@@ -433,7 +382,7 @@ class Procedures:
             await see_as_it_is(monitor, self.deliver)
         elif Fact.PAUSED_BEFORE not in self.state().facts:
             await see_running(monitor, self.deliver)
-        await self._put_back(monitor)
+        await self.settings.put_back(monitor)
 
     async def _reach_source(self) -> Monitor:
         """Its monitor; where it can't be had because the process has ended, that is told before it is refused."""
@@ -445,12 +394,6 @@ class Procedures:
                     self.deliver(news)
             raise
 
-    async def _put_back(self, monitor: Monitor) -> None:
-        # First: one without it is asked nothing, one without our settings would be taken for another's.
-        await self._take_badge_off(monitor)
-        before = self._parameters_before.get("source", {})
-        await put_back(monitor, before, self._changed.get("source"), self.deliver)
-
     async def reclaim(self) -> None:
         """Hand the guest's lock back to the source."""
         await self._consent.claims.reclaim()
@@ -460,7 +403,7 @@ class Procedures:
         monitor = await self._reach_source()
         if Fact.PAUSED_BEFORE not in self.state().facts:
             await replies.cont(monitor)
-        await self._put_back(monitor)
+        await self.settings.put_back(monitor)
 
     # ---- resolving
 

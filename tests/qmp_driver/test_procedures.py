@@ -64,7 +64,7 @@ class Bench:
 
     def make(self, options: Options) -> Procedures:
         """The procedures, with other options."""
-        return Procedures(
+        made = Procedures(
             source=self.sides[0],
             destination=self.sides[1],
             source_address=self.source.address,
@@ -78,11 +78,12 @@ class Bench:
             write=lambda kind, fields: self.lines.append((kind, fields)),
             glance=lambda: (PROGRESS, self.facts),
             started=StartedDestination(self.destination.address, None, owned=False),
-            _capabilities={"source": dict(CAPABILITIES), "destination": dict(CAPABILITIES)},
-            _changed={"source": {"events": False}, "destination": {"events": False}},
-            _parameters=dict(PARAMETERS),
-            _parameters_before={"source": to_put_back(PARAMETERS)},
         )
+        settings = made.settings
+        settings.has = {"source": dict(CAPABILITIES), "destination": dict(CAPABILITIES)}
+        settings.changed = {"source": {"events": False}, "destination": {"events": False}}
+        settings.parameters, settings.before = dict(PARAMETERS), {"source": to_put_back(PARAMETERS)}
+        return made
 
     def _watch(self) -> None:
         self.watched += 1
@@ -227,7 +228,7 @@ async def test_the_only_copy_is_neither_broken_nor_discarded(bench: Bench, tmp_p
 async def test_the_end_of_a_source_is_told_before_it_is_refused(bench: Bench, tmp_path: Path) -> None:
     """So that what follows from the refusal is judged by it."""
     process = await QemuProcess.spawn(["sleep", "100"], stderr_path=tmp_path / "stderr")
-    bench.procedures.armed = True
+    bench.procedures.settings.armed = True
     bench.sides[0].process = process
     await process.kill()
     bench.source.vanish()
@@ -273,7 +274,7 @@ async def test_a_source_that_is_kept_is_not_told_to_quit(bench: Bench) -> None:
 async def test_a_source_that_is_kept_loses_its_badge_before_our_settings(bench: Bench) -> None:
     """A manager that dies in between leaves one that the next asks nothing, not one that it takes for another's."""
     bench.procedures = bench.make(Options(keep_source=True))
-    bench.procedures._badge = "whimbrel-badge-0"  # pyright: ignore[reportPrivateUsage]
+    bench.procedures.settings.worn = "whimbrel-badge-0"
     bench.source.on("query-migrate", {"status": "completed", "total-time": 1})
     bench.source.on("object-del", {})
     await bench.do(Command.RELEASE_SOURCE)
@@ -298,7 +299,7 @@ async def test_a_source_that_was_never_armed_is_not_touched(bench: Bench) -> Non
 
 async def test_the_source_is_put_right(bench: Bench) -> None:
     """Seen running, let go on where it stands, and given its settings back: those of ours, and no others."""
-    bench.procedures.armed = True
+    bench.procedures.settings.armed = True
     bench.source.on_next("query-migrate", {"status": "cancelling"}, {"status": "cancelled"})
     finishing = {"status": "finish-migrate", "running": False}
     bench.source.on_next("query-status", finishing, {"status": "postmigrate", "running": False})
@@ -311,7 +312,7 @@ async def test_the_source_is_put_right(bench: Bench) -> None:
 
 async def test_a_source_that_was_paused_is_not_resumed(bench: Bench) -> None:
     """It is found as it was."""
-    bench.procedures.armed = True
+    bench.procedures.settings.armed = True
     bench.known |= {Fact.PAUSED_BEFORE}
     bench.source.on("query-migrate", {"status": "cancelled"})
     bench.source.on("cont", {})
@@ -322,7 +323,7 @@ async def test_a_source_that_was_paused_is_not_resumed(bench: Bench) -> None:
 
 async def test_a_source_that_completed_is_never_put_right_by_cont(bench: Bench) -> None:
     """Its copy of the guest may be old."""
-    bench.procedures.armed = True
+    bench.procedures.settings.armed = True
     bench.source.on("query-migrate", {"status": "completed"})
     bench.source.on("query-status", {"status": "postmigrate", "running": False})
     bench.source.on("cont", {})
@@ -334,7 +335,7 @@ async def test_a_source_that_completed_is_never_put_right_by_cont(bench: Bench) 
 
 async def test_a_guest_that_was_stopped_before_migrate_is_not_resumed(bench: Bench) -> None:
     """No migration stopped it, so its owner did; it is reported as paused, and its settings are put back."""
-    bench.procedures.armed = True
+    bench.procedures.settings.armed = True
     bench.known = frozenset()
     bench.source.on("query-status", PAUSED)
     await bench.do(Command.RESTORE_SOURCE)
@@ -358,7 +359,7 @@ async def test_settings_that_cannot_be_written_down_are_not_changed(bench: Bench
     def fail(kind: str, fields: dict[str, object]) -> None:
         raise WhimbrelError("disk full")
 
-    bench.procedures.write = fail
+    bench.procedures.settings.write = fail
     with pytest.raises(WhimbrelError, match="disk full"):
         await bench.do(Command.ARM, steering())
     assert bench.asked(bench.source) == bench.asked(bench.destination) == []
@@ -412,7 +413,7 @@ async def test_a_side_that_a_person_vouches_for_is_left_alone(bench: Bench) -> N
 
 async def test_a_source_that_is_busy_with_its_cancel(bench: Bench) -> None:
     """A pending connect holds QEMU's cancel for two minutes: the guest runs, and the report says the rest."""
-    bench.procedures.armed = True
+    bench.procedures.settings.armed = True
     bench.source.on("query-migrate", {"status": "cancelling"})
     bench.source.on("query-status", RUNNING)
     bench.source.on("migrate-set-capabilities", Refusal("There's a migration process in progress"))
@@ -423,7 +424,7 @@ async def test_a_source_that_is_busy_with_its_cancel(bench: Bench) -> None:
 
 async def test_a_source_that_cannot_be_reached_is_not_put_right(bench: Bench) -> None:
     """Whether its guest runs is not known then."""
-    bench.procedures.armed = True
+    bench.procedures.settings.armed = True
     await bench.sides[0].close()
     bench.sides[0].address = None
     with pytest.raises(CannotConnect, match="does not answer"):
