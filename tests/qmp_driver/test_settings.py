@@ -16,7 +16,7 @@ from whimbrel.engine.policy import Decision, Knobs, Reason
 from whimbrel.engine.states import Side as SideName
 from whimbrel.qmp_driver.settings import Settings
 
-OFF = dict[str, bool].fromkeys((*REQUIRED, "xbzrle", "multifd"), False)
+OFF: dict[str, bool] = dict[str, bool].fromkeys((*REQUIRED, "xbzrle", "multifd"), False)
 KNOBS = Knobs(downtime_limit_s=0.05, bandwidth_bytes_per_s=1000, multifd_channels=4)
 
 
