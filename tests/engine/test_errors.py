@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from whimbrel.engine.errors import (
     BadInput,
+    Infeasible,
     MigrationCancelled,
     MigrationFailed,
     OutcomeUnknown,
@@ -29,5 +30,7 @@ def test_the_rest_of_the_tree() -> None:
     assert "no" in str(QemuRefused("cont", "GenericError", "no", side="source"))
     assert "unknown" in str(OutcomeUnknown("cont", "connection lost"))
     assert PreflightFailed("x", ()).owner == "source"
+    refusal = Infeasible("nothing can", plan="the plan", advice="allow more")
+    assert (str(refusal), refusal.plan) == ("nothing can (the guest belongs to: source); allow more", "the plan")
     assert MigrationFailed("x", report=None, owner="limbo").owner == "limbo"
     assert MigrationCancelled("x", report=None, owner="source").owner == "source"
