@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.guest.laboratory import Laboratory
+from whimbrel.engine.errors import WhimbrelError
 from whimbrel.guest.boot import ram_for
 from whimbrel.guest.spec import PageClass, Pattern, WorkloadSpec
 
@@ -46,7 +47,13 @@ async def test_lost_writes_of_old_qemu_are_found(laboratory: Laboratory) -> None
     major = (await source.execute("query-version"))["qemu"]["major"]
     await laboratory.monitor.wait_beats(50)
     await laboratory.migrate(source, spec, bandwidth_bytes_per_s=30 * MIB, ram_bytes=ram_bytes)
-    result = await laboratory.monitor.verify("destination")
+    try:
+        result = await laboratory.monitor.verify("destination")
+    except WhimbrelError as error:
+        # A write that is lost may be one to the guest's own stack or tables; it stops then, and says so.
+        if major < 9 and "the guest refuses to run: processor exception" in str(error):
+            return
+        raise
     went_back = laboratory.monitor.timeline().continuity.went_back
     print(f"QEMU {major}: {result}; beats went back {went_back} times")
     if major >= 9:
