@@ -60,7 +60,7 @@ class Bench:
             for name in (SideName.SOURCE, SideName.DESTINATION)
         ]
         self.sides = sides
-        self.procedures = self.make(Options(reconnect_s=0.1))
+        self.procedures = self.make(Options(reconnect_s=1.0))
 
     def make(self, options: Options) -> Procedures:
         """The procedures, with other options."""

@@ -12,7 +12,7 @@ from whimbrel.engine.signals import Signal
 from whimbrel.engine.states import Side as SideName
 from whimbrel.qmp_driver.side import Side
 
-WITHIN_S = 0.2
+WITHIN_S = 1.0
 """How long a monitor is tried again."""
 
 
