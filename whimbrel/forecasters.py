@@ -5,13 +5,15 @@ shortlist. Each is a plain Python process that is spoken to over its standard st
 candidate. Nothing of the caller's own program is imported there (`multiprocessing` would run its main module once
 more), and a policy goes over as the text that names it.
 
-They end with the pool, and with the process that it belongs to, however that ends: their standard input is closed then.
+They end with the pool, which kills them, and with the process that it belongs to, however that ends: their standard
+input is closed then.
 ctrl-C is not for them: each has a session of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import queue
 import signal
@@ -38,8 +40,8 @@ __all__ = ["Forecasters", "Question"]
 LENGTH: Final = struct.Struct(">I")
 """Of a frame, before it."""
 PROGRAM: Final = "from whimbrel.forecasters import main; main()"
-ENDS_WITHIN_S: Final = 2.0
-"""A process whose standard input was closed ends at once; one that does not is killed."""
+CLOSES_WITHIN_S: Final = 2.0
+"""What a killed process had open is closed at once, unless somebody's policy left a child of its own."""
 ANSWERS_WITHIN_S: Final = 120.0
 """One candidate takes seconds: somebody's policy that has not answered by then never will."""
 
@@ -92,19 +94,16 @@ class Forecasters:
         *,
         python: str = "",
         answers_within_s: float = ANSWERS_WITHIN_S,
-        ends_within_s: float = ENDS_WITHIN_S,
     ) -> None:
         """
         Args:
             jobs: how many processes, 1 or more.
             python: the interpreter; empty: the one that runs this.
             answers_within_s: how long an answer may take before it is given up.
-            ends_within_s: how long one may take to end before it is killed.
         """
         self._jobs = jobs
         self._python = python or sys.executable
         self._answers_within_s = answers_within_s
-        self._ends_within_s = ends_within_s
         self._processes: list[asyncio.subprocess.Process] = []
 
     async def __aenter__(self) -> Self:
@@ -162,7 +161,7 @@ class Forecasters:
         return tuple(answers[place] for place in range(len(questions)))
 
     async def _end(self) -> None:
-        ends = [asyncio.create_task(_end(process, self._ends_within_s)) for process in self._processes]
+        ends = [asyncio.create_task(_end(process)) for process in self._processes]
         self._processes.clear()
         if ends:
             await asyncio.wait(ends)
@@ -204,14 +203,17 @@ async def _exchange(process: asyncio.subprocess.Process, question: Question, wit
     return answer.predicted
 
 
-async def _end(process: asyncio.subprocess.Process, within_s: float) -> None:
-    """End one; closing its standard input is enough, unless somebody stopped it."""
-    try:
-        async with asyncio.timeout(within_s):
-            await process.communicate(b"")  # without any input Python 3.11 leaves it open
-    except TimeoutError:
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End one, whatever it is at: it holds nothing that would be lost."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(ProcessLookupError):  # it has ended already
         process.kill()
-        await process.communicate(b"")
+    await process.wait()
+    process.stdin.close()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CLOSES_WITHIN_S):
+            await process.stdout.read()  # until it is closed: a loop that ends before that says so, and so do we
 
 
 # ---- the process

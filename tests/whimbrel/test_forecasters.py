@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from whimbrel.engine.errors import WhimbrelError
 from whimbrel.engine.plan import Candidate, Predicted, Strategy
 from whimbrel.engine.policy import Abilities
 from whimbrel.forecasters import Forecasters, Question
+from whimbrel.live import run
 
 ROOT = Path(__file__).resolve().parents[2]
 POLICY = """
@@ -118,19 +120,40 @@ async def test_a_policy_that_never_answers_is_not_waited_for_for_ever(policies: 
 
 async def test_a_question_that_is_given_up_holds_nobody_up(policies: Path) -> None:
     """Its process ends with the block, though it is in the midst of an answer."""
-    async with asyncio.timeout(PATIENCE_S), Forecasters(1, ends_within_s=2 * PATIENCE_S) as forecasters:
+    async with asyncio.timeout(PATIENCE_S), Forecasters(1) as forecasters:
         task, pid = await hanging(forecasters, policies)
         await given_up(task)
     assert not lives(pid)
 
 
-async def test_a_process_that_does_not_end_is_killed(policies: Path) -> None:
-    """It was stopped by somebody, and does not see that its standard input is closed."""
-    async with Forecasters(1, ends_within_s=0.05) as forecasters:
+async def test_one_that_somebody_stopped_ends_too(policies: Path) -> None:
+    async with Forecasters(1) as forecasters:
         task, pid = await hanging(forecasters, policies)
         os.kill(pid, signal.SIGSTOP)
         await given_up(task)
     assert not lives(pid)
+
+
+@pytest.mark.parametrize("last_words", ["exec sleep 600", "exec true"])
+def test_one_that_has_not_begun_or_has_ended_leaves_the_loop_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, last_words: str
+) -> None:
+    """Where a bad input is found at once, say, before the interpreter has got as far as to read anything."""
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; {last_words}\n")
+    python.chmod(0o755)
+    pid = tmp_path / "pid"
+
+    async def work() -> None:
+        async with Forecasters(1, python=str(python)):
+            await until(pid.exists, "it was started")
+            if last_words == "exec true":
+                await until(lambda: not lives(int(pid.read_text())), "it ends")
+
+    run(work())
+    gc.collect()
+    assert not lives(int(pid.read_text()))
+    assert caplog.record_tuples == []
 
 
 async def test_they_end_with_the_process_that_they_belong_to(policies: Path) -> None:
